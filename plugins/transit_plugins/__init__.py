@@ -1,0 +1,1 @@
+"""The commands that come with transit: one small module each, found through entry points like anyone else's."""

@@ -1,0 +1,150 @@
+"""What a command returns and how it fails: `Result`, `ExitCode`, `TransitError`.
+
+A command never prints and never exits. It returns a `Result`, or raises a `TransitError`;
+`transit_cli.command` renders either one, as tables for a person or as one JSON document.
+Standard library only, because every start of `transit` may pass through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+#: Version of the JSON document. It grows when a field changes meaning or goes; new fields do not change it.
+JSON_VERSION = 1
+
+
+class ExitCode(IntEnum):
+    """Every status `transit` exits with. Scripts may rely on these."""
+
+    DONE = 0  # done, also with warnings
+    NEGATIVE = 1  # it worked, and the answer is no: a check failed, a difference was found
+    USAGE = 2  # unknown command or option, or a value out of its range
+    PLUGIN = 3  # a plugin could not be loaded
+    BAD_INPUT = 4  # a file, configuration or data set is not what it should be
+    MACHINE = 5  # this machine could not do it: no memory, no disk, no device, no permission
+    INTERRUPTED = 130  # Ctrl-C (128 + SIGINT); progress is saved
+    TERMINATED = 143  # SIGTERM (128 + 15); progress is saved
+
+
+class TransitError(Exception):
+    """A failure that its user can do something about.
+
+    Args:
+        found: what was found, a sentence without its full stop ("runs/a has no checkpoint").
+        wanted: what was wanted instead ("a folder that `transit train` wrote").
+        fix: one command or edit that puts it right.
+        exit_code: the class of failure; `BAD_INPUT` unless said.
+        code: a short stable name for scripts ("viewset-missing"); the class of failure unless said.
+    """
+
+    def __init__(
+        self,
+        found: str,
+        *,
+        wanted: str = "",
+        fix: str = "",
+        exit_code: ExitCode = ExitCode.BAD_INPUT,
+        code: str = "",
+    ) -> None:
+        super().__init__(found)
+        self.found = found
+        self.wanted = wanted
+        self.fix = fix
+        self.exit_code = exit_code
+        self.code = code or exit_code.name.lower().replace("_", "-")
+
+    def document(self) -> dict[str, str]:
+        """The error as it stands in a JSON document."""
+        return {"code": self.code, "found": self.found, "wanted": self.wanted, "fix": self.fix}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for a person: `rows` of cells, one per entry of `columns`; numbers are aligned right.
+
+    Cells are shown as they are: format figures where their meaning is known. `note` stands below the table.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Lines for a person, shown as they are (a terminal chart, a command to paste)."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command found.
+
+    Attributes:
+        data: the answer for programs: JSON types only (NaN and infinity become null). Stable names, SI units or a unit
+            in the name (`seconds`, `peak_memory_bytes`).
+        blocks: the same answer for a person, shown in this order.
+        verdict: the answer in one line, shown last.
+        warnings: things to know; they do not change the exit code.
+        exit_code: `DONE`, or `NEGATIVE` where the command asks a question and the answer is no.
+    """
+
+    data: Mapping[str, Any]
+    blocks: Sequence[Table | Text] = ()
+    verdict: str = ""
+    warnings: Sequence[str] = ()
+    exit_code: ExitCode = ExitCode.DONE
+
+
+@dataclass(frozen=True)
+class Document:
+    """The one JSON document that `--json` puts on stdout; `docs/result.schema.json` describes it."""
+
+    command: str
+    version: str
+    exit_code: ExitCode
+    data: Mapping[str, Any] = field(default_factory=dict)
+    verdict: str = ""
+    warnings: Sequence[str] = ()
+    errors: Sequence[Mapping[str, str]] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The document in JSON types, in the order in which people read it."""
+        status = {ExitCode.DONE: "done", ExitCode.NEGATIVE: "negative"}.get(self.exit_code, "error")
+        return {
+            "transit_json": JSON_VERSION,
+            "command": self.command,
+            "version": self.version,
+            "status": status,
+            "exit_code": int(self.exit_code),
+            "verdict": self.verdict,
+            "data": plain(self.data),
+            "warnings": list(self.warnings),
+            "errors": [dict(error) for error in self.errors],
+        }
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON types: mappings, lists, text, finite numbers, booleans and null.
+
+    NumPy and torch scalars answer `.item()`, arrays `.tolist()`; paths and enums become text. NaN and infinity become
+    null, because JSON has neither and readers differ on what they make of them.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)
