@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     PLUGIN = 3  # a plugin could not be loaded
     BAD_INPUT = 4  # a file, configuration or data set is not what it should be
     MACHINE = 5  # this machine could not do it: no memory, no disk, no device, no permission
+    BUG = 70  # transit itself is wrong (EX_SOFTWARE of sysexits.h); please report it
     INTERRUPTED = 130  # Ctrl-C (128 + SIGINT); progress is saved
     TERMINATED = 143  # SIGTERM (128 + 15); progress is saved
 

@@ -1,0 +1,68 @@
+"""The entry of `transit`: answers --version and the first word's completion before anything slow is imported."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Answer what can be answered at once; hand the rest to the Typer app."""
+    if sys.argv[1:] == ["--version"]:
+        from transit_cli import __version__
+
+        print(f"transit {__version__}")  # noqa: T201 - the floor where printing is all there is to do
+        return
+    if "_TRANSIT_COMPLETE" in os.environ and _complete_first_word(os.environ["_TRANSIT_COMPLETE"]):
+        return
+    from transit_cli.app import run
+
+    run()
+
+
+def _complete_first_word(instruction: str) -> bool:
+    """Print the commands that begin with the word at the cursor, as Typer would; say whether that was done.
+
+    Typer's own answer imports rich to render help texts: four times slower. `tests/test_completion.py` holds the two
+    to the same output.
+    """
+    if instruction == "complete_bash":
+        words = os.environ.get("COMP_WORDS", "").split()
+        at = int(os.environ.get("COMP_CWORD", "0"))
+        typed = words[at] if at < len(words) else ""
+    elif instruction in {"complete_zsh", "complete_fish"}:
+        line = os.environ.get("_TYPER_COMPLETE_ARGS", "")
+        words = line.split()
+        at = len(words) if line.endswith(" ") else len(words) - 1
+        typed = "" if line.endswith(" ") else words[-1] if words else ""
+    else:
+        return False
+    if at != 1 or typed.startswith("-") or not set(typed) <= _PLAIN:
+        return False
+    if os.environ.get("_TYPER_COMPLETE_FISH_ACTION") == "is-args":
+        return False
+    from transit_cli.discovery import discover
+
+    found = [plugin for name, plugin in discover().used.items() if name.startswith(typed)]
+    if not found:
+        return False
+    if instruction == "complete_bash":
+        print("\n".join(plugin.name for plugin in found))  # noqa: T201
+    elif instruction == "complete_fish":
+        print("\n".join(f"{plugin.name}\t{plugin.help()}" for plugin in found))  # noqa: T201
+    else:
+        rows = "\n".join(f'"{_zsh(plugin.name)}":"{_zsh(plugin.help())}"' for plugin in found)
+        print(f"_arguments '*: :(({rows}))'")  # noqa: T201
+    return True
+
+
+#: The characters of a command's name; a word with any other is left to Typer.
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+def _zsh(text: str) -> str:
+    for plain, escaped in (('"', '""'), ("'", "''"), ("$", "\\$"), ("`", "\\`"), (":", r"\\:")):
+        text = text.replace(plain, escaped)
+    return text
+
+
+if __name__ == "__main__":
+    main()

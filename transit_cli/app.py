@@ -1,0 +1,136 @@
+"""The root of the command line: one command per entry point, each imported when it is entered and not before."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+import typer.main
+from typer.core import TyperCommand, TyperGroup
+
+from transit_cli import __version__, console
+from transit_cli.command import explain
+from transit_cli.discovery import Plugin, discover
+from transit_cli.results import ExitCode, TransitError
+
+
+class PluginCommand(TyperCommand):
+    """Stands for a plugin in help, completion and typo hints; becomes the plugin's command when entered."""
+
+    def __init__(self, plugin: Plugin) -> None:
+        text = plugin.help().replace("[", "\\[")
+        super().__init__(
+            plugin.name, help=text, short_help=text, rich_help_panel=None if plugin.first_party else "Plugins"
+        )
+        self._plugin = plugin
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Everything that enters a command, running it or completing its options, comes through here."""
+        try:
+            real = load_command(self._plugin)
+        except TransitError:
+            if extra.get("resilient_parsing"):  # Tab: offer nothing rather than an error
+                return super().make_context(info_name, [], parent, **extra)
+            raise
+        return real.make_context(info_name, args, parent, **extra)
+
+
+def load_command(plugin: Plugin) -> Any:
+    """Import a plugin and return its command.
+
+    Raises:
+        TransitError: it does not load, or is not a Typer app.
+    """
+    app = plugin.load()
+    if not isinstance(app, typer.Typer):
+        raise plugin.failure(f"it is of type {type(app).__name__}, not typer.Typer")
+    app._add_completion = False  # noqa: SLF001 - or each command offers --install-completion again
+    try:
+        loaded = typer.main.get_command(app)
+    except Exception as error:
+        if os.environ.get("TRANSIT_DEBUG"):
+            raise
+        raise plugin.failure(f"{type(error).__name__}: {error}") from error
+    loaded.name = plugin.name
+    return loaded
+
+
+class PluginGroup(TyperGroup):
+    """A group whose commands are the discovered plugins."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for plugin in discover().used.values():
+            self.commands[plugin.name] = PluginCommand(plugin)
+
+
+app = typer.Typer(
+    cls=PluginGroup,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"transit {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train and vet exoplanet-transit classifiers on the machine you have: Apple silicon, NVIDIA or CPU.
+
+    Start with `transit doctor`. Every command takes --help.
+    """
+
+
+def run() -> NoReturn:
+    """Run the command line and exit with its code."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; every failure is put into words here."""
+    try:
+        code = app(arguments, prog_name="transit", standalone_mode=False)
+        console.close()
+        return int(code or ExitCode.DONE)
+    except TransitError as failure:
+        error = failure
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        console.discard_stdout()
+        return ExitCode.DONE
+    except Exception as failure:
+        usage = getattr(failure, "format_message", None)  # every usage error that Typer raises has it
+        if usage is None:
+            if os.environ.get("TRANSIT_DEBUG"):
+                raise
+            error = explain(failure)
+        elif type(failure).__name__ == "NoArgsIsHelpError":
+            failure.show(sys.stdout)  # type: ignore[attr-defined]
+            return ExitCode.DONE
+        else:
+            error = _usage_error(failure, usage())
+    with console.session(as_json="--json" in arguments):
+        try:
+            console.show_error(error, command=" ".join(arguments[:1]), version=__version__)
+        except OSError:
+            console.discard_stdout()
+    return error.exit_code
+
+
+def _usage_error(failure: Exception, message: str) -> TransitError:
+    """A usage error in our words: what was typed, what was meant, what to type."""
+    context = getattr(failure, "ctx", None)
+    path = context.command_path if context else "transit"
+    return TransitError(message.rstrip("."), fix=f"{path} --help", exit_code=ExitCode.USAGE, code="usage")

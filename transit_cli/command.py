@@ -1,0 +1,268 @@
+"""From a settings dataclass and a function to a Typer command.
+
+    app = typer.Typer()
+
+    @command(app, TrainSettings)
+    def train(settings: TrainSettings) -> Result:
+        from transit_cli.training.loop import train  # torch comes in here, not above
+        ...
+
+The function gets checked settings and returns a `Result`; options, `--config`, `--print-config`, `--json`, `--quiet`,
+rendering and exit codes are the same for every command and come from here.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import signal
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import typer
+
+from transit_cli import __version__, config, console
+from transit_cli.results import ExitCode, Result, TransitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_S = TypeVar("_S", bound=config.Settings)
+
+#: Where every command's own options end and the common ones begin.
+COMMON_PANEL = "Common options"
+
+
+def command(
+    app: typer.Typer,
+    settings: type[_S],
+    name: str | None = None,
+) -> Callable[[Callable[[_S], Result]], Callable[[_S], Result]]:
+    """Register a function as a command of `app`, with the fields of `settings` as its options.
+
+    Args:
+        app: the Typer app that the entry point names.
+        settings: the command's settings class.
+        name: the subcommand's name, where the app has several.
+    """
+
+    def register(body: Callable[[_S], Result]) -> Callable[[_S], Result]:
+        def run(ctx: typer.Context, **values: Any) -> None:
+            as_json, quiet = values.pop("json"), values.pop("quiet")
+            file, print_config = values.pop("config"), values.pop("print_config")
+            given = {key: value for key, value in values.items() if _given(ctx, key)}
+            title = ctx.command_path.removeprefix("transit ")
+
+            def work() -> Result | None:
+                resolved = config.resolve(settings, given, file)
+                if print_config:
+                    sys.stdout.write(config.to_yaml(resolved, title))
+                    return None
+                return body(resolved)
+
+            raise typer.Exit(execute(title, work, as_json=as_json, quiet=quiet))
+
+        parameters = [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
+        parameters += [_parameter(setting) for setting in config.settings_of(settings)]
+        parameters += _common_parameters()
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        run.__doc__ = inspect.getdoc(body) or inspect.getdoc(sys.modules[body.__module__])
+        app.command(name=name)(run)
+        return body
+
+    return register
+
+
+def _given(ctx: typer.Context, key: str) -> bool:
+    """Whether a value was typed, rather than a default."""
+    source = ctx.get_parameter_source(key)
+    return source is not None and source.name != "DEFAULT"
+
+
+def execute(title: str, work: Callable[[], Result | None], *, as_json: bool, quiet: bool) -> ExitCode:
+    """Run a command's work and render what comes of it, whatever that is.
+
+    Returns:
+        The exit code. Ctrl-C and SIGTERM come back as 130 and 143, after the command has put its things in order.
+    """
+    with console.session(as_json=as_json, quiet=quiet), _terminate_as_interrupt():
+        try:
+            result = work()
+            if result is None:
+                console.close()
+                return ExitCode.DONE
+            try:
+                console.show(result, command=title, version=__version__)
+            except BrokenPipeError:
+                console.discard_stdout()
+            return result.exit_code
+        except BrokenPipeError:
+            console.discard_stdout()
+            return ExitCode.DONE
+        except KeyboardInterrupt as interrupt:
+            terminated = isinstance(interrupt, Terminated)
+            code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+            words = " ".join(str(arg) for arg in interrupt.args)
+            error = TransitError("terminated" if terminated else "interrupted", fix=words, exit_code=code)
+        except TransitError as failure:
+            if os.environ.get("TRANSIT_DEBUG"):
+                raise
+            error = failure
+        except Exception as failure:
+            if os.environ.get("TRANSIT_DEBUG"):
+                raise
+            error = explain(failure)
+        try:
+            console.show_error(error, command=title, version=__version__)
+        except OSError:  # stdout is gone or full: the exit code still says it
+            console.discard_stdout()
+        return error.exit_code
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived. Whoever cleans up after Ctrl-C cleans up after this."""
+
+
+@typing.no_type_check
+def _raise_terminated(*_: object) -> None:
+    raise Terminated
+
+
+class _terminate_as_interrupt:  # noqa: N801 - reads as what it does
+    """While a command runs, SIGTERM unwinds it as Ctrl-C does."""
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, _raise_terminated)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+
+def explain(error: Exception) -> TransitError:
+    """An exception that nobody below has put into words, as an error that a person can use."""
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f" {error.filename}" if error.filename else ""
+        found = f"{error.strerror or error}:{where}" if where else f"{error.strerror or error}"
+        machine = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE}
+        fixes = {
+            errno.ENOSPC: "free some space, or write to another disk",
+            errno.EDQUOT: "free some of your quota, or write to another disk",
+            errno.EROFS: "write to a folder that is not read-only",
+            errno.EACCES: "give a path that you may read and write",
+            errno.ENOENT: "give the path of something that exists",
+        }
+        code = ExitCode.MACHINE if error.errno in machine else ExitCode.BAD_INPUT
+        return TransitError(found, fix=fixes.get(error.errno, ""), exit_code=code, code="os-error")
+    if isinstance(error, MemoryError):
+        return TransitError(
+            "out of memory",
+            fix="give a smaller --batch-size, or close other programs",
+            exit_code=ExitCode.MACHINE,
+            code="out-of-memory",
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return TransitError(
+            f"the package {error.name!r} is not installed",
+            wanted="transit with all that it needs",
+            fix='pip install --upgrade "transit-cli[all]"',
+            exit_code=ExitCode.MACHINE,
+            code="package-missing",
+        )
+    last = _last_own_frame(error)
+    return TransitError(
+        f"this is a bug in transit: {type(error).__name__}: {error}{last}",
+        fix="run it again with TRANSIT_DEBUG=1 and report what it prints",
+        exit_code=ExitCode.BUG,
+        code="bug",
+    )
+
+
+def _last_own_frame(error: Exception) -> str:
+    frames = [frame for frame in _frames(error) if "transit" in frame[0]]
+    return f" ({Path(frames[-1][0]).name}:{frames[-1][1]})" if frames else ""
+
+
+def _frames(error: Exception) -> Iterator[tuple[str, int]]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        trace = trace.tb_next
+
+
+def _parameter(setting: config.Setting) -> inspect.Parameter:
+    """A setting as a parameter that Typer turns into an option or an argument."""
+    kind, parsed_here = _typer_type(setting.type)
+    text = setting.help + (f" \\[{setting.range}]" if setting.range else "")
+    default = setting.default
+    if parsed_here and default is not None and not setting.required:
+        default = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    if isinstance(default, tuple) and not default:
+        default = None
+    metavar = setting.flag.metavar if setting.flag and setting.flag.metavar else None
+    if setting.required:  # asked for by `resolve`, since --config may give it
+        default, kind = None, kind | None
+    mark: Any
+    if setting.positional:
+        mark = typer.Argument(metavar=setting.positional.metavar or None, help=text, show_default=default is not None)
+    else:
+        if parsed_here and metavar is None:
+            metavar = _metavar(setting.type)
+        names = [f"{setting.option}/--no-{setting.option[2:]}"] if kind is bool else [setting.option]
+        if setting.flag and setting.flag.short:
+            names.append(setting.flag.short)
+        mark = typer.Option(*names, metavar=metavar, help=text, show_default=default not in {None, ""})
+    return inspect.Parameter(
+        setting.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, mark],
+    )
+
+
+def _typer_type(kind: Any) -> tuple[Any, bool]:
+    """The type that Typer is told, and whether `config.convert` makes the real one from text."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in {typing.Union, types.UnionType}:
+        arms = [arm for arm in args if arm is not types.NoneType]
+        if len(arms) == 1:
+            inner, parsed_here = _typer_type(arms[0])
+            return inner | None, parsed_here
+        return (str | None if types.NoneType in args else str), True
+    if origin is tuple:
+        return str, True
+    if origin is Literal and not all(isinstance(choice, str) for choice in args):
+        return str, True
+    return kind, False
+
+
+def _metavar(kind: Any) -> str:
+    """What stands for a value in the help, where Typer knows no name for it."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in {typing.Union, types.UnionType}:
+        return "|".join(_metavar(arm) for arm in args if arm is not types.NoneType)
+    if origin is tuple:
+        one = _metavar(args[0])
+        return f"{one},{one}"
+    if origin is Literal:
+        return "|".join(map(str, args))
+    return {int: "INTEGER", float: "FLOAT", Path: "PATH", str: "TEXT"}.get(kind, "TEXT")
+
+
+def _common_parameters() -> list[inspect.Parameter]:
+    def option(name: str, kind: Any, default: Any, *flags: str, help: str) -> inspect.Parameter:  # noqa: A002
+        mark = typer.Option(*flags, help=help, rich_help_panel=COMMON_PANEL, show_default=False)
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, mark]
+        )
+
+    return [
+        option("config", Path | None, None, "--config", help="YAML file with values for these options; flags win."),
+        option("print_config", bool, False, "--print-config", help="Print the resolved options as YAML and stop."),
+        option("json", bool, False, "--json", help="Print one JSON document alone on stdout."),
+        option("quiet", bool, False, "--quiet", "-q", help="Print the verdict, warnings and errors only."),
+    ]

@@ -1,0 +1,440 @@
+"""Settings: one frozen dataclass a command, from which its options, its YAML and its Python API all come.
+
+A command's settings stand in the room that uses them, as a subclass of `Settings`:
+
+    @dataclass(frozen=True, kw_only=True)
+    class TrainSettings(Settings):
+        epochs: Annotated[int, Range(1)] = 50
+        "Passes over the training set."
+
+The text below a field is its help. Its type says what may be given: bool, int, float, str, Path, Literal, a union of
+these, `| None`, or `tuple[X, ...]` (a comma-separated list on the command line). Values are resolved in one order:
+defaults < YAML (`--config`) < flags; `Settings.sources` says where each came from. A module of settings never imports
+torch, because `transit COMMAND --help` imports it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import functools
+import inspect
+import itertools
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+
+from transit_cli.results import ExitCode, TransitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_S = TypeVar("_S", bound="Settings")
+
+#: Version of the YAML that `--print-config` writes. A file of a later version is refused, not guessed at.
+CONFIG_VERSION = 1
+_VERSION_KEY = "transit_config"
+_COMMAND_KEY = "command"
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values a number may take: `minimum <= value <= maximum`, or `<` at the ends named in `open`."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    open: Literal["", "left", "right", "both"] = ""
+
+    def __contains__(self, value: float) -> bool:
+        low = self.minimum is None or value > self.minimum or (value == self.minimum and not self._left)
+        high = self.maximum is None or value < self.maximum or (value == self.maximum and not self._right)
+        return low and high
+
+    @property
+    def _left(self) -> bool:
+        return self.open in {"left", "both"}
+
+    @property
+    def _right(self) -> bool:
+        return self.open in {"right", "both"}
+
+    def __str__(self) -> str:
+        low = "" if self.minimum is None else f"{self.minimum:g} {'<' if self._left else '<='} "
+        high = "" if self.maximum is None else f" {'<' if self._right else '<='} {self.maximum:g}"
+        return f"{low}x{high}"
+
+
+@dataclass(frozen=True)
+class Positional:
+    """Marks a field that is given by its place on the command line, shown as `metavar`."""
+
+    metavar: str = ""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Adds a short name (`-n`) to an option, or another `metavar` for its value."""
+
+    short: str = ""
+    metavar: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a settings class, as the command line and YAML see it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    range: Range | None = None
+    positional: Positional | None = None
+    flag: Flag | None = None
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is dataclasses.MISSING
+
+    @property
+    def option(self) -> str:
+        """Its name on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of every command's settings. Values are checked when they are made, so a `Settings` is always valid."""
+
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Where each value came from ("default", "run.yaml:3", "--epochs"); empty when made in Python."""
+
+    def __post_init__(self) -> None:
+        for setting in settings_of(type(self)):
+            value = getattr(self, setting.name)
+            items = value if isinstance(value, tuple) else (value,)
+            for item in items:
+                number = isinstance(item, int | float) and not isinstance(item, bool)
+                if setting.range is not None and number and item not in setting.range:
+                    self.refuse(setting.name, f"a value in {setting.range}")
+
+    def refuse(self, name: str, wanted: str, fix: str = "") -> typing.NoReturn:
+        """Raise the error for a field whose value will not do, naming where the value came from.
+
+        Args:
+            name: the field.
+            wanted: what would have done instead.
+            fix: what to type, if there is something better to say than where the value stands.
+        """
+        setting = next(item for item in settings_of(type(self)) if item.name == name)
+        source = self.sources.get(name, "")
+        where = f" ({source})" if source and not source.startswith("-") else ""
+        shown = ",".join(map(str, v)) if isinstance(v := getattr(self, name), tuple) else v
+        label = setting.positional.metavar or name.upper() if setting.positional else setting.option
+        raise TransitError(
+            f"{label} is {shown}{where}",
+            wanted=wanted,
+            fix=fix or (f"correct it in {source}" if where and source != "default" else f"give another {label}"),
+            exit_code=ExitCode.BAD_INPUT if where and source != "default" else ExitCode.USAGE,
+            code="setting-out-of-range",
+        )
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some values changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+
+@functools.cache
+def settings_of(cls: type[Settings]) -> tuple[Setting, ...]:
+    """The fields of a settings class, in the order in which they are declared (base classes first)."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    texts: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if issubclass(base, Settings):
+            texts |= _field_texts(base)
+    found = []
+    for item in dataclasses.fields(cls):
+        if item.name == "sources":
+            continue
+        kind, marks = _unwrap(hints[item.name])
+        default = item.default
+        if item.default_factory is not dataclasses.MISSING:
+            default = item.default_factory()
+        found.append(
+            Setting(
+                name=item.name,
+                type=kind,
+                default=default,
+                help=texts.get(item.name, ""),
+                range=next((mark for mark in marks if isinstance(mark, Range)), None),
+                positional=next((mark for mark in marks if isinstance(mark, Positional)), None),
+                flag=next((mark for mark in marks if isinstance(mark, Flag)), None),
+            ),
+        )
+    return tuple(found)
+
+
+def _unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """`Annotated[X, a, b]` as `X, (a, b)`; anything else as itself."""
+    if typing.get_origin(hint) is Annotated:
+        kind, *marks = typing.get_args(hint)
+        return kind, tuple(marks)
+    return hint, ()
+
+
+def _field_texts(cls: type) -> dict[str, str]:
+    """The text below each field of a class, read from its source: Python itself does not keep it."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
+    except (OSError, KeyError):  # made in an interactive session: no help text, everything else works
+        return {}
+    found = (n.body for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == cls.__name__)
+    texts: dict[str, str] = {}
+    for node, after in itertools.pairwise(next(found, ())):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
+            value = after.value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                texts[node.target.id] = inspect.cleandoc(value.value)
+    return texts
+
+
+class _NotThisType(Exception):  # noqa: N818 - it never leaves this module
+    """The value is not of the type; its words say what would be."""
+
+
+def describe(kind: Any) -> str:
+    """A type in words, for an error message."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return " or ".join(map(str, args))
+    if origin in {typing.Union, types.UnionType}:
+        return " or ".join(describe(arm) for arm in args if arm is not types.NoneType)
+    if origin is tuple:
+        return f"a list of {describe(args[0])}"
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+    return words.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def convert(value: Any, kind: Any) -> Any:
+    """`value`, from the command line or YAML, as a value of type `kind`.
+
+    Raises:
+        ValueError: it is not one; the text says what would be.
+    """
+    try:
+        return _convert(value, kind)
+    except _NotThisType as wrong:
+        raise ValueError(str(wrong)) from None
+
+
+def _convert(value: Any, kind: Any) -> Any:  # noqa: C901, PLR0912 - one branch a type is what it is
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in {typing.Union, types.UnionType}:
+        if value is None and types.NoneType in args:
+            return None
+        for arm in args:
+            if arm is not types.NoneType:
+                try:
+                    return _convert(value, arm)
+                except _NotThisType:
+                    continue
+    elif origin is Literal:
+        for choice in args:
+            if value == choice and isinstance(value, bool) == isinstance(choice, bool):
+                return choice
+            if isinstance(value, str) and value == str(choice):
+                return choice
+    elif origin is tuple:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, list | tuple):
+            return tuple(_convert(item, args[0]) for item in value)
+    elif kind is bool:
+        if isinstance(value, bool):
+            return value
+    elif kind is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            try:
+                return int(value.replace("_", ""))
+            except ValueError:
+                pass
+    elif kind is float:
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            try:  # PyYAML reads 1e-3 as text, since YAML 1.1 wants 1.0e-3
+                return float(value)
+            except ValueError:
+                pass
+    elif kind is str:
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return str(value)
+    elif kind is Path:
+        if isinstance(value, str | Path) and str(value):
+            return Path(value).expanduser()
+    else:  # a developer's mistake, found by the first test that enters the command
+        raise TypeError(f"settings cannot be of type {kind}")
+    raise _NotThisType(describe(kind))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word most like `word`, or "" if none is."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), "")
+
+
+def resolve(cls: type[_S], flags: Mapping[str, Any], file: Path | None = None) -> _S:
+    """Settings from defaults < `file` < `flags`, each value with its source.
+
+    Args:
+        cls: the settings class.
+        flags: values given on the command line, by field name.
+        file: a YAML file, as `--print-config` writes it.
+
+    Raises:
+        TransitError: a value or key that will not do, with the place where it stands.
+    """
+    known = {setting.name: setting for setting in settings_of(cls)}
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(known, "default")
+    if file is not None:
+        for name, (value, line) in _read_yaml(file, known).items():
+            values[name], sources[name] = value, f"{file}:{line}"
+    for name, value in flags.items():
+        setting = known[name]
+        label = setting.positional.metavar or name.upper() if setting.positional else setting.option
+        try:
+            values[name] = convert(value, setting.type)
+        except ValueError as wanted:
+            raise TransitError(
+                f"{label} is {value!r}",
+                wanted=str(wanted),
+                fix=f"give another {label}",
+                exit_code=ExitCode.USAGE,
+                code="setting-type",
+            ) from None
+        sources[name] = label
+    for setting in known.values():
+        if setting.required and setting.name not in values:
+            label = setting.positional.metavar or setting.name.upper() if setting.positional else setting.option
+            raise TransitError(
+                f"{label} is missing",
+                wanted=setting.help.split("\n")[0] or describe(setting.type),
+                fix=f"add {label}",
+                exit_code=ExitCode.USAGE,
+                code="setting-missing",
+            )
+    return cls(**values, sources=sources)
+
+
+def _read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, tuple[Any, int]]:
+    """Values of a YAML file with their line numbers."""
+    import yaml
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise TransitError(
+            f"cannot read the configuration {file}: {reason}",
+            wanted="a YAML file, as --print-config writes it",
+            fix="give the path of an existing file",
+            code="config-unreadable",
+        ) from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed"
+        raise TransitError(
+            f"{file}{line} is not YAML: {problem}",
+            wanted="lines of the form `key: value`",
+            fix=f"correct {file}{line}",
+            code="config-yaml",
+        ) from None
+    if node is None:
+        return {}
+    if not isinstance(content, dict):
+        raise TransitError(
+            f"{file}:1 holds {describe_value(content)}",
+            wanted="lines of the form `key: value`",
+            fix="write one with --print-config",
+            code="config-yaml",
+        )
+    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
+    if len(lines) < len(node.value):
+        keys = [key.value for key, _ in node.value]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise TransitError(
+            f"{file}:{lines[twice]} gives {twice} a second time",
+            wanted="each key once",
+            fix=f"remove one of the two lines from {file}",
+            code="config-duplicate",
+        )
+    _check_version(file, content.pop(_VERSION_KEY, CONFIG_VERSION))
+    content.pop(_COMMAND_KEY, None)
+    values = {}
+    for key, value in content.items():
+        line = lines.get(str(key), 1)
+        name = str(key).replace("-", "_")
+        if name not in known:
+            guess = nearest(name, known)
+            raise TransitError(
+                f"{file}:{line} has an unknown key {key!r}",
+                wanted=f"{guess}?" if guess else f"one of {', '.join(known)}",
+                fix=f"write {guess} in {file}:{line}" if guess else f"remove line {line} of {file}",
+                code="config-unknown-key",
+            )
+        try:
+            values[name] = (convert(value, known[name].type), line)
+        except ValueError as wanted:
+            raise TransitError(
+                f"{file}:{line} gives {name} {describe_value(value)}",
+                wanted=str(wanted),
+                fix=f"correct {file}:{line}",
+                code="config-type",
+            ) from None
+    return values
+
+
+def describe_value(value: Any) -> str:
+    """A value from YAML in words, for an error message."""
+    words = {type(None): "nothing", list: "a list", dict: "a table of keys"}
+    return words.get(type(value), repr(value))
+
+
+def _check_version(file: Path, version: Any) -> None:
+    if version == CONFIG_VERSION:
+        return
+    newer = isinstance(version, int) and version > CONFIG_VERSION
+    raise TransitError(
+        f"{file} is a configuration of version {version}",
+        wanted=f"version {CONFIG_VERSION}, which this transit reads",
+        fix="pip install --upgrade transit-cli" if newer else f"write {_VERSION_KEY}: {CONFIG_VERSION}",
+        code="config-version",
+    )
+
+
+def to_yaml(settings: Settings, command: str = "") -> str:
+    """The settings as YAML that `--config` reads back, each value with its source as a comment."""
+    import yaml
+
+    rows = [(_VERSION_KEY, str(CONFIG_VERSION), "")]
+    if command:
+        rows.append((_COMMAND_KEY, command, ""))
+    for setting in settings_of(type(settings)):
+        value = getattr(settings, setting.name)
+        value = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+        text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+        rows.append((setting.name, text.removesuffix("...\n").strip(), settings.sources.get(setting.name, "")))
+    width = max(len(f"{name}: {text}") for name, text, _ in rows)
+    lines = [
+        f"{f'{name}: {text}':<{width}}  # {source}" if source else f"{name}: {text}" for name, text, source in rows
+    ]
+    return "\n".join(lines) + "\n"

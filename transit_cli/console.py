@@ -1,0 +1,287 @@
+"""Tables, progress and notes: the one place that prints.
+
+stdout carries the answer and nothing else: tables and text for a person, or one JSON document with `--json`. Notes,
+warnings, progress and errors go to stderr. Used from Python, outside `session`, everything here is silent, except that
+a warning is raised as a Python warning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from transit_cli.results import Document, Result, Table, Text, TransitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+#: Seconds between two lines of progress where stderr is not a terminal.
+PLAIN_INTERVAL = 10.0
+
+
+@dataclass
+class _Session:
+    """What one command may print, and the warnings it has given."""
+
+    as_json: bool = False
+    quiet: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+_session: _Session | None = None
+
+
+@contextmanager
+def session(*, as_json: bool = False, quiet: bool = False) -> Iterator[None]:
+    """Let this module print while one command runs."""
+    global _session  # noqa: PLW0603 - one process runs one command
+    before, _session = _session, _Session(as_json, quiet)
+    try:
+        yield
+    finally:
+        _session = before
+
+
+def _rich(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+def note(text: str) -> None:
+    """Say something that a person may want to know while the command runs."""
+    if _session and not _session.quiet:
+        _error_line(text, style="dim")
+
+
+def warn(text: str) -> None:
+    """Say something that a person should know. It also stands among the document's warnings."""
+    if _session is None:
+        warnings.warn(text, stacklevel=2)
+        return
+    if text not in _session.warnings:
+        _session.warnings.append(text)
+        _error_line(f"warning: {text}", style="yellow")
+
+
+def _error_line(text: str, style: str = "") -> None:
+    from rich.text import Text as RichText
+
+    if sys.stderr.isatty():
+        _rich(stderr=True).print(RichText(text, style=style))
+    else:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - a pipe gets the line as it is, never wrapped
+
+
+class Progress:
+    """A bar on a terminal; a line every `PLAIN_INTERVAL` seconds elsewhere; nothing when quiet."""
+
+    def __init__(self, description: str, total: float | None, bar: RichProgress | None, *, plain: bool) -> None:
+        self._description, self._total, self._bar, self._plain = description, total, bar, plain
+        self._task: TaskID | None = bar.add_task(description, total=total, status="") if bar else None
+        self._done, self._status = 0.0, ""
+        self._started = self._printed = time.monotonic()
+
+    def update(
+        self,
+        completed: float | None = None,
+        *,
+        advance: float = 0,
+        status: str | None = None,
+        line: bool = False,
+    ) -> None:
+        """Move on.
+
+        Args:
+            completed: how much is done in all.
+            advance: how much more is done.
+            status: a few words beside the bar ("loss 0.21, 3,400 samples/s").
+            line: print this state as a line of its own where there is no bar (the end of an epoch).
+        """
+        self._done = self._done + advance if completed is None else completed
+        if status is not None:
+            self._status = status
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=self._done, status=self._status)
+        elif self._plain and (line or time.monotonic() - self._printed >= PLAIN_INTERVAL):
+            self._printed = time.monotonic()
+            _error_line("  ".join(filter(None, (self._description, self._amount(), self._status))))
+
+    def print(self, text: str) -> None:
+        """A line that stays, above the bar."""
+        if self._bar:
+            from rich.text import Text as RichText
+
+            self._bar.console.print(RichText(text))
+        elif self._plain:
+            _error_line(text)
+
+    def _amount(self) -> str:
+        if not self._total:
+            return f"{self._done:g}"
+        spent = time.monotonic() - self._started
+        left = spent / self._done * (self._total - self._done) if self._done else 0.0
+        return f"{self._done:g}/{self._total:g}" + (f", {duration(left)} left" if left >= 1 else "")
+
+
+@contextmanager
+def progress(description: str, total: float | None = None) -> Iterator[Progress]:
+    """Show how far a long piece of work is, and the time left."""
+    if _session is None or _session.quiet or not sys.stderr.isatty():
+        yield Progress(description, total, None, plain=bool(_session and not _session.quiet))
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[status]}", markup=False),
+    )
+    with RichProgress(*columns, console=_rich(stderr=True), transient=True, refresh_per_second=4) as bar:
+        yield Progress(description, total, bar, plain=False)
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit a person would use: "0.4 s", "12 s", "3 min 5 s", "2 h 10 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def size(count: float) -> str:
+    """A number of bytes in binary units: "3.2 GiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+
+
+def show(result: Result, *, command: str, version: str) -> None:
+    """Print a command's result: one JSON document, or its blocks and verdict."""
+    state = _session or _Session()
+    notices = [*state.warnings, *(text for text in result.warnings if text not in state.warnings)]
+    if state.as_json:
+        _json(Document(command, version, result.exit_code, result.data, result.verdict, notices))
+        return
+    for text in notices[len(state.warnings) :]:
+        _error_line(f"warning: {text}", style="yellow")
+    if not state.quiet:
+        for block in result.blocks:
+            _block(block)
+    if result.verdict:
+        _out(result.verdict, style="bold")
+
+
+def show_error(error: TransitError, *, command: str, version: str) -> None:
+    """Print a failure: found, wanted, fix on stderr; and the document on stdout with `--json`."""
+    state = _session or _Session()
+    if state.as_json:
+        document = Document(command, version, error.exit_code, warnings=state.warnings, errors=[error.document()])
+        _json(document)
+    _error_line(f"error: {error.found}", style="bold red")
+    if error.wanted:
+        _error_line(f"  wanted: {error.wanted}")
+    if error.fix:
+        _error_line(f"  to fix: {error.fix}")
+
+
+def _json(document: Document) -> None:
+    print(json.dumps(document.as_json(), indent=2, ensure_ascii=False), flush=True)  # noqa: T201
+
+
+def _out(text: str, style: str = "") -> None:
+    if sys.stdout.isatty():
+        from rich.text import Text as RichText
+
+        _rich(stderr=False).print(RichText(text, style=style))
+    else:
+        print(text, flush=True)  # noqa: T201
+
+
+def _block(block: Table | Text) -> None:
+    if isinstance(block, Text):
+        _out(block.text)
+    elif sys.stdout.isatty():
+        _rich(stderr=False).print(_rich_table(block))
+    else:
+        print(_plain_table(block), flush=True)  # noqa: T201
+
+
+def _is_number(cell: object) -> bool:
+    text = str(cell).strip().replace(",", "").removesuffix("%").removesuffix("x").strip()
+    try:
+        float(text)
+    except ValueError:
+        return text in {"", "-"}
+    return True
+
+
+def _right(table: Table, column: int) -> bool:
+    """Whether a column holds numbers, with or without a unit after them."""
+    cells = [str(row[column]).split(" ")[0] for row in table.rows if str(row[column]).strip() not in {"", "-"}]
+    return bool(cells) and all(_is_number(cell) for cell in cells)
+
+
+def _rich_table(table: Table) -> Any:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text as RichText
+
+    shown = RichTable(
+        title=RichText(table.title, style="bold") if table.title else None,
+        caption=RichText(table.note) if table.note else None,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for index, name in enumerate(table.columns):
+        shown.add_column(RichText(name), justify="right" if _right(table, index) else "left", overflow="fold")
+    styles = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
+    for row in table.rows:
+        shown.add_row(*(RichText(str(cell), style=styles.get(str(cell), "")) for cell in row))
+    return shown
+
+
+def _plain_table(table: Table) -> str:
+    """Aligned columns two spaces apart, one line a row: what `grep`, `awk` and a log want."""
+    rows = [[str(cell).replace("\n", " ") for cell in row] for row in (table.columns, *table.rows)]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(table.columns))]
+    right = [_right(table, index) for index in range(len(table.columns))]
+    lines = [table.title] if table.title else []
+    lines += [
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, table.note] if table.note else lines)
+
+
+def close() -> None:
+    """Give stdout its last bytes; where nobody reads them any more (`| head`), let them go quietly."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_stdout()
+
+
+def discard_stdout() -> None:
+    """Send what is still to be written to nowhere, so that Python's own flush at exit finds no closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
