@@ -1,0 +1,34 @@
+"""What every test shares. Rooms have their own conftest.py for what only they need."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Two pytest workers share two cores: threads that spin while they wait would make everything several times slower.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def shared_data():
+    """Real light curves, catalogs and labelled signals; they lie beside the project and are no part of it."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the real data are not beside the project ({folder.name} is absent)")
+    return folder
+
+
+@pytest.fixture
+def transit():
+    """Run `transit` as a process of its own: `transit("doctor", "--json").stdout`."""
+
+    def run(*arguments, env=None, **options):
+        options = {"capture_output": True, "text": True, "timeout": 300} | options
+        command = [sys.executable, "-m", "transit_cli", *map(str, arguments)]
+        return subprocess.run(command, env=os.environ | {"TERM": "dumb"} | (env or {}), **options)
+
+    return run
