@@ -1,4 +1,7 @@
-"""The entry of `transit`: answers --version and the first word's completion before anything slow is imported."""
+"""The entry of `transit`: answers --version and the first word's completion before anything slow is imported.
+
+Only the standard library, and no more of it than each answer needs: `transit --version` takes as long as Python does.
+"""
 
 import os
 import sys
@@ -6,16 +9,29 @@ import sys
 
 def main() -> None:
     """Answer what can be answered at once; hand the rest to the Typer app."""
+    try:
+        answered = _answer_at_once()
+        sys.stdout.flush()
+    except OSError as error:  # a closed pipe is nobody's fault; a full disk is the machine's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(0)
+        print(f"error: {error.strerror}", file=sys.stderr)  # noqa: T201
+        sys.exit(5)
+    if not answered:
+        from transit_cli.app import main as run
+
+        sys.exit(run(sys.argv[1:]))
+
+
+def _answer_at_once() -> bool:
+    """Print the version or the commands that Tab asks for; False if it is anything else."""
     if sys.argv[1:] == ["--version"]:
         from transit_cli import __version__
 
-        print(f"transit {__version__}")  # noqa: T201 - the floor where printing is all there is to do
-        return
-    if "_TRANSIT_COMPLETE" in os.environ and _complete_first_word(os.environ["_TRANSIT_COMPLETE"]):
-        return
-    from transit_cli.app import run
-
-    run()
+        print(f"transit {__version__}")  # noqa: T201
+        return True
+    return "_TRANSIT_COMPLETE" in os.environ and _complete_first_word(os.environ["_TRANSIT_COMPLETE"])
 
 
 def _complete_first_word(instruction: str) -> bool:

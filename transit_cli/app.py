@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -68,33 +67,26 @@ class PluginGroup(TyperGroup):
 
 app = typer.Typer(
     cls=PluginGroup,
-    no_args_is_help=True,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
 )
 
 
-def _print_version(value: bool) -> None:
-    if value:
-        print(f"transit {__version__}")  # noqa: T201
-        raise typer.Exit
-
-
 @app.callback()
 def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Train and vet exoplanet-transit classifiers on the machine you have: Apple silicon, NVIDIA or CPU.
 
     Start with `transit doctor`. Every command takes --help.
     """
-
-
-def run() -> NoReturn:
-    """Run the command line and exit with its code."""
-    sys.exit(main(sys.argv[1:]))
+    if version:  # `transit --version` alone never comes this far
+        print(f"transit {__version__}")  # noqa: T201
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())  # noqa: T201
 
 
 def main(arguments: list[str]) -> int:
@@ -103,24 +95,21 @@ def main(arguments: list[str]) -> int:
         code = app(arguments, prog_name="transit", standalone_mode=False)
         console.close()
         return int(code or ExitCode.DONE)
-    except TransitError as failure:
-        error = failure
     except typer.Abort:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        console.discard_stdout()
+    except (BrokenPipeError, SystemExit) as gone:
+        if isinstance(gone, SystemExit) and not isinstance(gone.__context__, BrokenPipeError):
+            raise
+        console.discard_stdout()  # Typer turns a closed pipe into exit 1; `transit --help | head` has not failed
         return ExitCode.DONE
     except Exception as failure:
         usage = getattr(failure, "format_message", None)  # every usage error that Typer raises has it
-        if usage is None:
-            if os.environ.get("TRANSIT_DEBUG"):
-                raise
-            error = explain(failure)
-        elif type(failure).__name__ == "NoArgsIsHelpError":
-            failure.show(sys.stdout)  # type: ignore[attr-defined]
-            return ExitCode.DONE
-        else:
+        if usage is not None:
             error = _usage_error(failure, usage())
+        elif os.environ.get("TRANSIT_DEBUG"):
+            raise
+        else:
+            error = failure if isinstance(failure, TransitError) else explain(failure)
     with console.session(as_json="--json" in arguments):
         try:
             console.show_error(error, command=" ".join(arguments[:1]), version=__version__)

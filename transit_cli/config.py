@@ -432,6 +432,8 @@ def to_yaml(settings: Settings, command: str = "") -> str:
         value = getattr(settings, setting.name)
         value = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
         text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+        if yaml.safe_load(text) != value:  # PyYAML folds some Unicode line breaks to spaces unless it escapes them
+            text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
         rows.append((setting.name, text.removesuffix("...\n").strip(), settings.sources.get(setting.name, "")))
     width = max(len(f"{name}: {text}") for name, text, _ in rows)
     lines = [

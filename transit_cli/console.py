@@ -193,14 +193,13 @@ def show(result: Result, *, command: str, version: str) -> None:
 def show_error(error: TransitError, *, command: str, version: str) -> None:
     """Print a failure: found, wanted, fix on stderr; and the document on stdout with `--json`."""
     state = _session or _Session()
-    if state.as_json:
-        document = Document(command, version, error.exit_code, warnings=state.warnings, errors=[error.document()])
-        _json(document)
     _error_line(f"error: {error.found}", style="bold red")
     if error.wanted:
         _error_line(f"  wanted: {error.wanted}")
     if error.fix:
         _error_line(f"  to fix: {error.fix}")
+    if state.as_json:
+        _json(Document(command, version, error.exit_code, warnings=state.warnings, errors=[error.document()]))
 
 
 def _json(document: Document) -> None:

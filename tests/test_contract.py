@@ -1,0 +1,41 @@
+"""Every command keeps the contract of --json, --quiet and exit codes."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from transit_cli.discovery import discover
+
+SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "result.schema.json").read_text())
+
+#: Arguments with which each command finishes in seconds. A new command gets its line here.
+QUICK = {
+    "plugins": [[]],
+}
+
+
+def test_every_command_is_held_to_the_contract():
+    assert set(QUICK) == {name for name, plugin in discover().used.items() if plugin.first_party}
+
+
+@pytest.mark.parametrize("command", [[name, *arguments] for name, runs in QUICK.items() for arguments in runs])
+def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
+    arguments = [str(tmp_path / part[1:]) if part.startswith("@") else part for part in command]
+    done = transit(*arguments, "--json", cwd=tmp_path)
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, SCHEMA)
+    assert document["exit_code"] == done.returncode, done.stderr
+    assert done.returncode in {0, 1}, done.stderr
+    assert document["command"] == " ".join(command[:2] if command[0] == "data" else command[:1])
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_a_failure_is_a_document_too(transit, name):
+    done = transit(name, "--no-such-option", "--json")
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, SCHEMA)
+    assert (done.returncode, document["status"]) == (2, "error")
+    assert "--no-such-option" in document["errors"][0]["found"]
+    assert "Traceback" not in done.stderr
