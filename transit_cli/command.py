@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from transit_cli import __version__, config, console
+from transit_cli.device import environment
 from transit_cli.results import ExitCode, Result, TransitError
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def command(
     app: typer.Typer,
     settings: type[_S],
     name: str | None = None,
+    *,
+    prepare: bool = True,
 ) -> Callable[[Callable[[_S], Result]], Callable[[_S], Result]]:
     """Register a function as a command of `app`, with the fields of `settings` as its options.
 
@@ -48,6 +51,7 @@ def command(
         app: the Typer app that the entry point names.
         settings: the command's settings class.
         name: the subcommand's name, where the app has several.
+        prepare: set torch's environment variables before the function runs, and refuse values that break torch.
     """
 
     def register(body: Callable[[_S], Result]) -> Callable[[_S], Result]:
@@ -62,6 +66,8 @@ def command(
                 if print_config:
                     sys.stdout.write(config.to_yaml(resolved, title))
                     return None
+                if prepare:
+                    environment.prepare()
                 return body(resolved)
 
             raise typer.Exit(execute(title, work, as_json=as_json, quiet=quiet))

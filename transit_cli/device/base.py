@@ -1,0 +1,112 @@
+"""What every device can do: `Device`, the protocol that the rest of transit computes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+Kind = Literal["cpu", "cuda", "mps"]
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What is known of a device without running anything on it.
+
+    Attributes:
+        name: what its maker calls it ("Apple M4 Pro", "NVIDIA H100 80GB HBM3").
+        cores: CPU cores that this process may use, GPU cores or multiprocessors; None where unknown.
+        memory_bytes: the memory it computes in; on Apple silicon and for a CPU, the machine's.
+        bandwidth_gb_s: memory bandwidth by the maker's word, 1e9 bytes/s; None where unknown.
+        software: what drives it ("macOS 15.1 (24B83)", "CUDA 12.6").
+    """
+
+    name: str
+    cores: int | None = None
+    memory_bytes: int | None = None
+    bandwidth_gb_s: float | None = None
+    software: str = ""
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Memory of this process on a device, in bytes.
+
+    Attributes:
+        allocated: held by tensors that are alive.
+        driver: held from the driver: tensors, the allocator's cache, compiled graphs. What the machine has lost.
+        limit: what the device should not go beyond; None where it has no such figure.
+    """
+
+    allocated: int
+    driver: int
+    limit: int | None
+
+
+class Timer(Protocol):
+    """Times between points of a program on the device, without stopping it at each."""
+
+    def mark(self) -> None:
+        """Note a point: everything queued so far comes before it."""
+
+    def seconds(self) -> list[float]:
+        """Wait for the device, and return the time between each two neighbouring marks."""
+        ...
+
+
+class Device(Protocol):
+    """A device that has been opened: it exists, has been warmed up, and answers these."""
+
+    kind: Kind
+    facts: DeviceFacts
+    #: The largest batch whose numbers can be trusted; None where there is no such limit.
+    max_batch: int | None
+    #: Whether a whole training step can be captured and replayed as one graph.
+    can_capture: bool
+    #: The precision that trained fastest where it was measured, and is safe.
+    best_precision: Precision
+
+    @property
+    def torch_device(self) -> torch.device:
+        """What torch calls it."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until everything queued has been computed."""
+
+    def empty_cache(self) -> None:
+        """Give memory that no tensor uses back to the system."""
+
+    def memory(self) -> DeviceMemory:
+        """Memory of this process on the device; cheap enough to be sampled."""
+        ...
+
+    def cap_memory(self, fraction: float) -> None:
+        """Make an allocation beyond this share (0 < fraction <= 1) of the limit fail as out of memory."""
+
+    def rng_state(self) -> torch.Tensor:
+        """The state of the device's random numbers: a uint8 tensor on the CPU."""
+        ...
+
+    def set_rng_state(self, state: torch.Tensor) -> None:
+        """Go on from a state that `rng_state` returned."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error says that memory has run out, on the device or on its host."""
+        ...
+
+    def is_unsupported_operator(self, error: BaseException) -> bool:
+        """Whether an error says that the device lacks an operator, or refuses a type or size that others take."""
+        ...
+
+    def timer(self) -> Timer:
+        """A new timer without marks."""
+        ...
+
+
+def says(error: BaseException, *texts: str) -> bool:
+    """Whether a RuntimeError's text holds one of these (torch has no class for most failures)."""
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)

@@ -1,0 +1,53 @@
+"""What Apple publishes of its chips: the table that a machine's own answers are held against.
+
+Sources: Apple's technical specifications of each Mac (support.apple.com/specs, among them 121555 for the Mac mini with
+M4 and M4 Pro), read in copies. A chip is sold with several core counts, so these are ranges. Bandwidth is 1e9 bytes/s;
+where two variants of one name differ (M3 Max, M4 Max), the lower one is given. A Mac cannot be asked for its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip as it is sold.
+
+    Attributes:
+        performance_cores: fewest and most.
+        efficiency_cores: fewest and most.
+        gpu_cores: fewest and most.
+        bandwidth_gb_s: memory bandwidth, 1e9 bytes/s.
+    """
+
+    performance_cores: tuple[int, int]
+    efficiency_cores: tuple[int, int]
+    gpu_cores: tuple[int, int]
+    bandwidth_gb_s: float
+
+
+CHIPS = {
+    "Apple M1": Chip((4, 4), (4, 4), (7, 8), 68.25),
+    "Apple M1 Pro": Chip((6, 8), (2, 2), (14, 16), 200),
+    "Apple M1 Max": Chip((8, 8), (2, 2), (24, 32), 400),
+    "Apple M1 Ultra": Chip((16, 16), (4, 4), (48, 64), 800),
+    "Apple M2": Chip((4, 4), (4, 4), (8, 10), 100),
+    "Apple M2 Pro": Chip((6, 8), (4, 4), (16, 19), 200),
+    "Apple M2 Max": Chip((8, 8), (4, 4), (30, 38), 400),
+    "Apple M2 Ultra": Chip((16, 16), (8, 8), (60, 76), 800),
+    "Apple M3": Chip((4, 4), (4, 4), (8, 10), 100),
+    "Apple M3 Pro": Chip((5, 6), (6, 6), (14, 18), 150),
+    "Apple M3 Max": Chip((10, 12), (4, 4), (30, 40), 300),
+    "Apple M3 Ultra": Chip((20, 24), (8, 8), (60, 80), 819),
+    "Apple M4": Chip((3, 4), (4, 6), (8, 10), 120),
+    "Apple M4 Pro": Chip((8, 10), (4, 4), (16, 20), 273),
+    "Apple M4 Max": Chip((10, 12), (4, 4), (32, 40), 410),
+    "Apple M5": Chip((3, 4), (6, 6), (8, 10), 153),
+}
+
+
+def bandwidth_gb_s(name: str) -> float | None:
+    """Memory bandwidth of a chip by its name ("Apple M4 Pro"), 1e9 bytes/s; None for one that is not in the table."""
+    chip = CHIPS.get(name)
+    return chip.bandwidth_gb_s if chip else None

@@ -1,0 +1,101 @@
+"""NVIDIA GPUs. The one module that names `torch.cuda`."""
+
+from __future__ import annotations
+
+import torch
+
+from transit_cli.device.base import DeviceFacts, DeviceMemory, Kind, Precision, says
+from transit_cli.device.cpu import host_out_of_memory
+
+
+def why_absent() -> str:
+    """Why there is no CUDA device, in words; "" where there is one."""
+    if not torch.backends.cuda.is_built():
+        return f"torch {torch.__version__} is built without CUDA"
+    if not torch.cuda.is_available():
+        return "torch finds no NVIDIA GPU or no working driver"
+    return ""
+
+
+class CudaTimer:
+    """CUDA events: recorded on the GPU's own clock, read once at the end."""
+
+    def __init__(self) -> None:
+        self._marks: list[torch.cuda.Event] = []
+
+    def mark(self) -> None:
+        """Record an event on the current stream."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self._marks.append(event)
+
+    def seconds(self) -> list[float]:
+        """Wait for the GPU, and return the time between each two neighbouring events."""
+        torch.cuda.synchronize()
+        pairs = zip(self._marks, self._marks[1:], strict=False)
+        return [before.elapsed_time(after) / 1000 for before, after in pairs]
+
+
+class CudaDevice:
+    """The current NVIDIA GPU (`CUDA_VISIBLE_DEVICES` chooses among several)."""
+
+    kind: Kind = "cuda"
+    max_batch: int | None = None
+    can_capture = True
+
+    def __init__(self) -> None:
+        self.torch_device = torch.device("cuda", torch.cuda.current_device())
+        found = torch.cuda.get_device_properties(self.torch_device)
+        self.facts = DeviceFacts(
+            name=found.name,
+            cores=found.multi_processor_count,
+            memory_bytes=found.total_memory,
+            software=f"CUDA {torch.version.cuda}, compute capability {found.major}.{found.minor}",
+        )
+        self._limit = found.total_memory
+        # From Ampere (8.0) on there is bfloat16 arithmetic, 1.0 to 1.4 times as fast as float32 on an H100.
+        self.best_precision: Precision = "bf16" if found.major >= 8 else "fp32"
+        torch.zeros(1, device=self.torch_device)
+        self.synchronize()
+
+    def synchronize(self) -> None:
+        """Wait until everything queued has been computed."""
+        torch.cuda.synchronize(self.torch_device)
+
+    def empty_cache(self) -> None:
+        """Give cached blocks back to the driver."""
+        torch.cuda.empty_cache()
+
+    def memory(self) -> DeviceMemory:
+        """Bytes in tensors, bytes that torch's allocator reserved, and the GPU's own or what `cap_memory` left."""
+        return DeviceMemory(
+            allocated=torch.cuda.memory_allocated(self.torch_device),
+            driver=torch.cuda.memory_reserved(self.torch_device),
+            limit=self._limit,
+        )
+
+    def cap_memory(self, fraction: float) -> None:
+        """Make torch raise beyond this share of the GPU's memory."""
+        torch.cuda.set_per_process_memory_fraction(float(fraction), self.torch_device)
+        self._limit = int(fraction * (self.facts.memory_bytes or 0))
+
+    def rng_state(self) -> torch.Tensor:
+        """The state of the GPU's generator."""
+        return torch.cuda.get_rng_state(self.torch_device)
+
+    def set_rng_state(self, state: torch.Tensor) -> None:
+        """Go on from a state that `rng_state` returned."""
+        torch.cuda.set_rng_state(state, self.torch_device)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether the GPU's or the host's memory has run out; libraries that allocate for themselves have own words."""
+        texts = ("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+        return isinstance(error, torch.OutOfMemoryError) or says(error, *texts) or host_out_of_memory(error)
+
+    def is_unsupported_operator(self, error: BaseException) -> bool:
+        """Whether CUDA lacks an operator, or this GPU's architecture is not in the build."""
+        return isinstance(error, NotImplementedError) or says(error, "no kernel image is available")
+
+    def timer(self) -> CudaTimer:
+        """A new timer."""
+        return CudaTimer()

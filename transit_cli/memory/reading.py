@@ -1,0 +1,56 @@
+"""One reading of the system's memory: this process, the machine or container, swap."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import psutil
+
+from transit_cli.device import host
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Memory at one moment, in bytes.
+
+    Attributes:
+        resident: memory of this process that is in RAM.
+        available: what programs could still take without swapping; in a container, within its limit.
+        total: RAM, or the container's limit where that is lower.
+        swap_used: swap in use by the whole machine.
+        container_limit: the container's limit; None where there is none.
+    """
+
+    resident: int
+    available: int
+    total: int
+    swap_used: int
+    container_limit: int | None
+
+    @property
+    def used_fraction(self) -> float:
+        """Share of the memory that is taken, by whomever: 0 to 1. The guide's 85 % rule is about this figure."""
+        return 1 - self.available / self.total
+
+
+def read() -> Reading:
+    """Read the memory now. About 0.1 ms on Linux."""
+    machine = psutil.virtual_memory()
+    total, available = machine.total, machine.available
+    limit = host.container_memory_bytes()
+    if limit is not None and limit < total:
+        used = host.container_used_bytes() or 0
+        total, available = limit, max(0, min(available, limit - used))
+    return Reading(
+        resident=_process().memory_info().rss,
+        available=available,
+        total=total,
+        swap_used=psutil.swap_memory().used,
+        container_limit=limit,
+    )
+
+
+@functools.cache
+def _process() -> psutil.Process:
+    return psutil.Process()
