@@ -103,8 +103,13 @@ class Setting:
 
     @property
     def option(self) -> str:
-        """Its name on the command line."""
+        """Its name on the command line, if it is an option."""
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def label(self) -> str:
+        """What a person calls it: `--epochs`, or `RUN` where it is given by its place."""
+        return self.positional.metavar or self.name.upper() if self.positional else self.option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +138,13 @@ class Settings:
         """
         setting = next(item for item in settings_of(type(self)) if item.name == name)
         source = self.sources.get(name, "")
-        where = f" ({source})" if source and not source.startswith("-") else ""
+        in_file = ":" in source  # "run.yaml:3"; a flag has none
         shown = ",".join(map(str, v)) if isinstance(v := getattr(self, name), tuple) else v
-        label = setting.positional.metavar or name.upper() if setting.positional else setting.option
         raise TransitError(
-            f"{label} is {shown}{where}",
+            f"{setting.label} is {shown}" + (f" ({source})" if in_file else ""),
             wanted=wanted,
-            fix=fix or (f"correct it in {source}" if where and source != "default" else f"give another {label}"),
-            exit_code=ExitCode.BAD_INPUT if where and source != "default" else ExitCode.USAGE,
+            fix=fix or (f"correct {source}" if in_file else f"give another {setting.label}"),
+            exit_code=ExitCode.BAD_INPUT if in_file else ExitCode.USAGE,
             code="setting-out-of-range",
         )
 
@@ -306,25 +310,23 @@ def resolve(cls: type[_S], flags: Mapping[str, Any], file: Path | None = None) -
             values[name], sources[name] = value, f"{file}:{line}"
     for name, value in flags.items():
         setting = known[name]
-        label = setting.positional.metavar or name.upper() if setting.positional else setting.option
         try:
             values[name] = convert(value, setting.type)
         except ValueError as wanted:
             raise TransitError(
-                f"{label} is {value!r}",
+                f"{setting.label} is {value!r}",
                 wanted=str(wanted),
-                fix=f"give another {label}",
+                fix=f"give another {setting.label}",
                 exit_code=ExitCode.USAGE,
                 code="setting-type",
             ) from None
-        sources[name] = label
+        sources[name] = setting.label
     for setting in known.values():
         if setting.required and setting.name not in values:
-            label = setting.positional.metavar or setting.name.upper() if setting.positional else setting.option
             raise TransitError(
-                f"{label} is missing",
+                f"{setting.label} is missing",
                 wanted=setting.help.split("\n")[0] or describe(setting.type),
-                fix=f"add {label}",
+                fix=f"add {setting.label}",
                 exit_code=ExitCode.USAGE,
                 code="setting-missing",
             )
