@@ -1,0 +1,1 @@
+"""From light curves and catalogs to view sets."""

@@ -1,0 +1,38 @@
+"""Which stars train, which validate and which test: by a hash of the star's name.
+
+Every TCE of a star falls in the same part, on every machine, and a set that grows never reshuffles. The AstroNet and
+Yu et al. (2019) sets were split by TCE: stars of their test parts stand in their training parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+PARTS = ("train", "val", "test")
+
+#: Fractions of the stars in each of `PARTS`, as in Shallue & Vanderburg (2018).
+FRACTIONS = (0.8, 0.1, 0.1)
+
+
+def split_of(star: str, fractions: Sequence[float] = FRACTIONS) -> str:
+    """The part a star belongs to: "train", "val" or "test".
+
+    Args:
+        star: its name as `star_name` gives it.
+        fractions: of the stars in train, val and test; they add up to 1.
+    """
+    digest = hashlib.sha256(star.encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    return next((part for part, end in zip(PARTS, accumulate(fractions), strict=True) if place < end), PARTS[-1])
+
+
+def split(stars: Iterable[str], fractions: Sequence[float] = FRACTIONS) -> np.ndarray:
+    """`split_of` for many stars, as an array of text."""
+    return np.array([split_of(star, fractions) for star in stars], dtype="U5")

@@ -1,0 +1,317 @@
+"""View sets: the folder of plain files that everything trains on, evaluates and predicts from.
+
+    global.npy    [N, G] float32   any NumPy reads it; here it is memory-mapped
+    local.npy     [N, L] float32
+    ...           further views ("secondary", "odd", "even"), one file each
+    tces.csv      one row a TCE, in the order of the arrays
+    dropped.csv   one row a TCE that could not become a view, with the reason (where there are any)
+    viewset.json  recipe, versions, sizes and checksums
+
+A set is written under a temporary name beside its own and renamed: it is there whole, or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transit_cli import __version__
+from transit_cli.results import TransitError
+
+#: The layout above. A set of a later version is refused, not guessed at.
+VERSION = 1
+INFO, TCES, DROPPED = "viewset.json", "tces.csv", "dropped.csv"
+
+#: Columns that every set has, in this order; further scalar columns follow.
+COLUMNS = (
+    "star",
+    "signal",
+    "mission",
+    "period_days",
+    "epoch_days",
+    "time_system",
+    "duration_hours",
+    "depth_ppm",
+    "snr",
+    "label",
+    "split",
+    "source",
+)
+#: Columns that hold text. Every other column holds numbers, an empty cell being NaN.
+TEXT = frozenset({"star", "signal", "mission", "time_system", "label", "split", "source", "reason", "note"})
+
+#: Planet candidate, eclipsing binary, junk, other; astrophysical false positive, non-transiting phenomenon; unknown.
+LABELS = ("PC", "EB", "J", "O", "AFP", "NTP", "UNK")
+
+
+@dataclass(frozen=True)
+class ViewSet:
+    """A view set on disk.
+
+    Attributes:
+        path: its folder.
+        info: what viewset.json says.
+    """
+
+    path: Path
+    info: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path | str) -> ViewSet:
+        """Open a set; its arrays are memory-mapped, its table is read when first asked for.
+
+        Raises:
+            TransitError: there is no view set, or a part of it is missing or of the wrong size.
+        """
+        path = Path(path)
+        info = _read_info(path)
+        for name, length in info["views"].items():
+            file = path / f"{name}.npy"
+            try:
+                shape, kind = _npy_header(file)
+            except (OSError, ValueError) as error:
+                raise _damaged(path, f"{file.name} cannot be read: {error}") from None
+            if shape != (info["count"], length) or kind != np.float32:
+                raise _damaged(path, f"{file.name} holds {shape} {kind}, not ({info['count']}, {length}) float32")
+        return cls(path, info)
+
+    def __len__(self) -> int:
+        return int(self.info["count"])
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The length of each view, by name: what a network is built for."""
+        return dict(self.info["views"])
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """How the set was made."""
+        return self.info["recipe"]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its light curves were simulated. Whoever shows a figure from it says so."""
+        return bool(self.recipe.get("simulated", False))
+
+    @cached_property
+    def views(self) -> dict[str, np.ndarray]:
+        """The views by name: memory-mapped, read-only, float32 [N, length]."""
+        return {name: np.load(self.path / f"{name}.npy", mmap_mode="r") for name in self.lengths}
+
+    @cached_property
+    def tces(self) -> dict[str, np.ndarray]:
+        """The table's columns by name, each [N]: text for the columns in `TEXT`, float64 for the others."""
+        columns = read_table(self.path / TCES)
+        rows = len(next(iter(columns.values()), ()))
+        if rows != len(self):
+            raise _damaged(self.path, f"{TCES} has {rows} rows, not {len(self)}")
+        return columns
+
+    @property
+    def splits(self) -> np.ndarray:
+        """The part each TCE belongs to: "train", "val" or "test"."""
+        return self.tces["split"]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of each TCE, one of `LABELS`."""
+        return self.tces["label"]
+
+    @cached_property
+    def dropped(self) -> dict[str, np.ndarray]:
+        """The TCEs that could not become views: columns as in `tces`, and "reason"."""
+        file = self.path / DROPPED
+        return read_table(file) if file.exists() else {}
+
+
+def write(
+    path: Path | str,
+    views: Mapping[str, np.ndarray],
+    tces: Mapping[str, Sequence[Any] | np.ndarray],
+    recipe: Mapping[str, Any],
+    dropped: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
+) -> ViewSet:
+    """Write a set, whole or not at all.
+
+    Args:
+        path: its folder, which must not exist yet.
+        views: [N, length] by name; written as float32.
+        tces: columns of N values by name; `COLUMNS` that are missing are left empty.
+        recipe: how the set was made, in JSON types. "simulated": true where the light curves are.
+        dropped: rows that could not become views, as `tces` with a column "reason".
+
+    Raises:
+        TransitError: something stands at `path` already.
+    """
+    with writing(path) as folder:
+        for name, view in views.items():
+            np.save(folder / f"{name}.npy", np.asarray(view, dtype=np.float32))
+        lengths = {name: int(view.shape[1]) for name, view in views.items()}
+        finish(folder, lengths, tces, recipe, dropped)
+    return ViewSet.open(path)
+
+
+class writing:  # noqa: N801 - reads as what it does
+    """A temporary folder that takes the name `path` when the block ends well, and goes when it does not."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> Path:
+        refuse_existing(self.path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent))
+        return self._folder
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            refuse_existing(self.path)
+            self._folder.chmod(0o777 & ~_umask())
+            self._folder.rename(self.path)
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise the error for an output that is there already."""
+    if path.exists():
+        raise TransitError(
+            f"{path} exists already",
+            wanted="a name that is free, so that nothing is overwritten",
+            fix=f"give another name, or remove {path}",
+            code="output-exists",
+        )
+
+
+def finish(
+    folder: Path,
+    lengths: Mapping[str, int],
+    tces: Mapping[str, Sequence[Any] | np.ndarray],
+    recipe: Mapping[str, Any],
+    dropped: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
+) -> None:
+    """Write the tables and viewset.json of a set whose arrays are in `folder`.
+
+    Nothing that is written depends on the time or the machine, so that the same set has the same bytes.
+    """
+    count = len(next(iter(tces.values()), ()))
+    write_table(folder / TCES, {name: tces.get(name, [""] * count) for name in COLUMNS} | dict(tces))
+    if dropped and len(next(iter(dropped.values()))):
+        write_table(folder / DROPPED, dropped)
+    info = {
+        "viewset": VERSION,
+        "count": count,
+        "views": dict(lengths),
+        "recipe": dict(recipe),
+        "versions": {"transit": __version__},
+        "sha256": {file.name: checksum(file) for file in sorted(folder.iterdir()) if file.name != INFO},
+    }
+    (folder / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+
+
+def checksum(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_table(file: Path, columns: Mapping[str, Iterable[Any] | np.ndarray]) -> None:
+    """Columns as CSV. Numbers keep all their digits, whole ones without a point; NaN is an empty cell."""
+    cells = [[_cell(value) for value in column] for column in columns.values()]
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*cells, strict=True))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        if np.isnan(number):
+            return ""
+        return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+    return str(value)
+
+
+def read_table(file: Path) -> dict[str, np.ndarray]:
+    """The columns of a CSV file: text for those in `TEXT` and those that hold no numbers, float64 for the others."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        reader = csv.reader(stream)
+        names, *rows = [row for row in reader if row] or [[""]]
+    if any(len(row) != len(names) for row in rows):
+        line = next(number for number, row in enumerate(rows, 2) if len(row) != len(names))
+        raise TransitError(
+            f"{file}:{line} has {len(rows[line - 2])} cells, not {len(names)}",
+            wanted="one cell per column",
+            fix=f"correct {file}:{line}",
+            code="table-damaged",
+        )
+    return {name: _column(name, [row[index] for row in rows]) for index, name in enumerate(names)}
+
+
+def _column(name: str, cells: Sequence[str]) -> np.ndarray:
+    if name not in TEXT:
+        try:
+            return np.array([float(cell) if cell else np.nan for cell in cells], dtype=np.float64)
+        except ValueError:
+            pass
+    return np.array(cells, dtype=np.str_)
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    if not (path / INFO).is_file():
+        what = "is not a view set" if path.is_dir() else "is a file" if path.exists() else "does not exist"
+        raise TransitError(
+            f"{path} {what}",
+            wanted=f"a view set: a folder with {INFO}, as `transit data` writes it",
+            fix="make one: transit data simulate my_views",
+            code="viewset-missing",
+        )
+    try:
+        info = json.loads((path / INFO).read_text(encoding="utf-8"))
+        version = info["viewset"]
+        complete = all(key in info for key in ("count", "views", "recipe", "sha256"))
+    except (ValueError, KeyError, TypeError):
+        raise _damaged(path, f"{INFO} cannot be read") from None
+    if version != VERSION:
+        raise TransitError(
+            f"{path} is a view set of version {version}",
+            wanted=f"version {VERSION}, which this transit reads",
+            fix="pip install --upgrade transit-cli",
+            code="viewset-version",
+        )
+    if not complete:
+        raise _damaged(path, f"{INFO} is not complete")
+    return info
+
+
+def _damaged(path: Path, what: str) -> TransitError:
+    return TransitError(
+        f"{path}: {what}",
+        wanted="a whole view set",
+        fix=f"remove {path} and make it again with the command that made it",
+        code="viewset-damaged",
+    )
+
+
+def _npy_header(file: Path) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of a .npy file, after checking that the file is as long as they say."""
+    array = np.load(file, mmap_mode="r")
+    return array.shape, array.dtype
