@@ -1,0 +1,102 @@
+"""AstroNet: the network of Shallue & Vanderburg 2018 (AJ 155, 94), in the numbers of its published configuration.
+
+The global view passes 5 blocks of two convolutions (16, 32, 64, 128, 256 filters, kernel 5) with max-pooling over 5
+bins, stride 2; the local view 2 blocks (16, 32) with max-pooling over 7 bins, stride 2; then 4 dense layers of 512.
+Further views get a column like the local one's; scalars join the flattened features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KERNEL = 5
+STRIDE = 2
+GLOBAL_FILTERS, GLOBAL_POOL = (16, 32, 64, 128, 256), 5
+LOCAL_FILTERS, LOCAL_POOL = (16, 32), 7
+DENSE_LAYERS, DENSE_UNITS = 4, 512
+
+
+class Column(nn.Module):
+    """Blocks of two convolutions and a max-pooling over one view, flattened.
+
+    Args:
+        filters: channels of each block.
+        pool: bins that the pooling spans; it moves by `STRIDE`.
+
+    Shape: [B, L] -> [B, filters[-1] x what is left of L].
+    """
+
+    def __init__(self, filters: tuple[int, ...], pool: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in zip((1, *filters), filters, strict=False):
+            layers += [
+                nn.Conv1d(before, after, KERNEL, padding=KERNEL // 2),
+                nn.ReLU(),
+                nn.Conv1d(after, after, KERNEL, padding=KERNEL // 2),
+                nn.MaxPool1d(pool, STRIDE),  # before ReLU: the same numbers from half of the work
+                nn.ReLU(),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, view: Tensor) -> Tensor:
+        """Features of a view."""
+        return self.layers(view.unsqueeze(1)).flatten(1)
+
+
+def pooled_length(length: int, blocks: int, pool: int) -> int:
+    """Bins that are left of `length` after the poolings of `blocks` blocks; 0 where a view is too short."""
+    for _ in range(blocks):
+        length = (length - pool) // STRIDE + 1 if length >= pool else 0
+    return length
+
+
+class AstroNet(nn.Module):
+    """The paper's network.
+
+    Args:
+        views: the length in bins of each view, by name; "global" gets the deeper column.
+        scalars: how many scalars a sample has.
+
+    Raises:
+        ValueError: a view is too short for its poolings (global 125 bins, others 19).
+
+    Shape: a mapping of name -> [B, L] float32 (and "scalars" -> [B, S]) -> logits [B].
+    """
+
+    def __init__(self, views: Mapping[str, int], scalars: int = 0) -> None:
+        super().__init__()
+        self.views = tuple(views)
+        self.scalars = scalars
+        columns: list[Column] = []
+        joined = scalars
+        for name, length in views.items():
+            filters, pool = (GLOBAL_FILTERS, GLOBAL_POOL) if name == "global" else (LOCAL_FILTERS, LOCAL_POOL)
+            left = pooled_length(length, len(filters), pool)
+            if left == 0:
+                raise ValueError(f"the {name} view's {length} bins are too few for {len(filters)} poolings over {pool}")
+            columns.append(Column(filters, pool))
+            joined += filters[-1] * left
+        self.columns = nn.ModuleList(columns)
+        dense: list[nn.Module] = []
+        for index in range(DENSE_LAYERS):
+            dense += [nn.Linear(DENSE_UNITS if index else joined, DENSE_UNITS), nn.ReLU()]
+        self.head = nn.Sequential(*dense, nn.Linear(DENSE_UNITS, 1))
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """One logit a sample."""
+        features = [column(inputs[name]) for name, column in zip(self.views, self.columns, strict=True)]
+        if self.scalars:
+            features.append(inputs["scalars"])
+        return self.head(torch.cat(features, dim=1)).squeeze(1)
+
+
+def build(views: Mapping[str, int], scalars: int = 0) -> AstroNet:
+    """The network with the paper's sizes: the factory behind the name `astronet`."""
+    return AstroNet(views, scalars)

@@ -1,0 +1,97 @@
+"""The two-branch network: a small 1-D CNN for each view, joined by a LayerNorm and one hidden layer.
+
+It is the network of "M4 Mac mini best practices 2024-2025" (November 2024), which gives kernels 7/5/5 and 5/3/3,
+width 32, joined features (4 x width), LayerNorm, 128 hidden units, ReLU, dropout 0.3 and one logit. What it leaves open
+is chosen here: convolutions keep the length, the first two of a branch are followed by max-pooling over 2 bins, and a
+branch ends in the average and the maximum over its bins, so that views of any length of at least 4 bins work. Further
+views (secondary, odd, even) get a branch like the local one's; scalars join the features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GLOBAL_KERNELS = (7, 5, 5)
+LOCAL_KERNELS = (5, 3, 3)
+
+
+class Branch(nn.Module):
+    """Convolutions over one view, then the average and the maximum over what is left of its bins.
+
+    Args:
+        kernels: kernel sizes, odd, one a convolution.
+        width: channels of every convolution.
+
+    Shape: [B, L] -> [B, 2 x width], L >= 2^(len(kernels) - 1).
+    """
+
+    def __init__(self, kernels: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index, kernel in enumerate(kernels):
+            layers.append(nn.Conv1d(width if index else 1, width, kernel, padding=kernel // 2))
+            if index < len(kernels) - 1:
+                layers.append(nn.MaxPool1d(2))  # before ReLU: the same numbers from half of the work
+            layers.append(nn.ReLU())
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, view: Tensor) -> Tensor:
+        """Features of a view."""
+        features = self.layers(view.unsqueeze(1))
+        return torch.cat([features.mean(-1), features.amax(-1)], dim=1)
+
+
+class TwoBranch(nn.Module):
+    """The guide's network.
+
+    Args:
+        views: the length in bins of each view, by name; "global" gets the larger kernels.
+        scalars: how many scalars a sample has.
+        width: channels of every convolution.
+        hidden: units of the hidden layer.
+        dropout: share of hidden units dropped in training.
+
+    Shape: a mapping of name -> [B, L] float32 (and "scalars" -> [B, S]) -> logits [B].
+    """
+
+    def __init__(
+        self,
+        views: Mapping[str, int],
+        scalars: int = 0,
+        *,
+        width: int = 32,
+        hidden: int = 128,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.views = tuple(views)
+        self.scalars = scalars
+        self.branches = nn.ModuleList(
+            Branch(GLOBAL_KERNELS if name == "global" else LOCAL_KERNELS, width) for name in views
+        )
+        joined = 2 * width * len(self.views) + scalars
+        self.head = nn.Sequential(
+            nn.LayerNorm(joined),
+            nn.Linear(joined, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, 1),
+        )
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """One logit a sample."""
+        features = [branch(inputs[name]) for name, branch in zip(self.views, self.branches, strict=True)]
+        if self.scalars:
+            features.append(inputs["scalars"])
+        return self.head(torch.cat(features, dim=1)).squeeze(1)
+
+
+def build(views: Mapping[str, int], scalars: int = 0) -> TwoBranch:
+    """The network with the guide's sizes: the factory behind the name `two-branch`."""
+    return TwoBranch(views, scalars)

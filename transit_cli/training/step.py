@@ -1,0 +1,147 @@
+"""One optimizer step: forward, loss, accumulation, unscale, clip, optimizer, schedule.
+
+`train`, `probe-batch`, `accumulate`, `profile`, `bench` and `fallback-test` all run this step: what is probed or
+profiled is what trains. Nothing in it waits for the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+from torch import Tensor
+
+from transit_cli.device import precision
+from transit_cli.training.schedule import learning_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from transit_cli.device.base import Device
+    from transit_cli.training.settings import StepSettings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch on the device.
+
+    Attributes:
+        inputs: views by name, [B, L] float32, and "scalars" [B, S] where the network takes them.
+        targets: [B] float32, 1 for a positive, 0 for a negative; between them after mixing.
+    """
+
+    inputs: dict[str, Tensor]
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+class Step:
+    """Trains a network by one optimizer step at a time.
+
+    Args:
+        network: maps a batch's inputs to logits [B]; it is moved to the device.
+        device: where to compute.
+        settings: what a step is.
+        total_steps: optimizer steps of the whole run, for the schedule.
+
+    Attributes:
+        steps: optimizer steps taken.
+    """
+
+    def __init__(self, network: nn.Module, device: Device, settings: StepSettings, total_steps: int) -> None:
+        self.network = network.to(device.torch_device)
+        self.device = device
+        self.settings = settings
+        self.total_steps = total_steps
+        self.steps = 0
+        self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer = kind(
+            self.parameters,
+            lr=settings.learning_rate,
+            betas=(settings.betas[0], settings.betas[1]),
+            weight_decay=settings.weight_decay,
+            fused=True,  # one kernel for all parameters; the default on MPS is a loop over each of them
+        )
+        self.precision = precision.resolve(device, settings.precision)
+        self.scaler = precision.scaler(device, self.precision)
+        self._positive_weight = torch.tensor(settings.positive_weight, device=device.torch_device)
+
+    def step(self, micro_batches: Sequence[Batch]) -> Tensor:
+        """Take one optimizer step over the effective batch that `micro_batches` make together.
+
+        Every micro-batch counts by its number of samples, so that a smaller last one is exact too.
+
+        Returns:
+            The effective batch's mean loss: a scalar on the device, detached, not waited for.
+        """
+        if self.settings.mixup:
+            micro_batches = [mixed(batch, self.settings.mixup) for batch in micro_batches]
+        self.network.train()
+        loss = self.gradients(micro_batches)
+        self.update()
+        return loss
+
+    def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
+        """Leave the gradients of the mean loss (times the scaler's factor) in `.grad`, and return that mean."""
+        samples = sum(len(batch) for batch in micro_batches)
+        total: Tensor | None = None
+        for batch in micro_batches:
+            with precision.autocast(self.device, self.precision):
+                loss = self.loss(self.network(batch.inputs), batch.targets) * (len(batch) / samples)
+            self.scaler.scale(loss).backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        if total is None:
+            raise ValueError("a step needs at least one micro-batch")
+        return total
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean binary cross-entropy of logits [B] against targets [B], in the targets' type, smoothed and weighted."""
+        if smoothing := self.settings.label_smoothing:
+            targets = targets * (1 - smoothing) + smoothing / 2
+        weight = self._positive_weight if self.settings.positive_weight != 1 else None
+        return F.binary_cross_entropy_with_logits(logits.to(targets.dtype), targets, pos_weight=weight)
+
+    def update(self) -> None:
+        """Unscale and clip the gradients in `.grad`, move the weights, drop the gradients, advance the schedule."""
+        rate = learning_rate(self.settings, self.steps, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.settings.clip:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a step needs to go on, besides the network's weights and the random numbers."""
+        return {"steps": self.steps, "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.steps = state["steps"]
+
+
+def mixed(batch: Batch, alpha: float) -> Batch:
+    """Each sample mixed with its neighbour in the batch (Zhang et al. 2018, arXiv:1710.09412).
+
+    The share is drawn for each sample from Beta(alpha, alpha), on the CPU: MPS has no such generator. A batch arrives
+    shuffled, so that its neighbour is as random a partner as any.
+    """
+    share = torch.distributions.Beta(alpha, alpha).sample((len(batch),)).to(batch.targets.device, non_blocking=True)
+
+    def mix(values: Tensor) -> Tensor:
+        weight = share.view(-1, *[1] * (values.ndim - 1))
+        return values * weight + values.roll(1, 0) * (1 - weight)
+
+    return Batch({name: mix(values) for name, values in batch.inputs.items()}, mix(batch.targets))
