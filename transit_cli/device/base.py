@@ -39,11 +39,13 @@ class DeviceMemory:
         allocated: held by tensors that are alive.
         driver: held from the driver: tensors, the allocator's cache, compiled graphs. What the machine has lost.
         limit: what the device should not go beyond; None where it has no such figure.
+        peak: the most that `driver` has been since `reset_peak`; None where only sampling can tell.
     """
 
     allocated: int
     driver: int
     limit: int | None
+    peak: int | None = None
 
 
 class Timer(Protocol):
@@ -83,6 +85,9 @@ class Device(Protocol):
     def memory(self) -> DeviceMemory:
         """Memory of this process on the device; cheap enough to be sampled."""
         ...
+
+    def reset_peak(self) -> None:
+        """Begin a new `DeviceMemory.peak`."""
 
     def cap_memory(self, fraction: float) -> None:
         """Make an allocation beyond this share (0 < fraction <= 1) of the limit fail as out of memory."""

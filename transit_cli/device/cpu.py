@@ -57,6 +57,9 @@ class CpuDevice:
         resident = self._process.memory_info().rss
         return DeviceMemory(allocated=resident, driver=resident, limit=host.memory_bytes())
 
+    def reset_peak(self) -> None:
+        """No peak is kept that could be reset."""
+
     def cap_memory(self, fraction: float) -> None:
         """Limit the writable memory of this process (RLIMIT_DATA), so that torch raises where Linux would kill.
 

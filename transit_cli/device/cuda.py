@@ -72,7 +72,12 @@ class CudaDevice:
             allocated=torch.cuda.memory_allocated(self.torch_device),
             driver=torch.cuda.memory_reserved(self.torch_device),
             limit=self._limit,
+            peak=torch.cuda.max_memory_reserved(self.torch_device),
         )
+
+    def reset_peak(self) -> None:
+        """Begin a new peak."""
+        torch.cuda.reset_peak_memory_stats(self.torch_device)
 
     def cap_memory(self, fraction: float) -> None:
         """Make torch raise beyond this share of the GPU's memory."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 HIGH_WATERMARK = "PYTORCH_MPS_HIGH_WATERMARK_RATIO"
@@ -84,13 +84,13 @@ def late() -> frozenset[str]:
     return frozenset(_late)
 
 
-def findings(environ: Mapping[str, str]) -> list[Finding]:
-    """What is wrong with the variables in `environ`, the fatal ones first."""
-    found = [*_fallback(environ), *_watermarks(environ), *_fast_math(environ)]
+def findings(environ: Mapping[str, str], late: Collection[str] = ()) -> list[Finding]:
+    """What is wrong with the variables in `environ`, the fatal ones first; `late` ones came after torch."""
+    found = [*_fallback(environ, late), *_watermarks(environ), *_fast_math(environ)]
     return sorted(found, key=lambda finding: not finding.fatal)
 
 
-def _fallback(environ: Mapping[str, str]) -> list[Finding]:
+def _fallback(environ: Mapping[str, str], late: Collection[str]) -> list[Finding]:
     value = environ.get(FALLBACK)
     if value is not None and not value.strip().isdigit():
         return [
@@ -103,7 +103,7 @@ def _fallback(environ: Mapping[str, str]) -> list[Finding]:
                 f"export {FALLBACK}=1",
             )
         ]
-    if FALLBACK in _late:
+    if FALLBACK in late:
         return [
             Finding(
                 FALLBACK,

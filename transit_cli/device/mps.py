@@ -116,6 +116,9 @@ class MpsDevice:
             limit=self._limit,
         )
 
+    def reset_peak(self) -> None:
+        """Torch keeps no peak on MPS: `memory.monitor` samples it."""
+
     def cap_memory(self, fraction: float) -> None:
         """Make torch raise beyond this share of Metal's recommendation (its own limit is 1.7, more than the RAM)."""
         torch.mps.set_per_process_memory_fraction(float(fraction))  # an int is refused

@@ -35,19 +35,18 @@ class Reading:
 
 
 def read() -> Reading:
-    """Read the memory now. About 0.1 ms on Linux."""
+    """Read the memory now. It takes less than a millisecond."""
     machine = psutil.virtual_memory()
     total, available = machine.total, machine.available
-    limit = host.container_memory_bytes()
-    if limit is not None and limit < total:
-        used = host.container_used_bytes() or 0
-        total, available = limit, max(0, min(available, limit - used))
+    container = host.container_memory()
+    if container and container.limit < total:
+        total, available = container.limit, min(available, container.available)
     return Reading(
         resident=_process().memory_info().rss,
         available=available,
         total=total,
         swap_used=psutil.swap_memory().used,
-        container_limit=limit,
+        container_limit=container.limit if container else None,
     )
 
 

@@ -1,0 +1,107 @@
+"""Pressure, the monitor and the limit: against written texts, real allocations, and planted readings."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from transit_cli.device.select import select
+from transit_cli.memory import limit, pressure, reading
+from transit_cli.memory.limit import MemoryLimit
+from transit_cli.memory.monitor import Monitor
+from transit_cli.memory.reading import Reading
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        ("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", "normal"),
+        ("some avg10=12.50 avg60=1.00 avg300=0.00 total=9\nfull avg10=3.00 avg60=0.00 avg300=0.00 total=0\n", "warn"),
+        (
+            "some avg10=80.00 avg60=1.00 avg300=0.00 total=9\nfull avg10=55.00 avg60=0.00 avg300=0.00 total=0\n",
+            "critical",
+        ),
+        ("some avg10=11.00 avg60=1.00 avg300=0.00 total=9\n", "warn"),
+        ("", "unknown"),
+    ],
+)
+def test_pressure_stall_texts(text, level):
+    assert pressure.from_psi(text).level == level
+
+
+@pytest.mark.parametrize(
+    ("value", "level"), [(1, "normal"), (2, "warn"), (4, "critical"), (3, "unknown"), (None, "unknown")]
+)
+def test_apple_levels(value, level):
+    assert pressure.from_apple(value).level == level
+
+
+def test_the_monitor_sees_what_has_gone_again():
+    with Monitor(select("cpu"), interval=0.01) as monitor:
+        before = monitor.peak.resident
+        block = torch.ones(16 << 20)  # 64 MiB
+        time.sleep(0.2)
+        del block
+    assert monitor.peak.resident - before > 60 << 20
+    assert monitor.peak.samples > 3
+    assert monitor.peak.available < reading.read().total
+
+
+def test_the_monitor_stops_when_the_work_fails():
+    monitor = Monitor(interval=0.01)
+    with pytest.raises(ValueError, match="work"), monitor:
+        raise ValueError("work")
+    seen = monitor.peak.samples
+    time.sleep(0.05)
+    assert monitor.peak.samples == seen
+
+
+class Capped:
+    """A device that only remembers its cap: the real one would limit the test process."""
+
+    def cap_memory(self, fraction):
+        self.fraction = fraction
+
+
+@pytest.mark.parametrize(
+    ("now", "state", "words"),
+    [
+        (Reading(GIB, 8 * GIB, 16 * GIB, 0, None), "normal", ""),
+        (Reading(GIB, 8 * GIB, 16 * GIB, 2 * GIB, None), "normal", "swap has grown by 2.0 GiB"),
+        (Reading(GIB, 8 * GIB, 16 * GIB, 0, None), "warn", "memory pressure is warn"),
+        (Reading(GIB, 1 * GIB, 16 * GIB, 0, None), "normal", "94% of the memory is in use"),
+    ],
+)
+def test_the_limit_says_why_it_is_exceeded(monkeypatch, now, state, words):
+    monkeypatch.setattr(limit.sys, "platform", "linux")
+    monkeypatch.setattr(reading, "read", lambda: Reading(GIB, 8 * GIB, 16 * GIB, 0, None))
+    device = Capped()
+    held = MemoryLimit(device, 0.85)
+    assert device.fraction == 0.85
+    monkeypatch.setattr(reading, "read", lambda: now)
+    monkeypatch.setattr(pressure, "read", lambda: pressure.Pressure(state, "planted"))
+    assert held.exceeded().startswith(words)
+    assert bool(held.exceeded()) is bool(words)
+
+
+CAPPED = """
+import torch
+from transit_cli.device.select import select
+device = select("cpu")
+device.cap_memory(2**31 / device.memory().limit)
+kept = torch.ones(2**26)  # 256 MiB: below the cap of 2 GiB
+try:
+    torch.ones(2**29)
+except RuntimeError as error:
+    print(device.is_out_of_memory(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not enforce RLIMIT_DATA")
+def test_a_capped_cpu_raises_where_linux_would_kill():
+    done = subprocess.run([sys.executable, "-c", CAPPED], capture_output=True, text=True, timeout=100)
+    assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
