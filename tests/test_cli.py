@@ -54,20 +54,32 @@ def test_a_broken_configuration_says_where_and_what(transit, tmp_path, text, wor
     assert "Traceback" not in done.stderr
 
 
+@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
+def run_into(request):
+    """Run `transit` with its stdout going to a file or pipe; Python meets a full disk early or late."""
+
+    def run(stdout, *arguments):
+        environment = os.environ | {"PYTHONUNBUFFERED": request.param}
+        options = {"stderr": subprocess.PIPE, "text": True, "timeout": 60, "env": environment}
+        return subprocess.run([*TRANSIT, *arguments], stdout=stdout, **options)
+
+    return run
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], [], ["plugins"], ["plugins", "--json"]])
-def test_a_closed_pipe_is_not_a_failure(arguments):
+def test_a_closed_pipe_is_not_a_failure(run_into, arguments):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*TRANSIT, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    done = run_into(writer, *arguments)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, a disk that is always full, is Linux's")
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plugins"], ["plugins", "--json"]])
-def test_a_full_disk_is_the_machines_fault(arguments):
+def test_a_full_disk_is_the_machines_fault(run_into, arguments):
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*TRANSIT, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = run_into(full, *arguments)
     assert done.returncode == 5
     assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Annotated, Any
 
@@ -92,6 +93,14 @@ def root(
 def main(arguments: list[str]) -> int:
     """Run one command line and return its exit code; every failure is put into words here."""
     try:
+        return _main(arguments)
+    finally:
+        with contextlib.suppress(OSError):  # reported where it happened
+            console.close()
+
+
+def _main(arguments: list[str]) -> int:
+    try:
         code = app(arguments, prog_name="transit", standalone_mode=False)
         console.close()
         return int(code or ExitCode.DONE)
@@ -100,7 +109,7 @@ def main(arguments: list[str]) -> int:
     except (BrokenPipeError, SystemExit) as gone:
         if isinstance(gone, SystemExit) and not isinstance(gone.__context__, BrokenPipeError):
             raise
-        console.discard_stdout()  # Typer turns a closed pipe into exit 1; `transit --help | head` has not failed
+        # Typer turns a closed pipe into exit 1; `transit --help | head` has not failed
         return ExitCode.DONE
     except Exception as failure:
         usage = getattr(failure, "format_message", None)  # every usage error that Typer raises has it
@@ -110,11 +119,8 @@ def main(arguments: list[str]) -> int:
             raise
         else:
             error = failure if isinstance(failure, TransitError) else explain(failure)
-    with console.session(as_json="--json" in arguments):
-        try:
-            console.show_error(error, command=" ".join(arguments[:1]), version=__version__)
-        except OSError:
-            console.discard_stdout()
+    with console.session(as_json="--json" in arguments), contextlib.suppress(OSError):
+        console.show_error(error, command=" ".join(arguments[:1]), version=__version__)
     return error.exit_code
 
 

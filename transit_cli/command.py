@@ -13,6 +13,7 @@ rendering and exit codes are the same for every command and come from here.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import inspect
 import os
@@ -99,17 +100,11 @@ def execute(title: str, work: Callable[[], Result | None], *, as_json: bool, qui
     with console.session(as_json=as_json, quiet=quiet), _terminate_as_interrupt():
         try:
             result = work()
-            if result is None:
+            with contextlib.suppress(BrokenPipeError):  # whoever read stdout has had enough, which is no failure
+                if result is not None:
+                    console.show(result, command=title, version=__version__)
                 console.close()
-                return ExitCode.DONE
-            try:
-                console.show(result, command=title, version=__version__)
-            except BrokenPipeError:
-                console.discard_stdout()
-            return result.exit_code
-        except BrokenPipeError:
-            console.discard_stdout()
-            return ExitCode.DONE
+            return result.exit_code if result else ExitCode.DONE
         except KeyboardInterrupt as interrupt:
             terminated = isinstance(interrupt, Terminated)
             code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
@@ -123,10 +118,8 @@ def execute(title: str, work: Callable[[], Result | None], *, as_json: bool, qui
             if os.environ.get("TRANSIT_DEBUG"):
                 raise
             error = explain(failure)
-        try:
+        with contextlib.suppress(OSError):  # stdout is gone or full: the exit code still says it
             console.show_error(error, command=title, version=__version__)
-        except OSError:  # stdout is gone or full: the exit code still says it
-            console.discard_stdout()
         return error.exit_code
 
 

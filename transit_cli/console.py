@@ -7,6 +7,7 @@ a warning is raised as a Python warning.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -80,7 +81,8 @@ def _error_line(text: str, style: str = "") -> None:
     if sys.stderr.isatty():
         _rich(stderr=True).print(RichText(text, style=style))
     else:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - a pipe gets the line as it is, never wrapped
+        with contextlib.suppress(BrokenPipeError):  # nobody listens: no reason for the work to stop
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - a pipe gets the line as it is, never wrapped
 
 
 class Progress:
@@ -274,13 +276,13 @@ def _plain_table(table: Table) -> str:
 
 
 def close() -> None:
-    """Give stdout its last bytes; where nobody reads them any more (`| head`), let them go quietly."""
+    """Give stdout its last bytes.
+
+    Raises:
+        OSError: they could not be written. They are dropped then, or Python would try once more as it exits.
+    """
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        discard_stdout()
-
-
-def discard_stdout() -> None:
-    """Send what is still to be written to nowhere, so that Python's own flush at exit finds no closed pipe."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
