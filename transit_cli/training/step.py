@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import Tensor
 
 from transit_cli.device import precision
+from transit_cli.training.optimizer import Adam, AdamW
 from transit_cli.training.schedule import learning_rate
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Step:
         self.total_steps = total_steps
         self.steps = 0
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+        kind = AdamW if settings.optimizer == "adamw" else Adam
         self.optimizer = kind(
             self.parameters,
             lr=settings.learning_rate,
