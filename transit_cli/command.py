@@ -203,6 +203,8 @@ def _parameter(setting: config.Setting) -> inspect.Parameter:
     if isinstance(default, tuple) and not default:
         default = None
     metavar = setting.flag.metavar if setting.flag and setting.flag.metavar else None
+    if setting.positional and typing.get_origin(setting.type) is tuple:  # FILES...: as many words as are typed
+        kind, default = list[str], None
     if setting.required:  # asked for by `resolve`, since --config may give it
         default, kind = None, kind | None
     mark: Any
