@@ -38,6 +38,12 @@ class Example(Settings):
     shuffle: bool = True
     """Whether to shuffle."""
 
+    try_: bool = False
+    """A word of Python."""
+
+    between: tuple[Path, int] | None = None
+    """A file and a line."""
+
 
 examples = st.builds(
     Example,
@@ -48,6 +54,8 @@ examples = st.builds(
     precision=st.sampled_from(["auto", "fp32", "bf16"]),
     target=st.lists(st.text(min_size=0, max_size=8)).map(tuple),
     shuffle=st.booleans(),
+    try_=st.booleans(),
+    between=st.none() | st.tuples(st.text("abc", min_size=1).map(Path), st.integers()),
 )
 
 
@@ -82,6 +90,8 @@ def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path):
         ("batch_size: large", "gives batch_size 'large'", "a whole number or auto"),
         ("precision: fp8", "gives precision 'fp8'", "auto or fp32 or bf16"),
         ("shuffle: maybe", "gives shuffle 'maybe'", "true or false"),
+        ("between: [a, b]", "gives between a list", "a path and a whole number"),
+        ("between: [a]", "gives between a list", "a path and a whole number"),
         ("target: {a: 1}", "gives target a table", "a list of text"),
         ("epoch: 3", "unknown key 'epoch'", "epochs?"),
         ("epochs: 1\nepochs: 2", "a second time", "each key once"),

@@ -235,7 +235,7 @@ def _typer_type(kind: Any) -> tuple[Any, bool]:
             return inner | None, parsed_here
         return (str | None if types.NoneType in args else str), True
     if origin is tuple:
-        return str, True
+        return (str, True) if args[-1] is Ellipsis else (kind, False)
     if origin is Literal and not all(isinstance(choice, str) for choice in args):
         return str, True
     return kind, False

@@ -8,7 +8,9 @@ A command's settings stand in the room that uses them, as a subclass of `Setting
         "Passes over the training set."
 
 The text below a field is its help. Its type says what may be given: bool, int, float, str, Path, Literal, a union of
-these, `| None`, or `tuple[X, ...]` (a comma-separated list on the command line). Values are resolved in one order:
+these, `| None`, `tuple[X, ...]` (a comma-separated list on the command line) or `tuple[X, Y]` (two words there).
+
+Values are resolved in one order:
 defaults < YAML (`--config`) < flags; `Settings.sources` says where each came from. A module of settings never imports
 torch, because `transit COMMAND --help` imports it.
 """
@@ -102,9 +104,14 @@ class Setting:
         return self.default is dataclasses.MISSING
 
     @property
+    def key(self) -> str:
+        """Its name in YAML: that of the field, less the `_` that keeps it apart from a word of Python (`try_`)."""
+        return self.name.rstrip("_")
+
+    @property
     def option(self) -> str:
         """Its name on the command line, if it is an option."""
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.key.replace("_", "-")
 
     @property
     def label(self) -> str:
@@ -219,7 +226,7 @@ def describe(kind: Any) -> str:
     if origin in {typing.Union, types.UnionType}:
         return " or ".join(describe(arm) for arm in args if arm is not types.NoneType)
     if origin is tuple:
-        return f"a list of {describe(args[0])}"
+        return f"a list of {describe(args[0])}" if args[-1] is Ellipsis else " and ".join(map(describe, args))
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
     return words.get(kind, getattr(kind, "__name__", str(kind)))
 
@@ -256,8 +263,10 @@ def _convert(value: Any, kind: Any) -> Any:  # noqa: C901, PLR0912 - one branch 
     elif origin is tuple:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
-        if isinstance(value, list | tuple):
+        if isinstance(value, list | tuple) and args[-1] is Ellipsis:
             return tuple(_convert(item, args[0]) for item in value)
+        if isinstance(value, list | tuple) and len(value) == len(args):
+            return tuple(_convert(item, arm) for item, arm in zip(value, args, strict=True))
     elif kind is bool:
         if isinstance(value, bool):
             return value
@@ -385,11 +394,12 @@ def _read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, tuple[Any,
     for key, value in content.items():
         line = lines.get(str(key), 1)
         name = str(key).replace("-", "_")
+        name = name if name in known else f"{name}_"
         if name not in known:
-            guess = nearest(name, known)
+            guess = nearest(name, known).rstrip("_")
             raise TransitError(
                 f"{file}:{line} has an unknown key {key!r}",
-                wanted=f"{guess}?" if guess else f"one of {', '.join(known)}",
+                wanted=f"{guess}?" if guess else f"one of {', '.join(item.key for item in known.values())}",
                 fix=f"write {guess} in {file}:{line}" if guess else f"remove line {line} of {file}",
                 code="config-unknown-key",
             )
@@ -432,13 +442,19 @@ def to_yaml(settings: Settings, command: str = "") -> str:
         rows.append((_COMMAND_KEY, command, ""))
     for setting in settings_of(type(settings)):
         value = getattr(settings, setting.name)
-        value = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+        value = _yaml_types(value)
         text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
         if yaml.safe_load(text) != value:  # PyYAML folds some Unicode line breaks to spaces unless it escapes them
             text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
-        rows.append((setting.name, text.removesuffix("...\n").strip(), settings.sources.get(setting.name, "")))
+        rows.append((setting.key, text.removesuffix("...\n").strip(), settings.sources.get(setting.name, "")))
     width = max(len(f"{name}: {text}") for name, text, _ in rows)
     lines = [
         f"{f'{name}: {text}':<{width}}  # {source}" if source else f"{name}: {text}" for name, text, source in rows
     ]
     return "\n".join(lines) + "\n"
+
+
+def _yaml_types(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_yaml_types(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
