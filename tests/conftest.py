@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mps_simulator.fixture import mps  # noqa: F401 - a fixture is known by being a name here
+
 # Two pytest workers share two cores: threads that spin while they wait would make everything several times slower.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
