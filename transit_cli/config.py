@@ -10,9 +10,8 @@ A command's settings stand in the room that uses them, as a subclass of `Setting
 The text below a field is its help. Its type says what may be given: bool, int, float, str, Path, Literal, a union of
 these, `| None`, `tuple[X, ...]` (a comma-separated list on the command line) or `tuple[X, Y]` (two words there).
 
-Values are resolved in one order:
-defaults < YAML (`--config`) < flags; `Settings.sources` says where each came from. A module of settings never imports
-torch, because `transit COMMAND --help` imports it.
+Values are resolved in one order: defaults < a preset's (`presets`) < YAML (`--config`) < flags; `Settings.sources` says
+where each came from. A module of settings never imports torch, because `transit COMMAND --help` imports it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from transit_cli.results import ExitCode, TransitError
 
@@ -122,6 +121,9 @@ class Setting:
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Base of every command's settings. Values are checked when they are made, so a `Settings` is always valid."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Values for other fields by the value of a field named `preset`; what is given in YAML or by a flag wins."""
 
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Where each value came from ("default", "run.yaml:3", "--epochs"); empty when made in Python."""
@@ -301,7 +303,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def resolve(cls: type[_S], flags: Mapping[str, Any], file: Path | None = None) -> _S:
-    """Settings from defaults < `file` < `flags`, each value with its source.
+    """Settings from defaults < the preset's < `file` < `flags`, each value with its source.
 
     Args:
         cls: the settings class.
@@ -330,6 +332,10 @@ def resolve(cls: type[_S], flags: Mapping[str, Any], file: Path | None = None) -
                 code="setting-type",
             ) from None
         sources[name] = setting.label
+    preset = values.get("preset", known["preset"].default if "preset" in known else None)
+    for name, value in cls.presets.get(preset, {}).items():
+        if name not in values:
+            values[name], sources[name] = value, f"preset {preset}"
     for setting in known.values():
         if setting.required and setting.name not in values:
             raise TransitError(

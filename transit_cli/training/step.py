@@ -66,7 +66,7 @@ class Step:
         self.optimizer = kind(
             self.parameters,
             lr=settings.learning_rate,
-            betas=(settings.betas[0], settings.betas[1]),
+            betas=settings.betas,
             weight_decay=settings.weight_decay,
             fused=True,  # one kernel for all parameters; the default on MPS is a loop over each of them
         )

@@ -1,0 +1,196 @@
+"""`train`: what it writes, what it learns from, and that a stop at any place changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from transit_cli import config
+from transit_cli.data import viewset
+from transit_cli.model import saved
+from transit_cli.results import ExitCode, TransitError
+from transit_cli.training import checkpoint
+from transit_cli.training.fit import Fit
+from transit_cli.training.loop import train
+from transit_cli.training.settings import TrainSettings
+
+
+def weights(run):
+    return load_file(run / saved.FILE)
+
+
+def same(run, other):
+    mine, theirs = weights(run), weights(other)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_run_learns_and_is_complete(settings, tmp_path):
+    result = train(settings(epochs=12, target="PC,EB"))
+    assert result.data["average_precision"] > 0.9
+    run = tmp_path / "run"
+    assert {file.name for file in run.iterdir()} == {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "scores.csv",
+        "model.safetensors",
+    }
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 13))
+    assert lines[-1]["loss"] < lines[0]["loss"] / 2
+    assert lines[-1]["validation_average_precision"] == result.data["average_precision"]
+    assert config.resolve(TrainSettings, {}, run / "config.yaml").epochs == 12
+    scores = viewset.read_table(run / "scores.csv")
+    assert set(scores["split"]) == {"val"}
+    networks, card = saved.load(run / saved.FILE)
+    assert card.views == {"global": 40, "local": 20}
+    assert list(card.target) == ["PC", "EB"]
+    view_set = viewset.ViewSet.open(settings().viewset)
+    rows = scores["row"].astype(int)
+    inputs = {name: torch.from_numpy(view_set.views[name][rows]) for name in card.views}
+    with torch.inference_mode():
+        again = torch.sigmoid(networks[0](inputs)).numpy()
+    np.testing.assert_allclose(again, scores["score"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"accumulate": 3, "ema": 0.9, "mixup": 0.2, "drop_bins": 0.1, "shift": 0.5},
+        {"scalars": "depth_ppm,period_days", "views": "global,local,secondary", "schedule": "cosine"},
+    ],
+)
+def test_stopped_at_every_kind_of_place_it_ends_with_the_same_weights(settings, tmp_path, monkeypatch, options):
+    train(settings(run_dir=tmp_path / "whole", **options))
+    monkeypatch.setattr("transit_cli.training.fit.Fit.save", _die_in_turn(Fit.save))
+    with pytest.raises(ZeroDivisionError):
+        train(settings(run_dir=tmp_path / "broken", checkpoint_minutes=1e-9, **options))
+    for _ in range(50):
+        try:
+            train(settings(resume=tmp_path / "broken", run_dir=tmp_path / "broken"))
+        except ZeroDivisionError:
+            continue
+        break
+    assert same(tmp_path / "whole", tmp_path / "broken")
+    records = [
+        [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("whole", "broken")
+    ]
+    changing = {"seconds", "samples_per_second", "memory_bytes"}
+    first, second = ([{k: v for k, v in line.items() if k not in changing} for line in run] for run in records)
+    assert first == second
+
+
+def _die_in_turn(save):
+    """Save, and die right after: before the first save, then after every third."""
+    calls = iter(range(10**6))
+
+    def dying(self):
+        number = next(calls)
+        if number:
+            save(self)
+        if number % 3 == 0:
+            raise ZeroDivisionError
+
+    return dying
+
+
+def test_a_torn_checkpoint_is_passed_over(settings, tmp_path):
+    train(settings(run_dir=tmp_path / "whole", epochs=3))
+    train(settings(run_dir=tmp_path / "torn", epochs=3))
+    folder = tmp_path / "torn" / "checkpoints" / "member-0"
+    last = checkpoint.files(folder)[-1]
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    (tmp_path / "torn" / saved.FILE).unlink()
+    with pytest.warns(UserWarning, match="torn"):
+        train(settings(resume=tmp_path / "torn", run_dir=tmp_path / "torn", epochs=3))
+    assert same(tmp_path / "whole", tmp_path / "torn")
+
+
+def test_a_changed_option_is_refused_with_the_difference(settings, tmp_path):
+    train(settings())
+    with pytest.raises(TransitError) as caught:
+        train(settings(resume=tmp_path / "run", epochs=9))
+    assert "epochs 2 -> 9" in caught.value.found
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_a_changed_view_set_is_refused_with_the_difference(settings, tmp_path):
+    train(settings())
+    table = tmp_path / "views" / "tces.csv"
+    table.write_text(table.read_text().replace(",EB,", ",J,"))
+    with pytest.raises(TransitError, match=r"tces\.csv has other content"):
+        train(settings(resume=tmp_path / "run"))
+
+
+def test_nothing_is_learned_from_the_test_split(settings, tmp_path, make_set):
+    def spoil(views, tces):
+        test = tces["split"] == "test"
+        assert test.sum() > 20
+        for view in views.values():
+            view[test] = np.nan
+        tces["label"][test] = "PC"
+        tces["depth_ppm"][test] = 1e9
+
+    spoiled = make_set("spoiled", change=spoil)
+    for name, folds in (("", 0), ("folds", 3)):
+        options = {"scalars": "depth_ppm", "folds": folds, "epochs": 1}
+        train(settings(run_dir=tmp_path / f"clean{name}", **options))
+        train(settings(run_dir=tmp_path / f"other{name}", viewset=spoiled.path, **options))
+        assert same(tmp_path / f"clean{name}", tmp_path / f"other{name}")
+
+
+def test_folds_hold_each_star_out_once(settings, tmp_path):
+    result = train(settings(folds=3, members=2, epochs=1))
+    assert len(result.data["fits"]) == 6
+    scores = viewset.read_table(tmp_path / "run" / "scores.csv")
+    assert set(scores["split"]) == {"train", "val"}
+    assert len(np.unique(scores["row"])) == len(scores["row"]) == 200
+    for star in np.unique(scores["star"]):
+        assert len(np.unique(scores["fold"][scores["star"] == star])) == 1
+    assert saved.read_card(tmp_path / "run" / saved.FILE).folds == [0, 0, 1, 1, 2, 2]
+
+
+def test_early_stopping_keeps_the_best(settings, tmp_path):
+    result = train(settings(epochs=40, patience=2, learning_rate=0.01))
+    (fit,) = result.data["fits"]
+    assert fit["epochs"] == fit["kept_epoch"] + 2 < 40
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    best = max(line["validation_average_precision"] for line in lines)
+    assert result.data["average_precision"] == pytest.approx(best)
+
+
+def test_old_checkpoints_go(settings, tmp_path):
+    train(settings(epochs=6, keep_checkpoints=2))
+    assert 2 <= len(checkpoint.files(tmp_path / "run" / "checkpoints" / "member-0")) <= 3
+
+
+def test_a_diverging_run_says_so_and_keeps_its_last_good_state(settings, tmp_path):
+    with pytest.raises(TransitError) as caught:
+        train(settings(epochs=20, learning_rate=1e30, schedule="constant", clip=0.0, optimizer="adam"))
+    assert caught.value.code == "diverged"
+    for file in checkpoint.files(tmp_path / "run" / "checkpoints" / "member-0"):
+        assert all(value.isfinite().all() for value in checkpoint.load(file)["network"].values())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, views, number, code):
+    command = [sys.executable, "-m", "transit_cli", "train", str(views.path), "--run-dir", "run", "--epochs", "100000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ)
+    for line in process.stderr:
+        if "epoch 2/" in line:
+            break
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "transit train --resume run" in said
+    state = checkpoint.latest(tmp_path / "run" / "checkpoints" / "member-0")
+    assert state["step"]["steps"] > 0

@@ -1,0 +1,112 @@
+"""Checkpoints: whole or not there, checked when they are read, the last few and the best kept.
+
+A checkpoint is what `torch.save` writes, loadable with `weights_only=True`. Its name carries the optimizer step and the
+first half of its content's SHA-256 ("step-000001200-0f3a....pt"), so that one rename makes both file and checksum
+appear, and a torn file is known by its name not fitting. Nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from transit_cli import console
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+_NAME = re.compile(r"step-(\d+)-([0-9a-f]{32})\.pt")
+
+
+def save(folder: Path, steps: int, state: dict[str, Any]) -> Path:
+    """Write a checkpoint and wait until it is on the disk.
+
+    Args:
+        folder: the run's folder of checkpoints for this fit.
+        steps: optimizer steps taken.
+        state: tensors, numbers, text, lists and dicts.
+
+    Raises:
+        OSError: the disk is full or gone; the checkpoints before are as they were.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"step-{steps:09d}-{_digest(content)}.pt"
+    part = folder / f".{file.name}.part"
+    try:
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(folder)
+    return file
+
+
+def load(file: Path) -> dict[str, Any] | None:
+    """A checkpoint's state, on the CPU; None where the file is not what was written."""
+    name = _NAME.fullmatch(file.name)
+    content = file.read_bytes()
+    if name is None or _digest(content) != name[2]:
+        return None
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def latest(folder: Path) -> dict[str, Any] | None:
+    """The state of the last whole checkpoint; a torn one is said, removed and passed over. None where there is none."""
+    for file in reversed(files(folder)):
+        state = load(file)
+        if state is not None:
+            return state
+        console.warn(f"the checkpoint {file} is torn: going on from the one before")
+        file.unlink()
+    return None
+
+
+def at(folder: Path, steps: int) -> dict[str, Any] | None:
+    """The state of the whole checkpoint after `steps` optimizer steps; None where there is none."""
+    return next(filter(None, (load(file) for file in files(folder) if steps_of(file) == steps)), None)
+
+
+def prune(folder: Path, keep: int, best: Collection[int]) -> None:
+    """Remove all but the last `keep` checkpoints and those after the `best` numbers of steps."""
+    for file in files(folder)[:-keep]:
+        if steps_of(file) not in best:
+            file.unlink()
+
+
+def files(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, in the order of their steps; of two after the same step, the newer one last."""
+    found = [file for file in folder.glob("step-*.pt") if _NAME.fullmatch(file.name)]
+    return sorted(found, key=lambda file: (steps_of(file), file.stat().st_mtime_ns))
+
+
+def steps_of(file: Path) -> int:
+    """The optimizer steps that a checkpoint's name says."""
+    return int(file.name.split("-")[1])
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename last over a power cut, where the system lets a folder be synchronised."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]

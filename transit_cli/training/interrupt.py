@@ -1,0 +1,54 @@
+"""Ctrl-C and SIGTERM at a moment that suits: after the optimizer step that is under way, not inside it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+class Deferred:
+    """Holds SIGINT and SIGTERM back while a block runs, and delivers the one that came where the block says so.
+
+        with Deferred() as signals:
+            for ...:
+                step()
+                if signals.pending:
+                    save()
+                    signals.deliver()
+
+    A second signal is not held back: who presses Ctrl-C twice does not want to wait. In a thread other than the main
+    one, where Python allows no handlers, nothing is held back.
+    """
+
+    def __init__(self) -> None:
+        self.pending = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._hold)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def deliver(self) -> None:
+        """Let the signal that is pending do what it would have done when it came."""
+        number = self.pending
+        self._restore()
+        if number:
+            signal.raise_signal(number)
+
+    def _hold(self, number: int, _: FrameType | None) -> None:
+        self.pending = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
