@@ -1,4 +1,4 @@
-"""Make view sets to train on: import or simulate them."""
+"""Make, import, fetch and look at view sets: what networks are trained on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from transit_cli.command import command
-from transit_cli.data.settings import ImportSettings
+from transit_cli.data.settings import ImportSettings, InfoSettings
 
 if TYPE_CHECKING:
     from transit_cli.results import Result
@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def data() -> None:
-    """Make view sets to train on: import or simulate them."""
+    """Make, import, fetch and look at view sets: what networks are trained on."""
 
 
 @command(app, ImportSettings, name="import")
@@ -29,3 +29,12 @@ def import_(settings: ImportSettings) -> Result:
     from transit_cli.data.imports import import_views
 
     return import_views(settings)
+
+
+@command(app, InfoSettings, name="info")
+def info(settings: InfoSettings) -> Result:
+    """Show what a view set holds: labels, splits, what was dropped and why, duplicates, leakage."""
+    from transit_cli.data.inspection import info
+    from transit_cli.data.viewset import ViewSet
+
+    return info(ViewSet.open(settings.viewset), check=settings.check)

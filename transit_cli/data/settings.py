@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from transit_cli.config import Positional, Settings
+from transit_cli.config import Flag, Positional, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,3 +25,15 @@ class ImportSettings(Settings):
     "By star, so that no star is in two parts; or as published, by the words train, val and test in the files' names."
     mission: Literal["", "kepler", "k2", "tess"] = ""
     "The mission of the stars, where their numbers' name does not say it."
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoSettings(Settings):
+    """`transit data info`."""
+
+    viewset: Annotated[Path, Positional("VIEWSET")]
+    "The folder of a view set."
+    check: bool = False
+    "Verify the checksums and every invariant; exit 1 if one does not hold."
+    plot: Annotated[Path | None, Flag(metavar="FILE")] = None
+    "Draw a page of folded views with their labels: PNG, PDF or SVG."

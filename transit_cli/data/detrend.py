@@ -1,0 +1,283 @@
+"""Detrending: a light curve divided by a spline through all that is not a transit.
+
+The recipe is AstroNet's (google-research/exoplanet-ml, `third_party/kepler_spline`): a cubic B-spline on evenly spaced
+knots for each stretch between gaps, 20 spacings tried, the one of least BIC taken, outliers rejected at 3 sigma. It
+differs where the science asks for it: transits of all known signals of the star are left out of the fit, which runs
+straight across them, and every spacing is judged on the same points. All stretches are fitted at once, as blocks of
+one banded system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from transit_cli.data.views import Signal, phases
+
+#: A stretch ends at a gap longer than this, in days.
+GAP = 0.75
+#: Knot spacings that are tried, in days.
+SPACINGS = tuple(np.geomspace(0.5, 20, 20).tolist())
+#: Points farther than this from the spline, in standard deviations, do not count.
+OUTLIER = 3.0
+#: Fits at most until no more points are rejected.
+ITERATIONS = 5
+#: The part of each transit that is left out of the fit, in durations.
+TRANSIT_WIDTH = 1.5
+
+# A cubic B-spline piece on evenly spaced knots: basis function a is sum_p BASIS[a, p] u^p for 0 <= u < 1.
+_BASIS = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
+# The product of two basis functions as a polynomial in u: PRODUCTS[a, b, k] belongs to u^k.
+_PRODUCTS = np.array([[np.convolve(_BASIS[a], _BASIS[b]) for b in range(4)] for a in range(4)])
+# Weight of the squared second differences of the coefficients, in points per interval: it decides only where there is
+# no data, inside a masked transit say, and carries the spline straight across. A stretch with fewer than two points
+# has no straight line either; there the squares of the coefficients themselves decide.
+_STIFFNESS = 1e-9
+_SMALLNESS = 1e-13
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A fitted trend.
+
+    Attributes:
+        values: [n] in the unit of the flux; NaN in stretches of fewer than four points to fit.
+        kept: [n] whether the fit rests on the point: neither in a transit nor an outlier.
+        spacing: between knots, in days.
+    """
+
+    values: np.ndarray
+    kept: np.ndarray
+    spacing: float
+
+
+def stretches(time: np.ndarray, gap: float = GAP) -> np.ndarray:
+    """Where each stretch without a gap begins: indices into `time`, which ascends. The first is 0."""
+    return np.concatenate([[0], np.flatnonzero(np.diff(time) > gap) + 1])
+
+
+def in_transit(time: np.ndarray, signals: Iterable[Signal], width: float = TRANSIT_WIDTH) -> np.ndarray:
+    """Whether each time lies within `width` durations around a transit of any of the signals, [n] bool.
+
+    Signals whose figures make no sense mask nothing, and none masks more than half of its period.
+    """
+    masked = np.zeros(len(time), dtype=bool)
+    for signal in signals:
+        figures = (signal.period, signal.epoch, signal.duration)
+        if np.isfinite(figures).all() and signal.period > 0 and signal.duration > 0:
+            phase, _ = phases(time, signal)
+            masked |= np.abs(phase) <= min(width * signal.duration, 0.5 * signal.period) / 2
+    return masked
+
+
+def flatten(time: np.ndarray, flux: np.ndarray, signals: Iterable[Signal] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """The light curve divided by its trend.
+
+    Args:
+        time: [n] days, ascending.
+        flux: [n] finite.
+        signals: all known signals of the star; their transits do not count in the fit.
+
+    Returns:
+        Times and fluxes (about 1) of the points whose trend is known and positive.
+    """
+    trend = fit_trend(time, flux, in_transit(time, signals))
+    good = trend.values > 0
+    return time[good], flux[good] / trend.values[good]
+
+
+def fit_trend(
+    time: np.ndarray,
+    flux: np.ndarray,
+    masked: np.ndarray | None = None,
+    spacings: Sequence[float] = SPACINGS,
+    penalty: float = 1.0,
+) -> Trend:
+    """Fit the spline of least BIC.
+
+    Args:
+        time: [n] days, ascending.
+        flux: [n] finite.
+        masked: [n] bool, points to leave out (in transit). Where they are all that a light curve has, they stay.
+        spacings: between knots, ascending, in days.
+        penalty: of a parameter in the BIC; 1 is the BIC itself.
+    """
+    free = np.ones(len(time), dtype=bool) if masked is None or masked.sum() > 0.9 * len(time) else ~masked
+    kept = free
+    if len(time) < 4:
+        return Trend(np.full(len(time), np.nan), free, spacings[0])
+    layout = _Layout.of(time)
+    rounding = 1e-7 * float(np.abs(flux).max())  # photometry is float32
+    sigma = _sigma_of_differences(flux[free])
+    spacing = spacings[0]
+    if len(spacings) > 1:
+        kept = _within(flux - layout.fit(flux, kept, _Pieces.of(layout, spacing)), free, rounding)
+        spacing = _least_bic(
+            layout.averaged(flux, kept, spacings[0] / 5), spacings, sigma, penalty * np.log(kept.sum())
+        )
+    pieces = _Pieces.of(layout, spacing)
+    values = layout.fit(flux, kept, pieces)
+    for _ in range(ITERATIONS - 1):
+        before, kept = kept, _within(flux - values, free, rounding)
+        if np.count_nonzero(kept != before) <= 1e-4 * len(kept):
+            break
+        values = layout.fit(flux, kept, pieces)
+    return Trend(values, kept, float(spacing))
+
+
+def _sigma_of_differences(flux: np.ndarray) -> float:
+    """The noise of one point, from the differences of neighbours, so that a trend does not count."""
+    sigma = 1.48 * float(np.median(np.abs(np.diff(flux)))) / np.sqrt(2) if len(flux) > 1 else 0.0
+    return sigma or float(np.finfo(float).eps * np.abs(flux).max(initial=1.0))
+
+
+def _within(residuals: np.ndarray, free: np.ndarray, rounding: float) -> np.ndarray:
+    """The free points whose residual is within `OUTLIER` standard deviations of the median, by a robust measure.
+
+    `rounding` is allowed for besides, so that an exact fit rejects nothing.
+    """
+    known = residuals[free]
+    if np.isnan(known).any():
+        known = known[~np.isnan(known)]
+    centre = np.median(known)
+    sigma = 1.4826 * np.median(np.abs(known - centre))
+    return free & ~(np.abs(residuals - centre) > OUTLIER * sigma + rounding)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Points in stretches, ready to be fitted with any knot spacing.
+
+    Attributes:
+        time: [n] days since the beginning of the point's stretch.
+        stretch: [n] the number of the point's stretch.
+        spans: [stretches] the length of each stretch, in days.
+    """
+
+    time: np.ndarray
+    stretch: np.ndarray
+    spans: np.ndarray
+
+    @classmethod
+    def of(cls, time: np.ndarray) -> _Layout:
+        begins = stretches(time)
+        counts = np.diff(np.append(begins, len(time)))
+        spans = time[begins + counts - 1] - time[begins]
+        return cls(time - np.repeat(time[begins], counts), np.repeat(np.arange(len(begins)), counts), spans)
+
+    def intervals(self, spacing: float) -> np.ndarray:
+        """The number of spline pieces in each stretch."""
+        return np.maximum((self.spans / spacing).astype(int), 1)
+
+    def fit(self, flux: np.ndarray, kept: np.ndarray, pieces: _Pieces) -> np.ndarray:
+        """The spline through the kept points, at all points; NaN in stretches with fewer than four to keep."""
+        values = pieces.evaluate(pieces.solve(flux, kept.astype(float)))
+        enough = np.bincount(self.stretch, weights=kept, minlength=len(self.spans)) >= 4
+        return values if enough.all() else np.where(enough[self.stretch], values, np.nan)
+
+    def averaged(self, flux: np.ndarray, kept: np.ndarray, cell: float) -> tuple[_Layout, np.ndarray, np.ndarray]:
+        """Means of the kept points in cells of `cell` days: their layout, fluxes and numbers of points."""
+        time, stretch, flux = self.time[kept], self.stretch[kept], flux[kept]
+        number = (time / cell).astype(int)
+        begins = np.flatnonzero(np.diff(number, prepend=-1) | np.diff(stretch, prepend=-1))
+        counts = np.diff(np.append(begins, len(time))).astype(float)
+        means = (np.add.reduceat(values, begins) / counts for values in (time, flux))
+        return _Layout(next(means), stretch[begins], self.spans), next(means), counts
+
+
+def _least_bic(
+    cells: tuple[_Layout, np.ndarray, np.ndarray], spacings: Sequence[float], sigma: float, cost: float
+) -> float:
+    """The knot spacing of least BIC, up to what is the same for all: squared residuals and cost per parameter.
+
+    Cells of a fifth of the finest spacing stand for their points, whose scatter about the cells' means is the same for
+    every spacing.
+    """
+    layout, flux, counts = cells
+    best, least = spacings[0], np.inf
+    for spacing in spacings:
+        pieces = _Pieces.of(layout, spacing)
+        residuals = flux - pieces.evaluate(pieces.solve(flux, counts))
+        bic = (counts * residuals**2).sum() / sigma**2 + cost * pieces.parameters
+        if bic < least:
+            best, least = spacing, bic
+    return best
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Points as places in the pieces of splines, one spline a stretch, all coefficients in one row.
+
+    Attributes:
+        piece: [n] the piece each point is in, counted through all stretches; ascending.
+        powers: [7, n] u^0 to u^6 of each point's place 0 <= u <= 1 in its piece.
+        first: [pieces] the first of each piece's four coefficients.
+        parameters: the number of coefficients.
+    """
+
+    piece: np.ndarray
+    powers: np.ndarray
+    first: np.ndarray
+    parameters: int
+
+    @classmethod
+    def of(cls, layout: _Layout, spacing: float) -> _Pieces:
+        intervals = layout.intervals(spacing)
+        scale = intervals / np.maximum(layout.spans, 1e-9)
+        place = layout.time * scale[layout.stretch]
+        within = np.minimum(place.astype(int), intervals[layout.stretch] - 1)
+        offsets = np.cumsum(intervals) - intervals
+        powers = np.empty((7, len(place)))
+        powers[0], powers[1] = 1, place - within
+        for power in range(2, 7):
+            np.multiply(powers[power - 1], powers[1], out=powers[power])
+        first = np.arange(intervals.sum()) + 3 * np.repeat(np.arange(len(intervals)), intervals)
+        return cls(within + offsets[layout.stretch], powers, first, int(intervals.sum() + 3 * len(intervals)))
+
+    def solve(self, flux: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The coefficients of the weighted least-squares splines, [parameters].
+
+        The sums of each piece's powers of u give its 4 x 4 block of the normal equations, and these one band.
+        """
+        from scipy.linalg import solveh_banded
+
+        weighted = self.powers * weights
+        moments = self._sums(weighted)
+        blocks = np.tensordot(_PRODUCTS, moments, axes=(2, 0))
+        right = _BASIS @ self._sums(weighted[:4] * flux)
+        band, target = np.zeros((4, self.parameters)), np.zeros(self.parameters)
+        for a in range(4):
+            target[self.first + a] += right[a]
+            for b in range(a, 4):
+                band[b - a, self.first + a] += blocks[a, b]
+        points = max(moments[0].mean(), 1.0)
+        band[0] += _SMALLNESS * points
+        self._stiffen(band, _STIFFNESS * points)
+        return np.asarray(solveh_banded(band, target, lower=True, overwrite_ab=True, check_finite=False))
+
+    def _sums(self, rows: np.ndarray) -> np.ndarray:
+        """Sums over each piece's points: [k, n] -> [k, pieces]."""
+        pieces = len(self.first)
+        begins = np.searchsorted(self.piece, np.arange(pieces + 1))
+        filled = begins[1:] > begins[:-1]
+        sums = np.zeros((len(rows), pieces))
+        sums[:, filled] = np.add.reduceat(rows, begins[:-1][filled], axis=1)
+        return sums
+
+    def _stiffen(self, band: np.ndarray, weight: float) -> None:
+        """Add the squared second differences of the coefficients of each stretch."""
+        for at in (self.first, self.first[np.diff(self.first, append=self.first[-1] + 4) > 1] + 1):
+            band[0, at] += weight
+            band[0, at + 1] += 4 * weight
+            band[0, at + 2] += weight
+            band[1, at] -= 2 * weight
+            band[1, at + 1] -= 2 * weight
+            band[2, at] += weight
+
+    def evaluate(self, coefficients: np.ndarray) -> np.ndarray:
+        """The splines at the points, [n]."""
+        polynomials = _BASIS.T @ coefficients[self.first + np.arange(4)[:, None]]
+        a, b, c, d = polynomials[:, self.piece]
+        return a + self.powers[1] * (b + self.powers[1] * (c + self.powers[1] * d))

@@ -1,0 +1,212 @@
+"""What a view set holds, and whether it holds together: `transit data info`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+from transit_cli import console
+from transit_cli.data.split import PARTS, split
+from transit_cli.data.viewset import LABELS, ViewSet, checksum
+from transit_cli.results import ExitCode, Result, Table
+
+#: Rows of views that are read at a time.
+CHUNK = 4096
+
+
+class Check(NamedTuple):
+    """One invariant: "ok", "warn" or "fail", and what was found."""
+
+    name: str
+    status: str
+    found: str
+
+
+def info(views: ViewSet, *, check: bool = False) -> Result:
+    """What the set holds; with `check`, whether every invariant holds (exit 1 if one does not)."""
+    labels = counts_by_label(views)
+    leaking = leaking_stars(views)
+    repeated = repeated_rows(views)
+    reasons = Counter(map(str, views.dropped.get("reason", ())))
+    statistics = view_statistics(views)
+    checks = verify(views) if check else []
+    failed = [item for item in checks if item.status == "fail"]
+    data = {
+        "path": str(views.path),
+        "simulated": views.simulated,
+        "tces": len(views),
+        "stars": len(set(views.tces["star"])),
+        "views": views.lengths,
+        "labels": labels,
+        "leaking_stars": len(leaking),
+        "repeated_rows": repeated,
+        "dropped": dict(reasons),
+        "view_statistics": statistics,
+        "recipe": views.recipe,
+        "checks": [item._asdict() for item in checks],
+    }
+    blocks = [_label_table(labels, simulated=views.simulated)]
+    blocks.append(
+        Table(
+            ("view", "bins", "minimum", "median", "maximum", "scatter"),
+            [
+                (name, views.lengths[name], *(f"{s[key]:.3g}" for key in ("minimum", "median", "maximum", "scatter")))
+                for name, s in statistics.items()
+            ],
+            title="Views",
+            note="scatter: median over the TCEs of the robust standard deviation of a view's bins",
+        )
+    )
+    if reasons:
+        blocks.append(Table(("dropped", "TCEs"), reasons.most_common(), title="Dropped"))
+    if checks:
+        blocks.append(Table(("check", "status", "found"), [tuple(item) for item in checks], title="Checks"))
+    verdict = f"{len(views):,} TCEs of {data['stars']:,} stars"
+    verdict += " (simulated)" if views.simulated else ""
+    verdict += f", {sum(reasons.values()):,} dropped" if reasons else ""
+    if check:
+        warned = sum(item.status == "warn" for item in checks)
+        verdict += f"; {len(checks)} checks: {len(failed)} failed, {warned} with a warning"
+    warnings = []
+    if leaking:
+        warnings.append(f"{len(leaking):,} stars stand in more than one split, for example {', '.join(leaking[:3])}")
+    if repeated:
+        warnings.append(f"{repeated:,} rows repeat a star, period and epoch of another row")
+    return Result(data, blocks, verdict, warnings, ExitCode.NEGATIVE if failed else ExitCode.DONE)
+
+
+def _label_table(labels: dict[str, dict[str, int]], *, simulated: bool) -> Table:
+    parts = [*PARTS, *sorted({part for counts in labels.values() for part in counts} - set(PARTS))]
+    rows = [(label, *(f"{c.get(part, 0):,}" for part in parts), f"{sum(c.values()):,}") for label, c in labels.items()]
+    total = [sum(counts.get(part, 0) for counts in labels.values()) for part in parts]
+    rows.append(("all", *(f"{count:,}" for count in total), f"{sum(total):,}"))
+    title = "TCEs by label and split" + (" (simulated)" if simulated else "")
+    return Table(("label", *parts, "all"), rows, title=title)
+
+
+def counts_by_label(views: ViewSet) -> dict[str, dict[str, int]]:
+    """TCEs by label and split, labels in the order of `LABELS`."""
+    counted = Counter(zip(map(str, views.labels), map(str, views.splits), strict=True))
+    found = sorted({label for label, _ in counted}, key=lambda x: (LABELS.index(x) if x in LABELS else 99, x))
+    return {label: {part: count for (name, part), count in sorted(counted.items()) if name == label} for label in found}
+
+
+def leaking_stars(views: ViewSet) -> list[str]:
+    """Stars whose TCEs stand in more than one split."""
+    parts: dict[str, set[str]] = defaultdict(set)
+    for star, part in zip(views.tces["star"], views.splits, strict=True):
+        parts[str(star)].add(str(part))
+    return sorted(star for star, found in parts.items() if len(found) > 1)
+
+
+def repeated_rows(views: ViewSet) -> int:
+    """Rows that repeat the star, the period (to 1 in 10,000) and the epoch (to a hundredth of a period) of another."""
+    tces = views.tces
+    with np.errstate(divide="ignore", invalid="ignore"):
+        period = np.round(np.log(tces["period_days"]), 4)
+        phase = np.round(tces["epoch_days"] / tces["period_days"] % 1, 2) % 1
+    return len(views) - len(set(zip(tces["star"], period.tolist(), phase.tolist(), strict=True)))
+
+
+def view_statistics(views: ViewSet) -> dict[str, dict[str, float]]:
+    """Extremes, median and scatter of each view, read in pieces."""
+    found = {}
+    for name, array in views.views.items():
+        rows = array[:: max(len(array) // CHUNK, 1)]  # an even sample of a large set
+        if not len(rows):
+            found[name] = dict.fromkeys(("minimum", "median", "maximum", "scatter"), float("nan"))
+            continue
+        middle = np.median(rows, axis=1, keepdims=True)
+        scatter = 1.4826 * np.median(np.abs(rows - middle), axis=1)
+        values = {"minimum": rows.min(), "median": np.median(middle), "maximum": rows.max()}
+        found[name] = {key: float(value) for key, value in values.items()} | {"scatter": float(np.median(scatter))}
+    return found
+
+
+def verify(views: ViewSet) -> list[Check]:
+    """Every invariant of a view set, checked against its files."""
+    return [
+        _checksums(views),
+        *_finite_and_normalised(views),
+        _splits_by_star(views),
+        _splits_by_hash(views),
+        _known_labels(views),
+        _possible_signals(views),
+        _distinct_views(views),
+    ]
+
+
+def _checksums(views: ViewSet) -> Check:
+    recorded = views.info["sha256"]
+    wrong = []
+    with console.progress("checksums", len(recorded)) as bar:
+        for name, digest in recorded.items():
+            file = views.path / name
+            if not file.is_file() or checksum(file) != digest:
+                wrong.append(name)
+            bar.update(advance=1)
+    found = f"{', '.join(wrong)} changed after it was written" if wrong else f"{len(recorded)} files as written"
+    return Check("checksums", "fail" if wrong else "ok", found)
+
+
+def _finite_and_normalised(views: ViewSet) -> list[Check]:
+    broken, odd = 0, 0
+    for name, array in views.views.items():
+        for begin in range(0, len(array), CHUNK):
+            rows = array[begin : begin + CHUNK]
+            finite = np.isfinite(rows).all(axis=1)
+            broken += int((~finite).sum())
+            if name in {"global", "local"}:
+                good = rows[finite]
+                centred = np.abs(np.median(good, axis=1)) < 1e-3
+                odd += int((~(centred & (np.abs(good.min(axis=1) + 1) < 1e-3))).sum())
+    normalised = "every global and local view has median 0 and minimum -1"
+    if odd:
+        normalised = f"{odd:,} global or local views do not have median 0 and minimum -1"
+    return [
+        Check("finite", "fail" if broken else "ok", f"{broken:,} views with NaN or infinity"),
+        Check("normalised", "warn" if odd else "ok", normalised),
+    ]
+
+
+def _splits_by_star(views: ViewSet) -> Check:
+    leaking = leaking_stars(views)
+    unknown = sorted(set(map(str, views.splits)) - set(PARTS))
+    found = f"{len(leaking):,} stars stand in more than one split"
+    if unknown:
+        found += f"; unknown splits {', '.join(unknown)}"
+    return Check("split by star", "fail" if leaking or unknown else "ok", found)
+
+
+def _splits_by_hash(views: ViewSet) -> Check:
+    if not len(views):
+        return Check("split by hash", "ok", "no rows")
+    stars, where = np.unique(views.tces["star"], return_inverse=True)
+    fractions = views.recipe.get("split_fractions")
+    expected = (split(stars, fractions) if fractions else split(stars))[where]
+    moved = int((expected != views.splits).sum())
+    if moved:
+        return Check("split by hash", "warn", f"{moved:,} rows have a split of their own, not their star's hash")
+    return Check("split by hash", "ok", "every split follows from its star's name")
+
+
+def _known_labels(views: ViewSet) -> Check:
+    unknown = sorted(set(map(str, views.labels)) - set(LABELS))
+    return Check("labels", "fail" if unknown else "ok", f"unknown: {', '.join(unknown)}" if unknown else "all known")
+
+
+def _possible_signals(views: ViewSet) -> Check:
+    period, hours = views.tces["period_days"], views.tces["duration_hours"]
+    wrong = int((~((period > 0) & (hours > 0) & (hours / 24 < period))).sum())
+    return Check("signals", "warn" if wrong else "ok", f"{wrong:,} rows without 0 < duration < period")
+
+
+def _distinct_views(views: ViewSet) -> Check:
+    digests = set()
+    for index in range(len(views)):
+        digests.add(hashlib.blake2b(b"".join(view[index].tobytes() for view in views.views.values())).digest())
+    same = len(views) - len(digests)
+    return Check("distinct", "warn" if same else "ok", f"{same:,} TCEs with exactly the views of another")
