@@ -21,6 +21,10 @@ def train(settings: TrainSettings) -> Result:
 
     Stop it at any moment: transit train --resume RUN goes on as if it had never stopped.
     """
-    from transit_cli.training.loop import train as run
+    from transit_cli.training import loop, rehearsal
 
-    return run(settings)
+    if settings.overfit:
+        return rehearsal.overfit(settings)
+    if settings.dry_run:
+        return rehearsal.dry_run(settings)
+    return loop.train(settings)

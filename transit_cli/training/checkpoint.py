@@ -63,7 +63,12 @@ def load(file: Path) -> dict[str, Any] | None:
 
 
 def latest(folder: Path) -> dict[str, Any] | None:
-    """The state of the last whole checkpoint; a torn one is said, removed and passed over. None where there is none."""
+    """The state of the last whole checkpoint, None where there is none.
+
+    A torn one is said, removed and passed over; what a killed process was writing is removed.
+    """
+    for part in folder.glob(".step-*.part"):
+        part.unlink()
     for file in reversed(files(folder)):
         state = load(file)
         if state is not None:

@@ -31,33 +31,13 @@ if TYPE_CHECKING:
     from transit_cli.device.base import Device
     from transit_cli.memory.limit import MemoryLimit
     from transit_cli.training.interrupt import Deferred
+    from transit_cli.training.plan import Task
     from transit_cli.training.run import Run
     from transit_cli.training.screen import Screen
     from transit_cli.training.settings import TrainSettings
 
 #: Version of a checkpoint's content.
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Task:
-    """One network to train.
-
-    Attributes:
-        name: of its checkpoints and metrics ("member-0", "fold-2-member-1").
-        member: which member of the ensemble.
-        fold: the fold that is held out from it; None where the view set's own split is used.
-        seed: of its weights, its order of samples, its dropout and augmentation.
-        train: what it learns from.
-        validation: what it is judged by.
-    """
-
-    name: str
-    member: int
-    fold: int | None
-    seed: int
-    train: Examples
-    validation: Examples
 
 
 @dataclass
