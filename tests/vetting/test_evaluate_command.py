@@ -1,0 +1,115 @@
+"""`transit evaluate` on runs that `transit train` wrote, from the command line to the files."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from transit_cli.data.viewset import ViewSet
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, set_at):
+    """A set, a run of two members on it, and a run on folds."""
+    from transit_cli.training.loop import train
+    from transit_cli.training.settings import TrainSettings
+
+    folder = tmp_path_factory.mktemp("runs")
+    set_at(folder / "views")
+    given = {"viewset": folder / "views", "device": "cpu", "epochs": 4, "members": 2, "scalars": ("snr",)}
+    train(TrainSettings(run_dir=folder / "plain", **given))
+    train(TrainSettings(run_dir=folder / "folds", folds=3, **given))
+    return folder
+
+
+def test_it_answers_in_json_and_writes_the_report(runs, cli):
+    done = cli("evaluate", runs / "plain", "--json", "--resamples", 50)
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)["data"]
+    assert data["split"] == "test"
+    assert data["members"] == 2
+    assert data["average_precision_low"] <= data["average_precision"] <= data["average_precision_high"]
+    assert 0.5 < data["average_precision"] <= 1, "four epochs are enough to learn this set"
+    assert data["simulated"] is True
+    assert "simulated" in data["trained_on"]
+    report = runs / "plain" / "evaluate-views-test" / "report.html"
+    assert report.is_file()
+    assert data["files"]["report"] == str(report)
+
+
+def test_a_person_gets_tables_and_no_report_without_wanting_one(runs, cli, tmp_path):
+    done = cli("evaluate", runs / "plain", runs / "views", "--split", "val", "--no-report", "--out", tmp_path / "o")
+    assert done.returncode == 0, done.stderr
+    assert "average precision" in done.stdout
+    assert "accuracy of always saying the same" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) < 160
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["figures.json", "scores.csv"]
+
+
+def test_folds_score_each_star_by_the_networks_that_have_not_seen_it(runs, cli):
+    done = cli("evaluate", runs / "folds", "--json", "--resamples", 50, "--no-report")
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)["data"]
+    views = ViewSet.open(runs / "views")
+    assert data["split"] == "folds"
+    assert data["signals"] == int((views.splits != "test").sum())
+    from transit_cli.data.viewset import read_table
+
+    trained = read_table(runs / "folds" / "scores.csv")  # what training itself says of the rows held out
+    judged = read_table(runs / "folds" / "evaluate-views-folds" / "scores.csv")
+    np.testing.assert_array_equal(judged["row"], trained["row"])
+    np.testing.assert_allclose(judged["score"], trained["score"], atol=1e-5)
+    members = np.stack([judged[f"score_{member}"] for member in range(1, 7)])
+    assert (np.isfinite(members).sum(0) == 2).all(), "two members of one fold, and none that has seen the star"
+    truth = trained["label"] == "PC"
+    assert data["average_precision"] == pytest.approx(average_precision_score(truth, judged["score"]))
+
+
+def test_stars_of_the_test_part_are_scored_by_all_folds(runs, cli, tmp_path):
+    from transit_cli.data.viewset import read_table
+
+    done = cli("evaluate", runs / "folds", "--split", "test", "--no-report", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    judged = read_table(tmp_path / "scores.csv")
+    assert all(np.isfinite(judged[f"score_{member}"]).all() for member in range(1, 7))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nowhere"], 4, "is no run"),
+        ([], 2, "RUN is missing"),
+        (["{plain}", "nowhere"], 4, "does not exist"),
+        (["{plain}", "--split", "folds"], 4, "not trained on folds"),
+        (["{plain}", "--threshold", "1.5"], 2, "0 <= x <= 1"),
+    ],
+)
+def test_what_cannot_be_judged_is_said(runs, cli, arguments, code, words):
+    done = cli("evaluate", *(text.format(plain=runs / "plain") for text in arguments))
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "to fix:" in done.stderr
+
+
+def test_a_run_that_moved_asks_for_its_set(runs, cli, tmp_path):
+    import shutil
+
+    shutil.copytree(runs / "plain", tmp_path / "moved")
+    config = tmp_path / "moved" / "config.yaml"
+    config.write_text(config.read_text().replace(str(runs / "views"), str(tmp_path / "gone")))
+    done = cli("evaluate", tmp_path / "moved")
+    assert done.returncode == 4
+    assert "transit evaluate" in done.stderr
+    (tmp_path / "moved" / "model.safetensors").unlink()
+    assert "has not finished" in cli("evaluate", tmp_path / "moved").stderr
+
+
+def test_without_matplotlib_it_says_which_extra_before_it_starts(runs, cli, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else real(name))
+    done = cli("evaluate", runs / "plain")
+    assert done.returncode == 5
+    assert 'pip install "transit-cli[report]"' in done.stderr
+    assert "--no-report" in done.stderr

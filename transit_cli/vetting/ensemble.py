@@ -1,0 +1,173 @@
+"""A trained network, or several whose scores are averaged: opened from a run, or one that comes with transit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from transit_cli.data import feed
+from transit_cli.data.viewset import ViewSet
+from transit_cli.model import saved
+from transit_cli.results import TransitError
+from transit_cli.training.metrics import CHUNK, DEFAULT_CHUNK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from transit_cli.device.base import Device
+    from transit_cli.model.saved import Card
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks that score signals together.
+
+    Attributes:
+        name: what it is called where its figures are shown.
+        networks: the members, on the device, in evaluation mode.
+        card: what they take, give and learned from.
+        device: where they are.
+        training_set: the view set that they learned from; None where it is gone, or was another machine's.
+    """
+
+    name: str
+    networks: tuple[nn.Module, ...]
+    card: Card
+    device: Device
+    training_set: ViewSet | None = None
+
+    @property
+    def target(self) -> tuple[str, ...]:
+        """The labels that count as positive."""
+        return tuple(self.card.target)
+
+    @property
+    def trained_on(self) -> str:
+        """What they learned from, in words, with "simulated" where it was."""
+        words = self.card.trained_on or "an unnamed view set"
+        return words if not self.card.simulated or "simulated" in words else f"{words} (simulated)"
+
+    def trained_stars(self) -> NDArray[np.str_]:
+        """The stars that they learned from, as far as they are known."""
+        if self.training_set is None:
+            return np.empty(0, str)
+        parts = ("train", "val") if self.card.folds else ("train",)
+        return np.unique(self.training_set.tces["star"][np.isin(self.training_set.splits, parts)])
+
+    def score(
+        self,
+        views: Mapping[str, NDArray[np.float32]],
+        tces: Mapping[str, NDArray[Any]],
+        tick: Callable[[int], object] | None = None,
+    ) -> NDArray[np.float64]:
+        """The probability that each signal is positive, by each member.
+
+        Args:
+            views: [N, L] by name; more than the networks take is no harm.
+            tces: [N] columns by name; a scalar whose column is absent, or empty, counts as typical.
+            tick: called with the number of signals done.
+
+        Returns:
+            [M, N]; NaN where a view has a value that is not finite.
+
+        Raises:
+            TransitError: a view is absent or of another length.
+        """
+        self.check({name: values.shape[1] for name, values in views.items()})
+        scalings = [feed.Scaling(**scaling) for scaling in self.card.scalars]
+        count = len(next(iter(views.values())))
+        chunk = CHUNK.get(self.device.kind, DEFAULT_CHUNK)
+        scores = np.full((len(self.networks), count), np.nan)
+        for start in range(0, count, chunk):
+            part = slice(start, start + chunk)
+            inputs = {name: np.array(views[name][part], np.float32) for name in self.card.views}
+            finite = np.all([np.isfinite(view).all(1) for view in inputs.values()], axis=0)
+            if scalings:
+                inputs["scalars"] = feed.scaled({name: column[part] for name, column in tces.items()}, scalings)
+            if finite.any():
+                scores[:, start : start + len(finite)][:, finite] = self._score(
+                    {name: values[finite] for name, values in inputs.items()}
+                )
+            if tick:
+                tick(start + len(finite))
+        return scores
+
+    @torch.inference_mode()
+    def _score(self, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
+        tensors = {name: torch.from_numpy(values).to(self.device.torch_device) for name, values in inputs.items()}
+        logits = torch.stack([network(tensors).float() for network in self.networks]).cpu().numpy().astype(np.float64)
+        return 1 / (1 + np.exp(-logits))
+
+    def score_rows(
+        self, viewset: ViewSet, rows: NDArray[np.int64], tick: Callable[[int], object] | None = None
+    ) -> NDArray[np.float64]:
+        """`score` for some rows of a view set: [M, R].
+
+        Where the networks were trained on folds, a star that they learned from is scored by those members alone that
+        have not seen it; the others' scores are NaN.
+        """
+        views = {name: viewset.views[name][rows] for name in self.card.views if name in viewset.views}
+        self.check(viewset.lengths)
+        scores = self.score(views, {name: column[rows] for name, column in viewset.tces.items()}, tick)
+        if self.card.folds:
+            held_out = feed.folds(viewset, rows, max(self.card.folds) + 1)
+            known = np.isin(viewset.tces["star"][rows], self.trained_stars())
+            for member, fold in enumerate(self.card.folds):
+                scores[member, known & (held_out != fold)] = np.nan
+        return scores
+
+    def check(self, lengths: Mapping[str, int]) -> None:
+        """Raise the error for views, given by their lengths, that these networks cannot take."""
+        wanted = ", ".join(f"{name} of {length} bins" for name, length in self.card.views.items())
+        for name, length in self.card.views.items():
+            if lengths.get(name) != length:
+                found = f"have {lengths[name]} bins" if name in lengths else "are absent"
+                raise TransitError(
+                    f"the {name} views {found}",
+                    wanted=f"what {self.name} was trained on: {wanted}",
+                    fix="make the views with these lengths (transit data prepare --help), or take another network",
+                    code="view-mismatch",
+                )
+
+
+def open_run(path: Path, device: Device) -> Ensemble:
+    """The finished networks of a run.
+
+    Args:
+        path: the run's folder, or a file that holds networks.
+        device: where they shall compute.
+
+    Raises:
+        TransitError: there is no finished run.
+    """
+    file = path / saved.FILE if path.is_dir() else path
+    if not file.is_file():
+        unfinished = (path / "config.yaml").is_file()
+        raise TransitError(
+            f"{path} {'is a run that has not finished' if unfinished else 'is no run'}",
+            wanted=f"a folder with {saved.FILE}, as `transit train` leaves it",
+            fix=f"transit train --resume {path}" if unfinished else "give a run's folder, such as runs/NAME",
+            code="run-unfinished" if unfinished else "run-missing",
+        )
+    networks, card = saved.load(file)
+    placed = tuple(network.to(device.torch_device) for network in networks)
+    return Ensemble(str(path), placed, card, device, _training_set(path) if path.is_dir() else None)
+
+
+def _training_set(run: Path) -> ViewSet | None:
+    """The view set of a run, where it still stands."""
+    from transit_cli import config
+    from transit_cli.training.settings import TrainSettings
+
+    try:
+        viewset = config.resolve(TrainSettings, {}, run / "config.yaml").viewset
+        return ViewSet.open(viewset) if viewset else None
+    except TransitError:
+        return None

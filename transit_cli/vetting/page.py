@@ -1,0 +1,107 @@
+"""report.html: one file that opens from disk, with its plots inside it, readable on a phone and in the dark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transit_cli.results import Table
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --dim: #5b6472; --paper: #fff; --card: #f3f5f8; --line: #d6dbe3; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e7eaf0; --dim: #a3acba; --paper: #14181f; --card: #1e242e; --line: #39424f; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem; max-width: 64rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; line-height: 1.25; margin: .5rem 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+p { margin: .5rem 0; } .dim { color: var(--dim); }
+.note { border-left: 4px solid #c2550c; padding: .5rem .8rem; background: var(--card); }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1rem 0; }
+.card { background: var(--card); border-radius: .5rem; padding: .7rem .9rem; }
+.card b { display: block; font-size: 1.55rem; line-height: 1.2; } .card span { color: var(--dim); font-size: .85rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .75rem; }
+.plots.wide { grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
+figure { margin: 0; padding: .5rem; background: #fff; color: #1c2430; border: 1px solid var(--line);
+  border-radius: .5rem; }
+figure svg { display: block; width: 100%; height: auto; }
+figcaption { font-size: .85rem; padding: .25rem .4rem; color: #47505e; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .8rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
+table { margin: .5rem 0 1rem; } td:first-child { white-space: normal; min-width: 8rem; }
+@media print { body { max-width: none; } figure { break-inside: avoid; } }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. Each text is plain; each plot is an SVG element with its caption.
+
+    Attributes:
+        title: its heading; "" for none.
+        text: paragraphs.
+        tables: shown in this order.
+        plots: (svg, caption).
+        wide: whether the plots need the room of two.
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    plots: Sequence[tuple[str, str]] = ()
+    wide: bool = False
+
+
+def render(
+    title: str, about: Sequence[str], cards: Sequence[tuple[str, str, str]], note: str, sections: Sequence[Section]
+) -> str:
+    """The page.
+
+    Args:
+        title: its heading.
+        about: lines below the heading.
+        cards: (name, figure, what stands below it).
+        note: what nobody should miss; "" for none.
+        sections: the rest.
+    """
+    shown = "".join(
+        f'<div class="card"><span>{escape(name)}</span><b>{escape(figure)}</b><span>{escape(below)}</span></div>'
+        for name, figure, below in cards
+    )
+    parts = [f"<h1>{escape(title)}</h1>", *(f'<p class="dim">{escape(line)}</p>' for line in about)]
+    if note:
+        parts.append(f'<p class="note">{escape(note)}</p>')
+    parts.append(f'<div class="cards">{shown}</div>' if shown else "")
+    parts += [_section(section) for section in sections]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def _section(section: Section) -> str:
+    parts = [f"<h2>{escape(section.title)}</h2>"] if section.title else []
+    parts += [f"<p>{escape(text)}</p>" for text in section.text]
+    parts += [_table(table) for table in section.tables]
+    if section.plots:
+        figures = "".join(
+            f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for svg, caption in section.plots
+        )
+        parts.append(f'<div class="plots{" wide" if section.wide else ""}">{figures}</div>')
+    return f"<section>{''.join(parts)}</section>"
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
+    rows = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in table.rows)
+    note = f'<p class="dim">{escape(table.note)}</p>' if table.note else ""
+    title = f"<p><b>{escape(table.title)}</b></p>" if table.title else ""
+    return f'{title}<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>{note}'
