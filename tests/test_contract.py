@@ -12,9 +12,10 @@ from transit_cli.discovery import discover
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "result.schema.json").read_text())
 
 #: Arguments with which each command finishes in seconds. A new command gets its line here.
-#: "@name" is a path that does not exist yet, "#views" a small view set.
+#: "@name" is a path that does not exist yet, "#views" a small view set, "#run" a run on it.
 QUICK = {
     "data": [["import", str(Path(__file__).parent / "data" / "eight_views.npz"), "@set"]],
+    "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],
     "plugins": [[]],
     "train": [["#views", "--epochs", "1", "--device", "cpu"]],
 }
@@ -26,8 +27,10 @@ def test_every_command_is_held_to_the_contract():
 
 @pytest.mark.parametrize("command", [[name, *arguments] for name, runs in QUICK.items() for arguments in runs])
 def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
-    if "#views" in command:
+    if {"#views", "#run"} & set(command):
         write_set(tmp_path / "views")
+    if "#run" in command:
+        transit("train", tmp_path / "views", "--epochs", "1", "--device", "cpu", "--run-dir", tmp_path / "run")
     arguments = [str(tmp_path / part[1:]) if part[0] in "@#" else part for part in command]
     done = transit(*arguments, "--json", cwd=tmp_path)
     document = json.loads(done.stdout)
