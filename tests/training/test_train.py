@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from transit_cli import config
-from transit_cli.data import viewset
+from transit_cli.data import feed, viewset
 from transit_cli.model import saved
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import checkpoint
 from transit_cli.training.fit import Fit
 from transit_cli.training.loop import train
+from transit_cli.training.plan import plan
 from transit_cli.training.settings import TrainSettings
 
 
@@ -55,6 +56,9 @@ def test_a_run_learns_and_is_complete(settings, tmp_path):
     view_set = viewset.ViewSet.open(settings().viewset)
     rows = scores["row"].astype(int)
     inputs = {name: torch.from_numpy(view_set.views[name][rows]) for name in card.views}
+    scalings = [feed.Scaling(**scaling) for scaling in card.scalars]
+    assert [scaling.column for scaling in scalings] == ["period_days"]
+    inputs["scalars"] = torch.from_numpy(feed.scaled({k: v[rows] for k, v in view_set.tces.items()}, scalings))
     with torch.inference_mode():
         again = torch.sigmoid(networks[0](inputs)).numpy()
     np.testing.assert_allclose(again, scores["score"], atol=1e-6)
@@ -194,3 +198,22 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, views, number, code):
     assert "transit train --resume run" in said
     state = checkpoint.latest(tmp_path / "run" / "checkpoints" / "member-0")
     assert state["step"]["steps"] > 0
+
+
+def test_the_default_scalars_are_those_that_the_set_has(tmp_path, make_set):
+    own = tmp_path / "own.py"
+    own.write_text("from transit_cli.model.two_branch import TwoBranch\n\n\nclass Own(TwoBranch): ...\n")
+
+    def columns(views, **changes):
+        given = {"viewset": views.path, "epochs": 1, "device": "cpu"}
+        return [scaling.column for scaling in plan(TrainSettings(**given | changes)).scalings]
+
+    def hours(views, tces):
+        tces["duration_hours"] = np.linspace(1, 9, len(tces["star"]))
+
+    assert columns(make_set("period_alone")) == ["period_days"]
+    both = make_set("both", change=hours)
+    assert columns(both) == ["period_days", "duration_hours"]
+    assert columns(both, network=f"{own}:Own") == []
+    assert columns(both, scalars=()) == []
+    assert columns(both, scalars=("depth_ppm",)) == ["depth_ppm"]

@@ -11,6 +11,7 @@ from transit_cli.data import feed
 from transit_cli.data.feed import Batching, Scaling
 from transit_cli.data.viewset import ViewSet
 from transit_cli.results import ExitCode, TransitError
+from transit_cli.training.settings import DEFAULT_SCALARS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +68,7 @@ def plan(settings: TrainSettings) -> Plan:
     target = feed.targets(viewset, settings.target)
     among = feed.rows(viewset, ("train", "val"))
     learned = among if settings.folds else feed.rows(viewset, ("train",))
-    scalings = [Scaling.measure(viewset, column, learned) for column in settings.scalars]
+    scalings = [Scaling.measure(viewset, column, learned) for column in scalars_of(settings, viewset, learned)]
     examples = feed.read(viewset, among, tuple(lengths), scalings, target)
     if settings.folds:
         part = feed.folds(viewset, among, settings.folds)
@@ -83,6 +84,16 @@ def plan(settings: TrainSettings) -> Plan:
             seed = settings.seed + member + (0 if fold is None else 1000 * fold)
             tasks.append(Task(name, member, fold, seed, training, validation))
     return Plan(viewset, scalings, tasks)
+
+
+def scalars_of(settings: TrainSettings, viewset: ViewSet, learned: np.ndarray) -> tuple[str, ...]:
+    """The columns that the network sees; of the default ones those that the set has, for our networks alone."""
+    if settings.scalars != DEFAULT_SCALARS:
+        return settings.scalars
+    if settings.network not in {"two-branch", "astronet"}:
+        return ()
+    columns = ((column, viewset.tces[column]) for column in DEFAULT_SCALARS if column in viewset.tces)
+    return tuple(name for name, values in columns if values.dtype.kind == "f" and np.isfinite(values[learned]).any())
 
 
 def _embedded() -> Path:

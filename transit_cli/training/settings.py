@@ -65,13 +65,19 @@ class StepSettings(Settings):
         return self.batch_size * self.accumulate
 
 
+#: What a signal cannot be folded without, so that every set has it. docs/data.md says what they are worth.
+DEFAULT_SCALARS = ("period_days", "duration_hours")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(StepSettings, MemorySettings):
     """Options of `transit train`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # The defaults are the guide's loop: OneCycle to 5e-3, weight decay 1e-4, clip 1.0, 50 epochs.
-        "guide": {},
+        # The guide's loop in 20 epochs, with augmentation and the period and duration as inputs (docs/data.md).
+        "default": {},
+        # The guide's loop to the letter: OneCycle to 5e-3, weight decay 1e-4, clip 1.0, 50 epochs, views alone.
+        "guide": {"epochs": 50, "scalars": (), "time_reversal": False, "noise": 0.0},
         # Its settings for unstable training.
         "stable": {
             "learning_rate": 1e-3,
@@ -84,11 +90,13 @@ class TrainSettings(StepSettings, MemorySettings):
         # Shallue & Vanderburg 2018, section 4: Adam at 1e-5, batch 64, 50 epochs, random reflections, ten averaged.
         "paper": {
             "network": "astronet",
+            "epochs": 50,
             "optimizer": "adam",
             "learning_rate": 1e-5,
             "schedule": "constant",
             "weight_decay": 0.0,
             "clip": 0.0,
+            "scalars": (),
             "members": 10,
             "noise": 0.0,
         },
@@ -103,8 +111,8 @@ class TrainSettings(StepSettings, MemorySettings):
     resume: Path | None = None
     "Go on with the run in this folder, with its own options."
 
-    preset: Literal["guide", "stable", "paper"] = "guide"
-    "Values for other options: the M4 guide's loop, its remedy for unstable training, or the AstroNet paper's."
+    preset: Literal["default", "guide", "stable", "paper"] = "default"
+    "Values for other options: ours, the M4 guide's loop, its remedy for unstable training, or the AstroNet paper's."
 
     network: str = "two-branch"
     "Network by name (two-branch, astronet, or a plugin's), or my_net.py:build for one of your own."
@@ -115,10 +123,10 @@ class TrainSettings(StepSettings, MemorySettings):
     views: tuple[str, ...] = ("global", "local")
     "Views that the network sees."
 
-    scalars: tuple[str, ...] = ()
-    "Columns of tces.csv that the network sees too, such as depth_ppm,period_days,duration_hours."
+    scalars: tuple[str, ...] = DEFAULT_SCALARS
+    "Columns of tces.csv that the network sees too; the default ones where the set has them and the network is ours."
 
-    epochs: Annotated[int, Range(1)] = 50
+    epochs: Annotated[int, Range(1)] = 20
     "Passes over the training rows."
 
     seed: int = 0
