@@ -16,6 +16,7 @@ SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "result.schema.json
 QUICK = {
     "data": [["import", str(Path(__file__).parent / "data" / "eight_views.npz"), "@set"]],
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],
+    "fallback-test": [["--operators"]],
     "plugins": [[]],
     "train": [["#views", "--epochs", "1", "--device", "cpu"]],
 }

@@ -11,7 +11,10 @@ import bisect
 import mmap
 import re
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SYMTAB, _SEGMENT_64 = 0x2, 0x19
 _INITIALISER = b"TORCH_LIBRARY_IMPL_init_aten_MPS_"

@@ -1,6 +1,6 @@
-"""Make transit_cli/operators/operators.tsv from PyTorch's macOS wheels, and check it against what they register.
+r"""Make transit_cli/operators/operators.tsv from PyTorch's macOS wheels, and check it against what they register.
 
-    pip download torch==2.14.1 --no-deps --only-binary=:all: --python-version 3.11 \\
+    pip download torch==2.14.1 --no-deps --only-binary=:all: --python-version 3.11 \
         --platform macosx_14_0_arm64 --platform macosx_11_0_arm64 --dest wheels
     python tools/mps_operators.py wheels/*.whl            # check and write
     python tools/mps_operators.py --check wheels/*.whl    # check only

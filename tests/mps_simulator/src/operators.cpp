@@ -276,3 +276,10 @@ void Run::finish(const std::vector<at::Tensor>& results) {
 TORCH_LIBRARY_IMPL(_, MPS, m) {
   m.fallback(torch::CppFunction::makeFromBoxedFunction<&mps_simulator::run_operator>());
 }
+
+// Composite operators that MPS has kernels of its own for: without a registration they would be taken apart first.
+TORCH_LIBRARY_IMPL(aten, MPS, m) {
+  for (const char* name : {"native_layer_norm", "native_group_norm", "constant_pad_nd", "repeat"}) {
+    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&mps_simulator::run_operator>());
+  }
+}

@@ -1,0 +1,111 @@
+"""Question 1: what would a Mac do with this network's training step? Answered from any machine, without one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from transit_cli.operators.registrations import STATUSES, OperatorTable, table
+from transit_cli.results import ExitCode, Result, Table
+
+if TYPE_CHECKING:
+    from transit_cli.operators.rules import Finding
+    from transit_cli.operators.settings import FallbackTestSettings
+    from transit_cli.operators.trace import Call
+
+#: Samples of the traced step: the operators are the same for any batch, and the batch's own rule reads the settings.
+SAMPLES = 4
+
+VARIABLE = "PYTORCH_ENABLE_MPS_FALLBACK"
+
+
+def operators(settings: FallbackTestSettings) -> Result:
+    """Every operator of a torch version, with its place on MPS."""
+    found = table(settings.torch)
+    counts = Counter(found.statuses.values())
+    data = {"operators": dict(found.statuses), "torch": found.torch, "source": found.source, "counts": dict(counts)}
+    rows = Table(("operator", "on MPS"), list(found.statuses.items()), note=f"torch {found.torch}: {found.source}")
+    parts = ", ".join(f"{counts[status]} {status}" for status in STATUSES)
+    return Result(data, [rows], f"torch {found.torch}: {len(found.statuses)} operators, {parts}")
+
+
+def predict(settings: FallbackTestSettings) -> Result:
+    """The operators of the network's step, their place on MPS, and the shapes and types that MPS will not take."""
+    from transit_cli.operators import rules
+    from transit_cli.operators.trace import trace
+    from transit_cli.operators.workload import Workload
+
+    found = table(settings.torch)
+    version = (int(found.torch.split(".")[0]), int(found.torch.split(".")[1]))
+    calls = trace(Workload.of(settings), SAMPLES, found.statuses)
+    used = _by_operator(calls, found)
+    findings = rules.check(calls, version)
+    lacking = [row for row in used if row["status"] not in {"native", "composite"}]
+    data = {
+        "target": "mps",
+        "torch": found.torch,
+        "source": found.source,
+        "network": settings.network,
+        "precision": settings.precision,
+        "operators": {row["operator"]: row["status"] for row in used},
+        "calls": used,
+        "findings": [asdict(finding) for finding in findings],
+    }
+    shown = [row for row in used if row["status"] != "composite"]
+    columns = ("operator", "on MPS", "forward", "backward", "update")
+    composite = len(used) - len(shown)
+    blocks = [
+        Table(
+            columns,
+            [[row["operator"], row["status"], *(row[phase] or "" for phase in columns[2:])] for row in shown],
+            title=f"One training step of {settings.network} on MPS, torch {found.torch} (calls)",
+            note=f"and {composite} composite operators, which are made of these. Read from {found.source};\n"
+            "no Mac was asked: that a kernel exists does not say that its numbers are right",
+        ),
+    ]
+    if findings:
+        blocks.append(
+            Table(
+                ("operator", "verdict", "why", "change", "source"),
+                [[f.operator, f.severity, f.found, f.fix, f.source] for f in findings],
+                title="What MPS will not take as it is",
+            )
+        )
+    bad = lacking or [finding for finding in findings if finding.severity != "doubtful"]
+    return Result(data, blocks, verdict(lacking, findings), exit_code=ExitCode.NEGATIVE if bad else ExitCode.DONE)
+
+
+def _by_operator(calls: Counter[Call], found: OperatorTable) -> list[dict[str, Any]]:
+    """One row an operator: status, and the number of calls in each phase."""
+    rows: dict[str, dict[str, Any]] = {}
+    for call, count in sorted(calls.items(), key=lambda item: item[0].operator):
+        status = "composite" if call.composite else found.statuses.get(call.operator, "missing")
+        row = rows.setdefault(
+            call.operator, {"operator": call.operator, "status": status, "forward": 0, "backward": 0, "update": 0}
+        )
+        row[call.phase] += count
+    return list(rows.values())
+
+
+def verdict(lacking: list[dict[str, Any]], findings: list[Finding]) -> str:
+    """What to do about it, in a line or a few."""
+    lines = []
+    refused = [finding for finding in findings if finding.severity != "doubtful"]
+    if refused:
+        lines += [f"change your network: {finding.operator}: {finding.fix}" for finding in refused]
+    missing = sorted(row["operator"] for row in lacking if row["status"] == "missing")
+    if missing:
+        calls = sum(row["forward"] + row["backward"] + row["update"] for row in lacking if row["status"] == "missing")
+        lines.append(
+            f"MPS lacks {', '.join(missing)}: set {VARIABLE}=1 before torch is imported (transit does), and each of "
+            f"{calls} calls a step then waits for the GPU and copies to the CPU and back"
+        )
+    always = sorted(row["operator"] for row in lacking if row["status"] == "fallback")
+    if always:
+        lines.append(f"{', '.join(always)} runs on the CPU whatever the variable says")
+    if not lines:
+        lines.append("MPS has every operator of this step; nothing to do")
+    doubtful = [finding for finding in findings if finding.severity == "doubtful"]
+    lines += [f"watch {finding.operator}: {finding.found}" for finding in doubtful]
+    return "\n".join(lines)
