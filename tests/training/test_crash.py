@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from transit_cli import config
 from transit_cli.model import saved
+from transit_cli.training import checkpoint
 from transit_cli.training.settings import TrainSettings
 
 #: Processes begin from a server that has imported torch, so that a kill hits the training and not the import.
@@ -119,3 +120,17 @@ def test_without_room_on_the_disk_the_last_good_state_stays(start, views, tmp_pa
     assert sorted(tmp_path.glob("full/checkpoints/*/*.pt")) == before
     assert finish(start({"resume": tmp_path / "full"})) == 0
     assert_same(tmp_path / "whole", tmp_path / "full")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(start, views, tmp_path, number, code):
+    run = tmp_path / "run"
+    process = start({"viewset": views.path, "device": "cpu", "batch_size": 16, "epochs": 100_000, "run_dir": run})
+    while not list(run.glob("checkpoints/*/step-*.pt")):
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    assert finish(process) == code
+    assert f"transit train --resume {run}" in (tmp_path / "said.txt").read_text()
+    state = checkpoint.latest(run / "checkpoints" / "member-0")
+    assert state["learner"]["step"]["steps"] > 0
+    assert state["position"]["step"] > 0 or state["position"]["epoch"] > 0

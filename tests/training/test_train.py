@@ -1,10 +1,6 @@
 """`train`: what it writes, what it learns from, and that a stop at any place changes nothing."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from transit_cli import config
-from transit_cli.data import feed, viewset
+from transit_cli.data import viewset
+from transit_cli.data.scaling import Scaling, scaled
 from transit_cli.model import saved
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import checkpoint
@@ -56,9 +53,9 @@ def test_a_run_learns_and_is_complete(settings, tmp_path):
     view_set = viewset.ViewSet.open(settings().viewset)
     rows = scores["row"].astype(int)
     inputs = {name: torch.from_numpy(view_set.views[name][rows]) for name in card.views}
-    scalings = [feed.Scaling(**scaling) for scaling in card.scalars]
+    scalings = [Scaling(**scaling) for scaling in card.scalars]
     assert [scaling.column for scaling in scalings] == ["period_days"]
-    inputs["scalars"] = torch.from_numpy(feed.scaled({k: v[rows] for k, v in view_set.tces.items()}, scalings))
+    inputs["scalars"] = torch.from_numpy(scaled({k: v[rows] for k, v in view_set.tces.items()}, scalings))
     with torch.inference_mode():
         again = torch.sigmoid(networks[0](inputs)).numpy()
     np.testing.assert_allclose(again, scores["score"], atol=1e-6)
@@ -70,6 +67,7 @@ def test_a_run_learns_and_is_complete(settings, tmp_path):
         {},
         {"accumulate": 3, "ema": 0.9, "mixup": 0.2, "drop_bins": 0.1, "shift": 0.5},
         {"scalars": "depth_ppm,period_days", "views": "global,local,secondary", "schedule": "cosine"},
+        {"loader": "stream", "workers": 0, "class_weighting": "balanced"},
     ],
 )
 def test_stopped_at_every_kind_of_place_it_ends_with_the_same_weights(settings, tmp_path, monkeypatch, options):
@@ -172,6 +170,21 @@ def test_early_stopping_keeps_the_best(settings, tmp_path):
     assert result.data["average_precision"] == pytest.approx(best)
 
 
+@pytest.mark.parametrize("left", [".environment.json.part", "environment.json", ".config.yaml.part"])
+def test_a_run_that_was_killed_before_it_began_is_no_obstacle(settings, tmp_path, left):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / left).write_text("{")
+    train(settings(epochs=1))
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(settings, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("precious")
+    with pytest.raises(TransitError, match="exists already"):
+        train(settings())
+
+
 def test_old_checkpoints_go(settings, tmp_path):
     train(settings(epochs=6, keep_checkpoints=2))
     assert 2 <= len(checkpoint.files(tmp_path / "run" / "checkpoints" / "member-0")) <= 3
@@ -182,22 +195,7 @@ def test_a_diverging_run_says_so_and_keeps_its_last_good_state(settings, tmp_pat
         train(settings(epochs=20, learning_rate=1e30, schedule="constant", clip=0.0, optimizer="adam"))
     assert caught.value.code == "diverged"
     for file in checkpoint.files(tmp_path / "run" / "checkpoints" / "member-0"):
-        assert all(value.isfinite().all() for value in checkpoint.load(file)["network"].values())
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path, views, number, code):
-    command = [sys.executable, "-m", "transit_cli", "train", str(views.path), "--run-dir", "run", "--epochs", "100000"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ)
-    for line in process.stderr:
-        if "epoch 2/" in line:
-            break
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "transit train --resume run" in said
-    state = checkpoint.latest(tmp_path / "run" / "checkpoints" / "member-0")
-    assert state["step"]["steps"] > 0
+        assert all(value.isfinite().all() for value in checkpoint.load(file)["learner"]["network"].values())
 
 
 def test_the_default_scalars_are_those_that_the_set_has(tmp_path, make_set):

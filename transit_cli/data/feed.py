@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from transit_cli.data.viewset import LABELS
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
+    from transit_cli.data.stream import Stored
     from transit_cli.data.viewset import ViewSet
 
 #: The label of those that nobody has judged: they neither train nor count.
@@ -87,59 +89,12 @@ def inputs_of(viewset: ViewSet, views: Sequence[str]) -> dict[str, int]:
     return {name: viewset.lengths[name] for name in views}
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """How one column of the table becomes a number near 0: (log10 or itself - center) / scale, within +-5.
-
-    A missing value becomes 0, the middle of what was trained on.
-    """
-
-    column: str
-    log: bool
-    center: float
-    scale: float
-
-    @classmethod
-    def measure(cls, viewset: ViewSet, column: str, among: np.ndarray) -> Scaling:
-        """Median and spread (1.4826 MAD) over the rows that train; logarithms where all values are positive.
-
-        Raises:
-            TransitError: the set has no such column of numbers, or it says nothing.
-        """
-        numbers = {name: values for name, values in viewset.tces.items() if values.dtype.kind == "f"}
-        values = numbers[column][among] if column in numbers else np.array([])
-        values = values[np.isfinite(values)]
-        if len(values) == 0:
-            found = "no values" if column in numbers else "no column of numbers"
-            raise TransitError(
-                f"{viewset.path} has {found} {column!r}",
-                wanted=f"--scalars from {', '.join(numbers)}",
-                fix="give other --scalars",
-                code="scalar-missing",
-            )
-        log = bool((values > 0).all())
-        values = np.log10(values) if log else values
-        center = float(np.median(values))
-        spread = 1.4826 * float(np.median(np.abs(values - center)))
-        return cls(column, log, center, spread or float(values.std()) or 1.0)
-
-    def apply(self, values: np.ndarray) -> np.ndarray:
-        """Scaled values, float32, of a column's values."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scaled = ((np.log10(values) if self.log else values) - self.center) / self.scale
-        return np.clip(np.nan_to_num(scaled, posinf=5, neginf=-5), -5, 5).astype(np.float32)
-
-
-def scaled(tces: Mapping[str, np.ndarray], scalings: Sequence[Scaling]) -> np.ndarray:
-    """The scalars of a table's rows, [N, S] float32; a column that the table lacks counts as missing values."""
-    count = len(next(iter(tces.values())))
-    missing = np.full(count, np.nan)
-    return np.stack([scaling.apply(tces.get(scaling.column, missing)) for scaling in scalings], axis=1)
+Inputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of a view set as tensors, on the host or on the device.
+    """Rows of a view set in memory, on the host or on the device.
 
     Attributes:
         inputs: views [N, L] and "scalars" [N, S], float32.
@@ -147,24 +102,19 @@ class Examples:
         rows: the rows of the view set that they are, [N].
     """
 
-    inputs: dict[str, Tensor]
+    inputs: Inputs
     targets: Tensor
     rows: np.ndarray
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    @property
-    def bytes(self) -> int:
-        """Memory that the tensors take."""
-        return sum(values.nbytes for values in (*self.inputs.values(), self.targets))
-
     def to(self, device: torch.device) -> Examples:
         """The same on a device."""
         inputs = {name: values.to(device) for name, values in self.inputs.items()}
         return Examples(inputs, self.targets.to(device), self.rows)
 
-    def take(self, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def take(self, index: Tensor) -> tuple[Inputs, Tensor]:
         """Inputs and targets at `index` (on the same device), in its order."""
         return {n: values.index_select(0, index) for n, values in self.inputs.items()}, self.targets[index]
 
@@ -173,42 +123,17 @@ class Examples:
         index = torch.as_tensor(places, device=self.targets.device)
         return Examples(*self.take(index), self.rows[places])
 
+    def chunks(self, size: int) -> Iterator[Inputs]:
+        """The inputs of all, `size` at a time, in order."""
+        for start in range(0, len(self), size):
+            yield {name: values[start : start + size] for name, values in self.inputs.items()}
 
-def read(
-    viewset: ViewSet,
-    among: np.ndarray,
-    views: Sequence[str],
-    scalings: Sequence[Scaling],
-    target: np.ndarray,
-) -> Examples:
-    """Read rows into memory.
 
-    Args:
-        viewset: the set.
-        among: its rows, as `rows` gives them.
-        views: the views to read.
-        scalings: the scalars to read, with how each is scaled.
-        target: the target of every row of the set, [N].
-
-    Raises:
-        TransitError: a view holds a value that is not finite.
-    """
-    inputs = {}
-    for name in views:
-        values = np.ascontiguousarray(viewset.views[name][among])
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(bad):
-            raise TransitError(
-                f"{viewset.path / name}.npy holds NaN or infinity in row {among[bad[0]]}"
-                + (f" and {len(bad) - 1} more" if len(bad) > 1 else ""),
-                wanted="finite views",
-                fix=f"transit data info {viewset.path} --check",
-                code="view-not-finite",
-            )
-        inputs[name] = torch.from_numpy(values)
-    if scalings:
-        inputs["scalars"] = torch.from_numpy(scaled({k: v[among] for k, v in viewset.tces.items()}, scalings))
-    return Examples(inputs, torch.from_numpy(target[among]), among)
+def sizes(examples: Examples | Stored) -> tuple[dict[str, int], int]:
+    """The length of each view by name, and the number of scalars: what a network is built for."""
+    inputs, _ = examples.take(torch.zeros(1, dtype=torch.int64))
+    scalars = inputs.pop("scalars", torch.empty(1, 0))
+    return {name: values.shape[1] for name, values in inputs.items()}, scalars.shape[1]
 
 
 def order(count: int, seed: int, epoch: int) -> Tensor:
@@ -223,14 +148,12 @@ class Batching:
     """How an epoch is cut: optimizer steps of an effective batch each, in micro-batches of `batch_size`.
 
     What is left after the last whole micro-batch waits for another epoch's order, so that shapes never change; the
-    last effective batch may have fewer micro-batches than the others. `micro` below `batch_size` cuts the same
-    effective batches more finely, when memory is short.
+    last effective batch may have fewer micro-batches than the others.
     """
 
     count: int
     batch_size: int
     accumulate: int
-    micro: int = 0
 
     @property
     def used(self) -> int:
@@ -240,13 +163,20 @@ class Batching:
     @property
     def steps(self) -> int:
         """Optimizer steps of an epoch."""
-        effective = self.batch_size * self.accumulate
-        return -(-self.used // effective)
+        return -(-self.used // (self.batch_size * self.accumulate))
 
-    def groups(self, places: Tensor, start: int = 0) -> Iterator[list[Tensor]]:
+    def groups(self, places: Tensor, start: int = 0) -> list[tuple[Tensor, ...]]:
         """For each optimizer step from `start` on, the places of its micro-batches in order."""
-        for group in places[: self.used].split(self.batch_size * self.accumulate)[start:]:
-            yield list(group.split(self.micro or self.batch_size))
+        groups = places[: self.used].split(self.batch_size * self.accumulate)
+        return [group.split(self.batch_size) for group in groups[start:]]
+
+
+class Feed(Protocol):
+    """Where the micro-batches of an epoch come from."""
+
+    def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[tuple[Inputs, Tensor]]]:
+        """Inputs and targets of each micro-batch on the device, one list an optimizer step, from `start` on."""
+        ...
 
 
 class Resident:
@@ -254,21 +184,57 @@ class Resident:
 
     def __init__(self, examples: Examples, device: torch.device) -> None:
         self.examples = examples.to(device)
-        self.device = device
+        self._device = device
 
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[tuple[Any, Tensor]]]:
-        """(inputs, targets) of each micro-batch, one list an optimizer step, from step `start` of the epoch on."""
-        places = order(len(self), seed, epoch).to(self.device)
+    def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[tuple[Inputs, Tensor]]]:
+        """See `Feed.epoch`."""
+        places = order(len(self.examples), seed, epoch).to(self._device)
         for group in batching.groups(places, start):
             yield [self.examples.take(index) for index in group]
 
 
-def check_classes(viewset: ViewSet, examples: Examples, positive: Sequence[str], what: str) -> None:
+def read(
+    viewset: ViewSet,
+    among: np.ndarray,
+    views: Sequence[str],
+    scalars: np.ndarray | None,
+    target: np.ndarray,
+) -> Examples:
+    """Read rows into memory.
+
+    Args:
+        viewset: the set.
+        among: its rows, as `rows` gives them.
+        views: the views to read.
+        scalars: those of the rows, [R, S] float32; None where the network takes none.
+        target: the target of each of the rows, [R].
+
+    Raises:
+        TransitError: a view holds a value that is not finite.
+    """
+    inputs = {name: torch.from_numpy(np.ascontiguousarray(viewset.views[name][among])) for name in views}
+    for name, values in inputs.items():
+        bad = torch.nonzero(~values.isfinite().all(dim=1)).flatten().tolist()
+        if bad:
+            raise not_finite(viewset.path, name, int(among[bad[0]]))
+    if scalars is not None:
+        inputs["scalars"] = torch.from_numpy(scalars)
+    return Examples(inputs, torch.from_numpy(target), among)
+
+
+def not_finite(path: Path, view: str, row: int) -> TransitError:
+    """The error for a view with a value that is no number."""
+    return TransitError(
+        f"{path / view}.npy holds NaN or infinity in row {row}",
+        wanted="finite views",
+        fix=f"transit data info {path} --check",
+        code="view-not-finite",
+    )
+
+
+def check_classes(viewset: ViewSet, targets: np.ndarray, positive: Sequence[str], what: str) -> None:
     """Raise the error for rows that are all positive, or none."""
-    share = float(examples.targets.mean())
+    share = float(targets.mean())
     if 0 < share < 1:
         return
     raise TransitError(

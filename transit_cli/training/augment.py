@@ -39,8 +39,9 @@ class Augmentation:
     levels: Mapping[str, float]
 
     @classmethod
-    def of(cls, settings: TrainSettings, views: Mapping[str, Tensor]) -> Augmentation:
-        """The augmentation that settings ask for, with the levels of these training views ([N, L] each)."""
+    def of(cls, settings: TrainSettings, inputs: Mapping[str, Tensor]) -> Augmentation:
+        """The augmentation that settings ask for, with the levels of these training inputs' views ([N, L] each)."""
+        views = {name: values for name, values in inputs.items() if name != "scalars"}
         levels = {name: noise_level(values) for name, values in views.items() if settings.noise}
         return cls(settings.time_reversal, settings.shift, settings.noise, settings.drop_bins, levels)
 
@@ -78,6 +79,5 @@ def noise_level(values: Tensor) -> float:
 
     Differences of neighbours do not see the slow shape of a light curve, and their median not the edges of a transit.
     """
-    rows = values[:: max(1, len(values) // 2000)].float().cpu()
-    differences = rows.diff(dim=1)
+    differences = values.diff(dim=1)
     return float((1.4826 * differences.abs().median(1).values / 2**0.5).median())

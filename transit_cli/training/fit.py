@@ -5,29 +5,28 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from transit_cli import console
-from transit_cli.data.feed import Batching, Resident
+from transit_cli.data.feed import Batching, Resident, sizes
+from transit_cli.data.stream import Stored, Streamed, reading_workers
 from transit_cli.memory import pressure
 from transit_cli.model import registry
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import checkpoint, metrics
 from transit_cli.training.augment import Augmentation
-from transit_cli.training.average import WeightAverage
+from transit_cli.training.learner import Learner
 from transit_cli.training.schedule import learning_rate
-from transit_cli.training.step import Batch, Step
+from transit_cli.training.step import Batch
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from torch import Tensor
 
-    from transit_cli.data.feed import Examples
+    from transit_cli.data.feed import Examples, Feed
     from transit_cli.device.base import Device
     from transit_cli.memory.limit import MemoryLimit
     from transit_cli.training.interrupt import Deferred
@@ -36,20 +35,43 @@ if TYPE_CHECKING:
     from transit_cli.training.screen import Screen
     from transit_cli.training.settings import TrainSettings
 
-#: Version of a checkpoint's content.
-FORMAT = 1
+#: Training rows by which the noise of the views is measured.
+NOISE_ROWS = 2000
+#: Seconds between two halvings of the micro-batch under memory pressure: the first needs time to show.
+PATIENCE_WITH_MEMORY = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all fits of a run share.
+
+    Attributes:
+        settings: how to train.
+        examples: what the places of a task are places in.
+        device: where to compute.
+        run: the folder to write to.
+        limit: the memory to stay within.
+        screen: what to show progress on.
+        signals: Ctrl-C and SIGTERM, held back.
+    """
+
+    settings: TrainSettings
+    examples: Examples | Stored
+    device: Device
+    run: Run
+    limit: MemoryLimit
+    screen: Screen
+    signals: Deferred
 
 
 @dataclass
 class Position:
-    """How far a fit has come: with weights, optimizer and random numbers, all that it needs to go on."""
+    """How far a fit has come; with the learner's state, all that it needs to go on."""
 
     epoch: int = 0
     "Epochs completed."
     step: int = 0
     "Optimizer steps within the current epoch."
-    micro: int = 0
-    "Samples of a micro-batch now: the batch size, or less where memory is short."
     seconds: float = 0.0
     "Time trained."
     best: float = -math.inf
@@ -65,6 +87,7 @@ class Fitted:
 
     Attributes:
         task: what it was.
+        rows: the validation rows, in the view set.
         state: its weights, on the CPU.
         logits: of the validation rows, [N].
         epochs: that it took.
@@ -75,6 +98,7 @@ class Fitted:
     """
 
     task: Task
+    rows: np.ndarray
     state: dict[str, Tensor]
     logits: np.ndarray
     epochs: int
@@ -84,51 +108,29 @@ class Fitted:
     samples: int
 
 
-@dataclass
 class Fit:
-    """One fit as it runs.
+    """One fit as it runs."""
 
-    Args:
-        task: what to train.
-        settings: how.
-        device: where.
-        run: the folder to write to.
-        screen: what to show it on.
-        limit: the memory to stay within.
-        signals: Ctrl-C and SIGTERM, held back.
-    """
-
-    task: Task
-    settings: TrainSettings
-    device: Device
-    run: Run
-    screen: Screen
-    limit: MemoryLimit
-    signals: Deferred
-    position: Position = field(default_factory=Position)
-
-    def __post_init__(self) -> None:
-        settings, task = self.settings, self.task
+    def __init__(self, task: Task, job: Job) -> None:
+        settings = job.settings
+        self.task, self.job, self.settings = task, job, settings
+        self.folder = job.run.checkpoints(task.name)
         torch.manual_seed(task.seed)
-        views = {name: values for name, values in task.train.inputs.items() if name != "scalars"}
-        scalars = task.train.inputs["scalars"].shape[1] if "scalars" in task.train.inputs else 0
-        network = registry.build(settings.network, {name: v.shape[1] for name, v in views.items()}, scalars)
-        self.batching = Batching(len(task.train), settings.batch_size, settings.accumulate)
+        network = registry.build(settings.network, *sizes(job.examples))
+        training, self.validation = job.examples.subset(task.train), job.examples.subset(task.validation)
+        self.batching = Batching(len(training), settings.batch_size, settings.accumulate)
         self.total_steps = self.batching.steps * settings.epochs
-        weighted = settings.replace(positive_weight=positive_weight(settings, task.train))
-        self.step = Step(network, self.device, weighted, self.total_steps)
-        self.average = WeightAverage(network, settings.ema)
-        self.augmentation = Augmentation.of(settings, views)
-        self.feed = Resident(task.train, self.device.torch_device)
-        self.validation = task.validation.to(self.device.torch_device)
-        self.position.micro = settings.batch_size
-        self.loss = torch.zeros((), device=self.device.torch_device)
-        self._saved = self._checked = time.monotonic()
-
-    @property
-    def folder(self) -> Path:
-        """Where its checkpoints lie."""
-        return self.run.checkpoints(self.task.name)
+        weighted = settings.replace(positive_weight=positive_weight(settings, training.targets))
+        self.learner = Learner(network, job.device, weighted, self.total_steps)
+        few = torch.arange(0, len(training), max(1, len(training) // NOISE_ROWS))
+        self.augmentation = Augmentation.of(settings, training.take(few)[0])
+        self.feed: Feed
+        if isinstance(training, Stored):
+            self.feed = Streamed(training, job.device.torch_device, reading_workers(settings.workers))
+        else:
+            self.feed = Resident(training, job.device.torch_device)
+        self.position = Position()
+        self._saved = self._shrunk = time.monotonic()
 
     def train(self) -> Fitted:
         """Train from the last checkpoint, or from the start, to the end.
@@ -138,199 +140,159 @@ class Fit:
             KeyboardInterrupt: a signal came; the state is saved.
         """
         state = checkpoint.latest(self.folder)
-        self.run.forget_after(self.task.name, state["step"]["steps"] if state else 0)
+        self.job.run.forget_after(self.task.name, state["learner"]["step"]["steps"] if state else 0)
         if state:
-            self.restore(state)
-            self.screen.advance(self.step.steps)
+            self.learner.load_state_dict(state["learner"])
+            self.position = Position(**state["position"])
+            self.job.screen.advance(self.steps)
         while not self.position.finished:
             self._epoch()
         return self._result()
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps taken."""
+        return self.learner.step.steps
+
     def _epoch(self) -> None:
-        position, start, clock = self.position, self.position.step, time.monotonic()
-        self.screen.validation = self.screen.validation if position.epoch else math.nan
-        for group in self.feed.epoch(self.batching, self.task.seed, position.epoch, start):
-            batches = [self.augmentation(Batch(*pair)) for pair in group]
-            self.loss += self._step(batches)
+        position, signals = self.position, self.job.signals
+        first, clock = position.step, time.monotonic()
+        for group in self.feed.epoch(self.batching, self.task.seed, position.epoch, first):
+            self.learner.learn([self.augmentation(Batch(*pair)) for pair in group])
             position.step += 1
-            self.screen.advance()
-            if self.screen.due:
-                self._look((position.step - start) * self.settings.effective_batch / (time.monotonic() - clock))
-            if self.signals.pending or time.monotonic() - self._saved > 60 * self.settings.checkpoint_minutes:
+            self.job.screen.advance()
+            if self.job.screen.due:
+                self._look((position.step - first) * self.settings.effective_batch / (time.monotonic() - clock))
+            if signals.pending or time.monotonic() - self._saved > 60 * self.settings.checkpoint_minutes:
                 position.seconds += time.monotonic() - clock
-                clock, start = time.monotonic(), position.step
+                first, clock = position.step, time.monotonic()
                 self.save()
-                self.signals.deliver()
-        self._end_epoch(time.monotonic() - clock, position.step - start)
-        self.signals.deliver()
-
-    def _step(self, batches: list[Batch]) -> Tensor:
-        """One optimizer step, in smaller micro-batches where memory runs out."""
-        while True:
-            try:
-                loss = self.step.step(smaller(batches, self.position.micro))
-            except Exception as error:
-                if not self.device.is_out_of_memory(error):
-                    raise
-                self._halve(str(error).splitlines()[0], error)
-            else:
-                self.average.update(self.step.steps)
-                return loss
-
-    def _halve(self, why: str, error: Exception | None = None) -> None:
-        """Go on with half the micro-batch: the effective batch stays, so what is learned does too."""
-        self.step.optimizer.zero_grad(set_to_none=True)
-        self.device.empty_cache()
-        if self.position.micro <= 1:
-            raise TransitError(
-                f"out of memory with one sample at a time: {why}",
-                wanted="memory for one sample's forward and backward pass",
-                fix=f"close other programs, then transit train --resume {self.run.path}",
-                exit_code=ExitCode.MACHINE,
-                code="out-of-memory",
-            ) from error
-        self.position.micro //= 2
-        console.warn(
-            f"memory is short ({why}): going on with micro-batches of {self.position.micro}, the same in effect"
-        )
+                signals.deliver()
+        loss = self._mean_loss()
+        seconds = time.monotonic() - clock
+        samples = min((position.step - first) * self.settings.effective_batch, self.batching.used)
+        position.seconds += seconds
+        self._end_epoch(loss, samples / max(seconds, 1e-9))
+        signals.deliver()
 
     def _look(self, speed: float) -> None:
         """Read the device for the screen, and see whether all is well."""
-        steps = self.position.step or 1
-        loss = float(self.loss) / steps
-        self._check_finite(loss)
-        rate = learning_rate(self.settings, self.step.steps, self.total_steps)
-        state = pressure.read()
-        memory = self.device.memory().driver
-        self.screen.draw(
-            self.position.epoch + 1, loss=loss, rate=rate, speed=speed, memory=memory, pressure=state.level
-        )
-        if reason := self.limit.exceeded():
-            self.device.empty_cache()
-            if time.monotonic() - self._checked > 10 and self.position.micro > 1 and self.limit.exceeded():
-                self._checked = time.monotonic()
-                self._halve(reason)
+        loss, job = self._mean_loss(), self.job
+        rate = learning_rate(self.settings, self.steps, self.total_steps)
+        level, memory = pressure.read().level, job.device.memory().driver
+        job.screen.draw(self.position.epoch + 1, loss=loss, rate=rate, speed=speed, memory=memory, pressure=level)
+        if reason := job.limit.exceeded():
+            job.device.empty_cache()
+            waited = time.monotonic() - self._shrunk > PATIENCE_WITH_MEMORY
+            if waited and self.learner.micro > 1 and job.limit.exceeded():
+                self._shrunk = time.monotonic()
+                self.learner.shrink(reason)
 
-    def _check_finite(self, loss: float) -> None:
-        if math.isfinite(loss) or (self.step.precision == "fp16" and self._weights_finite()):
-            return  # where the scaler met an infinity it has passed over that step
-        saved = checkpoint.files(self.folder)
-        where = f"the state after step {checkpoint.steps_of(saved[-1])} is in {self.folder}" if saved else "nothing yet"
-        again = self.settings.viewset or ""
-        raise TransitError(
-            f"the loss of {self.task.name} is {loss} at step {self.step.steps}",
-            wanted=f"a finite loss; saved: {where}",
-            fix=f"transit train {again} --preset stable, or --learning-rate {self.settings.learning_rate / 5:g}",
+    def _mean_loss(self) -> float:
+        """The epoch's mean loss so far; it waits for the device.
+
+        Raises:
+            TransitError: it is no number.
+        """
+        loss = float(self.learner.loss) / max(self.position.step, 1)
+        if self.learner.finite():
+            return loss
+        raise self._diverged(f"the loss of {self.task.name} is {loss} at step {self.steps}")
+
+    def _diverged(self, found: str) -> TransitError:
+        viewset, rate = self.settings.viewset or "", self.settings.learning_rate / 5
+        return TransitError(
+            found,
+            wanted=f"finite numbers; saved before: {self._last_saved()}",
+            fix=f"transit train {viewset} --preset stable, or --learning-rate {rate:g}",
             code="diverged",
         )
 
-    def _weights_finite(self) -> bool:
-        return bool(torch.stack([weight.isfinite().all() for weight in self.step.parameters]).all())
+    def _last_saved(self) -> str:
+        files = checkpoint.files(self.folder)
+        return f"step {checkpoint.steps_of(files[-1])} in {self.folder}" if files else f"nothing of {self.task.name}"
 
-    def _end_epoch(self, seconds: float, steps: int) -> None:
+    def _end_epoch(self, loss: float, speed: float) -> None:
+        """Validate, log, judge whether to stop, save."""
         settings, position = self.settings, self.position
-        loss = float(self.loss) / max(position.step, 1)
-        self._check_finite(loss)
-        speed = min(steps * settings.effective_batch, self.batching.used) / max(seconds, 1e-9)
-        found = metrics.ranking(self.task.validation.targets.numpy(), self._score())
-        position.seconds += seconds
+        rate = learning_rate(settings, self.steps - 1, self.total_steps)
+        found = metrics.ranking(self.validation.targets.numpy(), self._score())
+        precision = found["average_precision"]
         position.epoch, position.step = position.epoch + 1, 0
-        self.loss.zero_()
-        if found["average_precision"] > position.best:
-            position.best, position.best_epoch = found["average_precision"], position.epoch
-            position.best_steps = self.step.steps
+        self.learner.loss.zero_()
+        if precision > position.best:
+            position.best, position.best_epoch, position.best_steps = precision, position.epoch, self.steps
         waited = position.epoch - position.best_epoch
         position.finished = position.epoch >= settings.epochs or 0 < settings.patience <= waited
-        record = {"fit": self.task.name, "epoch": position.epoch, "step": self.step.steps, "loss": loss}
-        record |= {"learning_rate": learning_rate(self.settings, self.step.steps - 1, self.total_steps)}
-        record |= {"samples_per_second": speed, "seconds": position.seconds, "micro_batch": position.micro}
-        record |= {"memory_bytes": self.device.memory().driver}
-        self.run.log(record | {f"validation_{name}": value for name, value in found.items()})
-        self.screen.epoch(self.task.name, position.epoch, loss, found["average_precision"], speed)
+        record = {
+            "fit": self.task.name,
+            "epoch": position.epoch,
+            "step": self.steps,
+            "loss": loss,
+            "learning_rate": rate,
+            "samples_per_second": speed,
+            "seconds": position.seconds,
+            "micro_batch": self.learner.micro,
+            "memory_bytes": self.job.device.memory().driver,
+        }
+        self.job.run.log(record | {f"validation_{name}": value for name, value in found.items()})
+        self.job.screen.epoch(self.task.name, position.epoch, loss, precision, speed)
         if settings.empty_cache_epochs and position.epoch % settings.empty_cache_epochs == 0:
-            self.device.empty_cache()
+            self.job.device.empty_cache()
         self.save()
 
     def _score(self) -> np.ndarray:
-        with self.average.applied():
-            return metrics.score(self.step.network, self.validation, self.device)
+        with self.learner.average.applied():
+            return metrics.score(self.learner.step.network, self.validation, self.job.device)
 
     def save(self) -> None:
-        """Write a checkpoint; a state with a weight that is no number is never written."""
-        if not self._weights_finite():
-            self._check_finite(math.nan)
-        state = {
-            "format": FORMAT,
-            "fit": self.task.name,
-            "position": dataclasses.asdict(self.position),
-            "loss": self.loss,
-            "network": self.step.network.state_dict(),
-            "average": self.average.values,
-            "step": self.step.state_dict(),
-            "random": {"cpu": torch.get_rng_state(), "device": self.device.rng_state()},
-        }
+        """Write a checkpoint.
+
+        Raises:
+            TransitError: a weight is no number, or the disk does not take it; the checkpoints before stay.
+        """
+        if not self.learner.weights_finite():
+            raise self._diverged(f"weights of {self.task.name} are no numbers at step {self.steps}")
+        state = {"position": dataclasses.asdict(self.position), "learner": self.learner.state_dict()}
         try:
-            checkpoint.save(self.folder, self.step.steps, state)
+            checkpoint.save(self.folder, self.steps, state)
         except OSError as error:
-            raise self._cannot_save(error) from error
+            raise TransitError(
+                f"the checkpoint of step {self.steps} cannot be written: {error.strerror or error}",
+                wanted=f"room and permission in {self.folder}; saved before: {self._last_saved()}",
+                fix=f"free some space, then transit train --resume {self.job.run.path}",
+                exit_code=ExitCode.MACHINE,
+                code="checkpoint-unwritable",
+            ) from error
         checkpoint.prune(self.folder, self.settings.keep_checkpoints, {self.position.best_steps})
         self._saved = time.monotonic()
 
-    def _cannot_save(self, error: OSError) -> TransitError:
-        saved = checkpoint.files(self.folder)
-        kept = f"step {checkpoint.steps_of(saved[-1])} of {self.task.name}" if saved else "nothing of this fit"
-        return TransitError(
-            f"the checkpoint of step {self.step.steps} cannot be written: {error.strerror or error}",
-            wanted=f"room and permission in {self.folder}; saved before: {kept}",
-            fix=f"free some space, then transit train --resume {self.run.path}",
-            exit_code=ExitCode.MACHINE,
-            code="checkpoint-unwritable",
-        )
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint's state, as if there had been no stop."""
-        self.step.network.load_state_dict(state["network"])
-        self.average.load(state["average"])
-        self.step.load_state_dict(state["step"])
-        self.position = Position(**state["position"])
-        self.loss = state["loss"].to(self.device.torch_device)
-        torch.set_rng_state(state["random"]["cpu"])
-        self.device.set_rng_state(state["random"]["device"])
-
     def _result(self) -> Fitted:
         position, kept = self.position, self.position.epoch
-        if self.settings.patience and position.best_steps != self.step.steps:
+        if self.settings.patience and position.best_steps != self.steps:
             best = checkpoint.at(self.folder, position.best_steps)
             if best is None:
                 console.warn(f"the best checkpoint of {self.task.name} is torn: keeping the last weights")
             else:
-                self.restore(best)
+                self.learner.load_state_dict(best["learner"])
                 kept = position.best_epoch
         logits = self._score()
-        with self.average.applied():
-            state = {name: value.detach().cpu().clone() for name, value in self.step.network.state_dict().items()}
-        found = metrics.ranking(self.task.validation.targets.numpy(), logits)
-        samples = self.batching.used * position.epoch
-        return Fitted(self.task, state, logits, position.epoch, kept, found, position.seconds, samples)
+        return Fitted(
+            task=self.task,
+            rows=self.validation.rows,
+            state=self.learner.weights(),
+            logits=logits,
+            epochs=position.epoch,
+            kept_epoch=kept,
+            metrics=metrics.ranking(self.validation.targets.numpy(), logits),
+            seconds=position.seconds,
+            samples=self.batching.used * position.epoch,
+        )
 
 
-def smaller(batches: list[Batch], micro: int) -> list[Batch]:
-    """The same samples in micro-batches of at most `micro`."""
-    if all(len(batch) <= micro for batch in batches):
-        return batches
-    cut: list[Batch] = []
-    for batch in batches:
-        parts = {name: values.split(micro) for name, values in batch.inputs.items()}
-        cut += [
-            Batch({name: values[index] for name, values in parts.items()}, target)
-            for index, target in enumerate(batch.targets.split(micro))
-        ]
-    return cut
-
-
-def positive_weight(settings: TrainSettings, examples: Examples) -> float:
+def positive_weight(settings: TrainSettings, targets: Tensor) -> float:
     """The weight of a positive in the loss, with the class weighting that is asked for."""
-    positives = float(examples.targets.sum())
+    positives = float(targets.sum())
     if settings.class_weighting == "none" or positives == 0:
         return settings.positive_weight
-    return settings.positive_weight * (len(examples) - positives) / positives
+    return settings.positive_weight * (len(targets) - positives) / positives

@@ -11,7 +11,7 @@ from transit_cli.device.select import select
 from transit_cli.memory.limit import MemoryLimit
 from transit_cli.training import run as runs
 from transit_cli.training.awake import awake
-from transit_cli.training.fit import Fit
+from transit_cli.training.fit import Fit, Job
 from transit_cli.training.interrupt import Deferred
 from transit_cli.training.outcome import finish
 from transit_cli.training.plan import plan
@@ -49,7 +49,8 @@ def train_planned(settings: TrainSettings, planned: Plan, run: Run | None = None
     run = run or runs.create(settings, planned.viewset, device)
     _keep_source(settings, run)
     with _resumable(run), awake(), Deferred() as signals, screen(planned.steps(settings), settings.epochs) as shown:
-        fitted = [Fit(task, settings, device, run, shown, limit, signals).train() for task in planned.tasks]
+        job = Job(settings, planned.examples, device, run, limit, shown, signals)
+        fitted = [Fit(task, job).train() for task in planned.tasks]
     return finish(settings, run, planned, fitted)
 
 

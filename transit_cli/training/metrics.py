@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from transit_cli.data.feed import Examples
+    from transit_cli.data.stream import Stored
     from transit_cli.device.base import Device
 
 #: Samples that are scored at once. On a CPU, what stays in its cache: 2 to 3 times faster than 512 at once.
@@ -36,7 +37,7 @@ def ranking(targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     }
 
 
-def score(network: nn.Module, examples: Examples, device: Device) -> np.ndarray:
+def score(network: nn.Module, examples: Examples | Stored, device: Device) -> np.ndarray:
     """The logit of every example, [N] float64, in evaluation mode. It waits for the device once, at the end."""
     import torch
 
@@ -45,11 +46,11 @@ def score(network: nn.Module, examples: Examples, device: Device) -> np.ndarray:
     found: list[torch.Tensor] = []
     chunk = CHUNK.get(device.kind, DEFAULT_CHUNK)
     with torch.inference_mode():
-        for start in range(0, len(examples), chunk):
-            inputs = {n: values[start : start + chunk].to(device.torch_device) for n, values in examples.inputs.items()}
-            short = chunk - len(next(iter(inputs.values())))
-            if short and start:  # a shape of its own would be compiled on MPS, and its graph never given back
-                inputs = {n: torch.cat([values, values[:1].expand(short, -1)]) for n, values in inputs.items()}
-            found.append(network(inputs)[: chunk - short if start else None])
+        for host in examples.chunks(chunk):
+            inputs = {name: values.to(device.torch_device) for name, values in host.items()}
+            count = len(next(iter(inputs.values())))
+            if count < chunk and found:  # a shape of its own would be compiled on MPS, and its graph never given back
+                inputs = {n: torch.cat([v, v[:1].expand(chunk - count, -1)]) for n, v in inputs.items()}
+            found.append(network(inputs)[:count])
     network.train(training)
     return torch.cat(found).float().cpu().numpy().astype(np.float64)

@@ -66,11 +66,9 @@ def held_out_scores(fitted: Sequence[Fitted]) -> tuple[np.ndarray, np.ndarray, n
     parts: dict[int | None, list[Fitted]] = {}
     for fit in fitted:
         parts.setdefault(fit.task.fold, []).append(fit)
-    rows = np.concatenate([fits[0].task.validation.rows for fits in parts.values()])
+    rows = np.concatenate([fits[0].rows for fits in parts.values()])
     logits = np.concatenate([np.stack([fit.logits for fit in fits]) for fits in parts.values()], axis=1)
-    folds = np.concatenate(
-        [np.full(len(fits[0].task.validation), -1 if fold is None else fold) for fold, fits in parts.items()]
-    )
+    folds = np.concatenate([np.full(len(fits[0].rows), -1 if fold is None else fold) for fold, fits in parts.items()])
     order = np.argsort(rows)
     return rows[order], logits[:, order], folds[order]
 

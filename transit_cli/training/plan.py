@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from transit_cli.data import feed
-from transit_cli.data.feed import Batching, Scaling
+from transit_cli.data.feed import Batching
+from transit_cli.data.scaling import Scaling, scaled
+from transit_cli.data.stream import Stored
 from transit_cli.data.viewset import ViewSet
+from transit_cli.memory import reading
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.settings import DEFAULT_SCALARS
 
@@ -29,16 +33,16 @@ class Task:
         member: which member of the ensemble.
         fold: the fold that is held out from it; None where the view set's own split is used.
         seed: of its weights, its order of samples, its dropout and augmentation.
-        train: what it learns from.
-        validation: what it is judged by.
+        train: places in the plan's examples that it learns from.
+        validation: places that judge it.
     """
 
     name: str
     member: int
     fold: int | None
     seed: int
-    train: Examples
-    validation: Examples
+    train: np.ndarray
+    validation: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,13 @@ class Plan:
     Attributes:
         viewset: the set.
         scalings: how each scalar is made.
+        examples: all rows that train or judge.
         tasks: the networks to train.
     """
 
     viewset: ViewSet
     scalings: list[Scaling]
+    examples: Examples | Stored
     tasks: list[Task]
 
     def steps(self, settings: TrainSettings) -> int:
@@ -64,12 +70,18 @@ class Plan:
 def plan(settings: TrainSettings) -> Plan:
     """What to train: each member, and with folds each member on each fold. The test split is not among the rows."""
     viewset = ViewSet.open(settings.viewset or _embedded())
-    lengths = feed.inputs_of(viewset, settings.views)
+    views = feed.inputs_of(viewset, settings.views)
     target = feed.targets(viewset, settings.target)
     among = feed.rows(viewset, ("train", "val"))
     learned = among if settings.folds else feed.rows(viewset, ("train",))
     scalings = [Scaling.measure(viewset, column, learned) for column in scalars_of(settings, viewset, learned)]
-    examples = feed.read(viewset, among, tuple(lengths), scalings, target)
+    scalars = scaled({name: column[among] for name, column in viewset.tces.items()}, scalings) if scalings else None
+    examples: Examples | Stored
+    if in_memory(settings.loader, len(among) * 4 * sum(views.values())):
+        examples = feed.read(viewset, among, tuple(views), scalars, target[among])
+    else:
+        numbers = None if scalars is None else torch.from_numpy(scalars)
+        examples = Stored(viewset.path, tuple(views), numbers, torch.from_numpy(target[among]), among)
     if settings.folds:
         part = feed.folds(viewset, among, settings.folds)
         held_out = [(fold, part == fold) for fold in range(settings.folds)]
@@ -77,13 +89,18 @@ def plan(settings: TrainSettings) -> Plan:
         held_out = [(None, viewset.splits[among] == "val")]
     tasks = []
     for fold, outside in held_out:
-        training, validation = examples.subset(np.flatnonzero(~outside)), examples.subset(np.flatnonzero(outside))
-        feed.check_classes(viewset, training, settings.target, "training" if fold is None else f"fold {fold} training")
+        what = "training" if fold is None else f"fold {fold} training"
+        feed.check_classes(viewset, target[among[~outside]], settings.target, what)
         for member in range(settings.members):
             name = f"member-{member}" if fold is None else f"fold-{fold}-member-{member}"
             seed = settings.seed + member + (0 if fold is None else 1000 * fold)
-            tasks.append(Task(name, member, fold, seed, training, validation))
-    return Plan(viewset, scalings, tasks)
+            tasks.append(Task(name, member, fold, seed, np.flatnonzero(~outside), np.flatnonzero(outside)))
+    return Plan(viewset, scalings, examples, tasks)
+
+
+def in_memory(loader: str, size: int) -> bool:
+    """Whether views of `size` bytes are kept in memory: up to two copies of them, in half of what is free."""
+    return loader == "device" or (loader == "auto" and 2 * size < reading.read().available / 2)
 
 
 def scalars_of(settings: TrainSettings, viewset: ViewSet, learned: np.ndarray) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from transit_cli import console
+from transit_cli.data.feed import sizes
 from transit_cli.device.select import select
 from transit_cli.model import registry, saved
 from transit_cli.results import ExitCode, Result, Table
@@ -21,7 +22,6 @@ from transit_cli.training.plan import plan
 from transit_cli.training.step import Batch, Step
 
 if TYPE_CHECKING:
-    from transit_cli.data.feed import Examples
     from transit_cli.training.settings import TrainSettings
 
 #: Optimizer steps of a dry run.
@@ -40,8 +40,7 @@ def dry_run(settings: TrainSettings) -> Result:
     """
     planned = plan(settings)
     task = planned.tasks[0]
-    few = np.arange(min(len(task.train), DRY_STEPS * settings.effective_batch))
-    task = replace(task, train=task.train.subset(few))
+    task = replace(task, train=task.train[: DRY_STEPS * settings.effective_batch])
     with tempfile.TemporaryDirectory(prefix="transit-dry-run-") as folder:
         short = settings.replace(epochs=1, run_dir=Path(folder, "run"))
         result = train_planned(short, replace(planned, tasks=[task]))
@@ -57,13 +56,13 @@ def dry_run(settings: TrainSettings) -> Result:
 
 def overfit(settings: TrainSettings) -> Result:
     """Learn one batch by heart, without dropout, augmentation, smoothing or decay: the check of a broken pipeline."""
-    task = plan(settings).tasks[0]
+    planned = plan(settings)
+    task = planned.tasks[0]
     device = select(settings.device)
     torch.manual_seed(task.seed)
-    examples = task.train.subset(_both_classes(task.train, settings.batch_size)).to(device.torch_device)
-    views = {name: values.shape[1] for name, values in examples.inputs.items() if name != "scalars"}
-    scalars = examples.inputs["scalars"].shape[1] if "scalars" in examples.inputs else 0
-    network = registry.build(settings.network, views, scalars)
+    training = planned.examples.subset(task.train)
+    inputs, targets = training.take(torch.from_numpy(_both_classes(training.targets.numpy(), settings.batch_size)))
+    network = registry.build(settings.network, *sizes(planned.examples))
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -71,7 +70,7 @@ def overfit(settings: TrainSettings) -> Result:
         learning_rate=OVERFIT_RATE, schedule="constant", weight_decay=0.0, label_smoothing=0.0, mixup=0.0
     )
     step = Step(network, device, plain, MOST_STEPS)
-    batch = Batch(examples.inputs, examples.targets)
+    batch = Batch({n: v.to(device.torch_device) for n, v in inputs.items()}, targets.to(device.torch_device))
     losses: list[tuple[int, float]] = []
     with console.progress("overfit", MOST_STEPS) as bar:
         while not losses or (losses[-1][1] > LEARNED and step.steps < MOST_STEPS):
@@ -96,9 +95,8 @@ def overfit(settings: TrainSettings) -> Result:
     return Result(data, [table], verdict, exit_code=ExitCode.DONE if learned else ExitCode.NEGATIVE)
 
 
-def _both_classes(examples: Examples, size: int) -> np.ndarray:
+def _both_classes(targets: np.ndarray, size: int) -> np.ndarray:
     """Places of a batch in which, as far as there are enough, half are positive."""
-    targets = examples.targets.numpy()
     positives, others = np.flatnonzero(targets == 1), np.flatnonzero(targets == 0)
     count = min(size // 2, len(positives))
     return np.concatenate([positives[:count], others[: size - count]])

@@ -40,7 +40,17 @@ CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
 
 #: Options that change nothing that is learned: a run may be resumed with others.
 FREE = frozenset(
-    {"viewset", "run_dir", "resume", "checkpoint_minutes", "keep_checkpoints", "empty_cache_epochs", "memory_limit"}
+    {
+        "viewset",
+        "run_dir",
+        "resume",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+        "empty_cache_epochs",
+        "memory_limit",
+        "loader",
+        "workers",
+    }
 )
 
 
@@ -89,7 +99,7 @@ def create(settings: TrainSettings, viewset: ViewSet, device: Device) -> Run:
     """
     path = settings.run_dir or _free_name()
     left = {file.name for file in path.iterdir()} if path.is_dir() else {""} if path.exists() else set()
-    if left - {ENVIRONMENT}:  # a run that was killed before it had a configuration leaves this
+    if left - {ENVIRONMENT, f".{ENVIRONMENT}.part", f".{CONFIG}.part"}:  # what a run leaves that was killed at once
         is_run = CONFIG in left
         raise TransitError(
             f"{path} {'holds a run' if is_run else 'exists'} already",

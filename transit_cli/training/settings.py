@@ -159,6 +159,12 @@ class TrainSettings(StepSettings, MemorySettings):
     patience: Annotated[int, Range(0)] = 0
     "Epochs without a better validation average precision before it stops and keeps the best; 0 trains to the end."
 
+    loader: Literal["auto", "device", "stream"] = "auto"
+    "Where the views are while it trains: on the device, or read from disk as it goes; auto if they fit in memory."
+
+    workers: Annotated[int | None, Range(0)] = None
+    "Processes that read ahead when streaming; unless given, one for each efficiency core, or up to 4."
+
     checkpoint_minutes: Annotated[float, Range(0, open="left")] = 5.0
     "Minutes between checkpoints within an epoch; there is one at the end of each as well."
 

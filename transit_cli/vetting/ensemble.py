@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from transit_cli.data import feed
+from transit_cli.data.scaling import Scaling, scaled
 from transit_cli.data.viewset import ViewSet
 from transit_cli.model import saved
 from transit_cli.results import TransitError
@@ -81,7 +82,7 @@ class Ensemble:
             TransitError: a view is absent or of another length.
         """
         self.check({name: values.shape[1] for name, values in views.items()})
-        scalings = [feed.Scaling(**scaling) for scaling in self.card.scalars]
+        scalings = [Scaling(**scaling) for scaling in self.card.scalars]
         count = len(next(iter(views.values())))
         chunk = CHUNK.get(self.device.kind, DEFAULT_CHUNK)
         scores = np.full((len(self.networks), count), np.nan)
@@ -90,7 +91,7 @@ class Ensemble:
             inputs = {name: np.array(views[name][part], np.float32) for name in self.card.views}
             finite = np.all([np.isfinite(view).all(1) for view in inputs.values()], axis=0)
             if scalings:
-                inputs["scalars"] = feed.scaled({name: column[part] for name, column in tces.items()}, scalings)
+                inputs["scalars"] = scaled({name: column[part] for name, column in tces.items()}, scalings)
             if finite.any():
                 scores[:, start : start + len(finite)][:, finite] = self._score(
                     {name: values[finite] for name, values in inputs.items()}
