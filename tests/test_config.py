@@ -38,6 +38,9 @@ class Example(Settings):
     shuffle: bool = True
     """Whether to shuffle."""
 
+    warmup: Annotated[int, Range(0)] | None = None
+    """Steps, or none."""
+
     try_: bool = False
     """A word of Python."""
 
@@ -90,6 +93,7 @@ def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path):
         ("batch_size: large", "gives batch_size 'large'", "a whole number or auto"),
         ("precision: fp8", "gives precision 'fp8'", "auto or fp32 or bf16"),
         ("shuffle: maybe", "gives shuffle 'maybe'", "true or false"),
+        ("warmup: -1", "--warmup is -1", "0 <= x"),
         ("between: [a, b]", "gives between a list", "a path and a whole number"),
         ("between: [a]", "gives between a list", "a path and a whole number"),
         ("target: {a: 1}", "gives target a table", "a list of text"),

@@ -22,6 +22,7 @@ import difflib
 import functools
 import inspect
 import itertools
+import operator
 import sys
 import types
 import typing
@@ -193,10 +194,13 @@ def settings_of(cls: type[Settings]) -> tuple[Setting, ...]:
 
 
 def _unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """`Annotated[X, a, b]` as `X, (a, b)`; anything else as itself."""
+    """`Annotated[X, a, b]` as `X, (a, b)`, also as an arm of a union; anything else as itself."""
     if typing.get_origin(hint) is Annotated:
         kind, *marks = typing.get_args(hint)
         return kind, tuple(marks)
+    if typing.get_origin(hint) in {typing.Union, types.UnionType}:
+        arms = [_unwrap(arm) for arm in typing.get_args(hint)]
+        return functools.reduce(operator.or_, [kind for kind, _ in arms]), tuple(m for _, marks in arms for m in marks)
     return hint, ()
 
 

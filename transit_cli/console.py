@@ -186,7 +186,9 @@ def show(result: Result, *, command: str, version: str) -> None:
     for text in notices[len(state.warnings) :]:
         _error_line(f"warning: {text}", style="yellow")
     if not state.quiet:
-        for block in result.blocks:
+        for index, block in enumerate(result.blocks):
+            if index and not sys.stdout.isatty():
+                print()  # noqa: T201 - between blocks; on a terminal tables bring their own space
             _block(block)
     if result.verdict:
         _out(result.verdict, style="bold")

@@ -7,12 +7,17 @@ a Mac: the simulated device of the tests runs it.
 from __future__ import annotations
 
 import platform
+from typing import TYPE_CHECKING
 
 import torch
 
 from transit_cli.device import chips, host
 from transit_cli.device.base import DeviceFacts, DeviceMemory, Kind, Precision, says
 from transit_cli.device.cpu import host_out_of_memory
+
+if TYPE_CHECKING:
+    import contextlib
+    from pathlib import Path
 
 #: Weight gradients of conv1d are silently wrong from a batch of 65,536 (pytorch issue 96225, open).
 MAX_BATCH = 65_535
@@ -154,3 +159,13 @@ def _gpu_cores() -> int | None:
         return int(torch.backends.mps.get_core_count())
     except (AttributeError, RuntimeError):
         return None
+
+
+def signposts() -> contextlib.AbstractContextManager[object]:
+    """While it lasts, every operator emits an interval for Instruments ("os_signpost", subsystem PyTorchMPS)."""
+    return torch.mps.profiler.profile(mode="interval", wait_until_completed=False)
+
+
+def metal_capture(path: Path) -> contextlib.AbstractContextManager[object]:
+    """While it lasts, Metal's commands are recorded into a .gputrace for Xcode (torch 2.7 and later)."""
+    return torch.mps.profiler.metal_capture(str(path))

@@ -54,6 +54,8 @@ def start() -> None:
     torch.storage._StorageBase.mps = _storage_on_mps  # torch.load asks for it, and storages cannot be made on devices
     if settings.get("report"):
         atexit.register(_report, settings["report"])
+    if int(os.environ.get("PYTORCH_MPS_LOG_PROFILE_INFO", "0")) & 64:
+        atexit.register(_print_fallback_statistics)
     # Autograd's thread for the device may still be letting go of Python objects when the last backward has returned. If
     # Python ends meanwhile, that thread is killed inside a destructor and takes the process with it (seen on a busy
     # machine, once in some fifty runs).
@@ -104,3 +106,23 @@ def _report(path: str) -> None:
     line = json.dumps({"argv": sys.argv, **counters()}) + "\n"
     with Path(path).open("a") as file:  # one write of one line: processes that end together do not mix theirs
         file.write(line)
+
+
+def _print_fallback_statistics() -> None:
+    """What bit 64 of PYTORCH_MPS_LOG_PROFILE_INFO prints as a process ends, in its layout (MPSProfiler.mm).
+
+    The calls are counted; the times and sizes are made up, one millisecond and one KB a call.
+    """
+    rows = counters()["fell_back"]
+    if not rows:
+        print("There are no CPU Fallbacks logged for profiling", file=sys.stderr)
+        return
+    runs = sum(rows.values())
+    title = f" CPU Fallback Profiling: Total {runs} Runs, {runs:.2f} ms, {runs:.2f} KB Copies "
+    names = ("#Runs", "Mean CPU(ms)", "Total CPU(ms)", "Copy Overhead")
+    head = f"{'ID':^5}|{names[0]:^7}|{names[1]:^14}|{names[2]:^15}|{names[3]:^15}| Operation Name"
+    lines = [
+        f"{number:^6}{count:^8}{'1.000':^15}{f'{count:.3f}':^16}{f'{count:.2f} KB':^16} aten::{name}"
+        for number, (name, count) in enumerate(rows.items(), 1)
+    ]
+    print(f"\n{title:-^150}\n{head}\n{'':-^150}", *lines, sep="\n", file=sys.stderr)

@@ -1,0 +1,49 @@
+"""Show where a training step's time and memory go, and what would help."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import typer
+
+from transit_cli.command import command
+from transit_cli.profiling.settings import ProfileSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transit_cli.results import Result
+
+app = typer.Typer()
+
+
+@command(app, ProfileSettings)
+def profile(settings: ProfileSettings) -> Result:
+    """Show where a training step's time and memory go, and what would help.
+
+    It runs the step that trains, on random numbers, a view set, or your own loader and network. Exits 1 if memory
+    grows from step to step.
+    """
+    if settings.compare:
+        from transit_cli.profiling import compare, show
+
+        return show.comparison(compare.compare(*settings.compare))
+    from transit_cli.profiling import hotspots, report, run, show, tools
+
+    if settings.report:
+        report.require()
+    with ExitStack() as stack:
+        for tool in tools.chosen(settings):
+            stack.enter_context(tool)
+        found = run.profile(settings)
+        written: list[Path] = tools.files(settings)
+        if settings.trace or settings.report:
+            settings.out.mkdir(parents=True, exist_ok=True)
+        if settings.trace:
+            written.append(settings.out / "trace.json.gz")
+            hotspots.trace(found.workload, written[-1])
+    if settings.report:
+        written.append(settings.out / "report.html")
+        report.write(found, show.result(found, []).verdict, written[-1])
+    return show.result(found, written)

@@ -1,0 +1,80 @@
+"""Two profiles side by side: what changed, and whether by more than chance."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from transit_cli.results import TransitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Chance of seeing such a difference between two runs of the same program, below which it counts, and its least size.
+CHANCE, LEAST_CHANGE = 0.01, 0.02
+
+
+@dataclass(frozen=True)
+class Change:
+    """One measured quantity in two runs.
+
+    Attributes:
+        name: the phase, or "step".
+        before: median seconds of the first run.
+        after: of the second.
+        chance: probability of a difference like this by chance (Mann-Whitney U, two-sided).
+    """
+
+    name: str
+    before: float
+    after: float
+    chance: float
+
+    @property
+    def ratio(self) -> float:
+        """After over before."""
+        return self.after / self.before if self.before else float("inf") if self.after else 1.0
+
+    @property
+    def significant(self) -> bool:
+        """Whether it changed by more than chance and by more than anybody would notice."""
+        return self.chance < CHANCE and abs(self.ratio - 1) > LEAST_CHANGE
+
+
+def compare(first: Path, second: Path) -> list[Change]:
+    """The whole step and each phase, in two documents that `transit profile --json` printed."""
+    before, after = _read(first), _read(second)
+    changes = [_change("step", before["step_samples_seconds"], after["step_samples_seconds"])]
+    phases = after["phase_samples_seconds"]
+    changes += [
+        _change(name, old, phases[name]) for name, old in before["phase_samples_seconds"].items() if name in phases
+    ]
+    return changes
+
+
+def _change(name: str, before: list[float], after: list[float]) -> Change:
+    from scipy.stats import mannwhitneyu
+
+    chance = 1.0 if before == after else float(mannwhitneyu(before, after).pvalue)
+    return Change(name, statistics.median(before), statistics.median(after), chance)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        data = document["data"]
+        if document["command"] == "profile" and data["step_samples_seconds"] and data["phase_samples_seconds"]:
+            return data
+        found = f"holds a document of `transit {document['command']}`"
+    except OSError as error:
+        found = f"cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError):
+        found = "is not a profile"
+    raise TransitError(
+        f"{file} {found}",
+        wanted="what `transit profile --json` printed",
+        fix=f"transit profile --json > {file.name}",
+        code="profile-unreadable",
+    )

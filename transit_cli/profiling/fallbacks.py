@@ -1,0 +1,82 @@
+"""Which operators MPS leaves to the CPU, and what that costs, from torch's own count in a process of its own.
+
+PYTORCH_MPS_LOG_PROFILE_INFO is read once, when MPS is first used, and the table is printed as the process ends
+(PyTorch, aten/src/ATen/mps/MPSProfiler.mm): so a child runs a few steps, and its stderr is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from transit_cli.config import to_yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transit_cli.profiling.settings import ProfileSettings
+
+VARIABLE = "PYTORCH_MPS_LOG_PROFILE_INFO"
+#: Its bit for the table of CPU fallbacks at exit.
+FALLBACK_STATISTICS = 64
+CHILD_STEPS = 5
+
+_TITLE = "CPU Fallback Profiling"
+_NONE = "There are no CPU Fallbacks"
+_ROW = re.compile(
+    r"^\s*\d+\s+(?P<runs>\d+)\s+[\d.]+\s+(?P<total>[\d.]+)\s+(?P<copied>[\d.]+ \w+)\s+(?P<name>\S+)\s*$",
+)
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """An operator that ran on the CPU.
+
+    Attributes:
+        name: "aten::heaviside".
+        calls: calls a step.
+        seconds: CPU time a step.
+        copied: bytes copied to the CPU and back in the whole run, as torch writes them ("1.25 MB").
+    """
+
+    name: str
+    calls: float
+    seconds: float
+    copied: str
+
+
+def measure(settings: ProfileSettings, folder: Path, timeout: float = 300) -> tuple[Fallback, ...] | None:
+    """Run a few steps in a child and read torch's table; None where torch printed none."""
+    child = settings.replace(steps=CHILD_STEPS, growth_steps=0, trace=False, report=False, try_=False, out=folder)
+    file = folder / "fallbacks.yaml"
+    file.write_text(to_yaml(child, "profile"), encoding="utf-8")
+    environment = os.environ | {VARIABLE: str(FALLBACK_STATISTICS)}
+    command = [sys.executable, "-m", "transit_cli", "profile", "--config", str(file), "--quiet"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    file.unlink()
+    return parse(done.stderr, _steps_run(child))
+
+
+def _steps_run(settings: ProfileSettings) -> int:
+    """Steps that a profile of these settings takes in all, by which the table's sums are divided."""
+    from transit_cli.profiling import hotspots
+
+    return 4 + 2 * settings.steps + 1 + 3 + hotspots.PROFILED_STEPS
+
+
+def parse(text: str, steps: int) -> tuple[Fallback, ...] | None:
+    """The rows of torch's table, the dearest first; None where the text holds no such table."""
+    if _TITLE not in text:
+        return () if _NONE in text else None
+    rows = [match for line in text.rsplit(_TITLE, maxsplit=1)[-1].splitlines() if (match := _ROW.match(line))]
+    found = [Fallback(m["name"], int(m["runs"]) / steps, float(m["total"]) / 1e3 / steps, m["copied"]) for m in rows]
+    return tuple(sorted(found, key=lambda item: -item.seconds))
+
+
+def asked() -> bool:
+    """Whether this process is itself such a child, or somebody else has asked torch to count."""
+    return VARIABLE in os.environ

@@ -1,0 +1,170 @@
+"""The parts of an optimizer step, timed on the device's own clock while the real step runs.
+
+Marks are placed by hooks around the step that trains, not by a copy of it: on CUDA and MPS a mark is an event in the
+command stream, read after the last step, so that nothing waits in between; on a CPU it is the clock.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    #: Is told which phase has ended and which begins.
+    Mark = Callable[[str, str], None]
+
+    from transit_cli.profiling.workload import Workload
+    from transit_cli.training.step import Step
+
+#: In the order in which they happen. `rest` is what lies between them: the schedule, dropping gradients, the loop.
+PHASES = ("data", "transfer", "forward", "loss", "backward", "clip", "optimizer", "rest")
+INFERENCE_PHASES = ("data", "transfer", "forward", "rest")
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of each measured step.
+
+    Attributes:
+        phases: seconds by phase, one figure a step; empty lists where a phase did not occur.
+        profiled: wall-clock seconds of each step with the marks in it.
+        plain: wall-clock seconds of each step without them; the truth that the phases are held against.
+        dispatch: seconds that the host took to enqueue a step without marks; on a CPU the whole of it.
+        first: seconds of the very first step, with all that is compiled and allocated once.
+    """
+
+    phases: dict[str, list[float]]
+    profiled: list[float]
+    plain: list[float]
+    dispatch: list[float]
+    first: float
+
+
+class Marks:
+    """Notes the end of each phase while a workload runs."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._timer = workload.device.timer()
+        self._names: list[str] = []
+        self._timer.mark()
+
+    def __call__(self, ended: str, begins: str) -> None:  # noqa: ARG002 - traces want to know what begins
+        """The phase `ended` has just ended, and `begins` begins."""
+        self._timer.mark()
+        self._names.append(ended)
+
+    def seconds(self) -> list[tuple[str, float]]:
+        """Each phase with its time, in the order in which they ended. Waits for the device."""
+        return list(zip(self._names, self._timer.seconds(), strict=True))
+
+
+@contextmanager
+def marking(step: Step, mark: Mark) -> Iterator[None]:
+    """While the block runs, `mark(ended, begins)` is called between each two phases inside `step.step`."""
+    at = {"network": False}
+    loss, update = step.loss, step.update
+
+    def before_forward(*_: Any) -> None:
+        if at["network"]:  # a second micro-batch: what has run since the loss was the backward pass
+            mark("backward", "forward")
+        at["network"] = True
+
+    def marked_loss(*arguments: Any) -> Any:
+        value = loss(*arguments)
+        mark("loss", "backward")
+        return value
+
+    def marked_update() -> None:
+        mark("backward", "clip")
+        at["network"] = False
+        update()
+
+    handles = [
+        step.network.register_forward_pre_hook(before_forward),
+        step.network.register_forward_hook(lambda *_: mark("forward", "loss")),
+        step.optimizer.register_step_pre_hook(lambda *_: mark("clip", "optimizer")),
+        step.optimizer.register_step_post_hook(lambda *_: mark("optimizer", "rest")),
+    ]
+    step.loss, step.update = marked_loss, marked_update  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del step.loss, step.update  # type: ignore[misc]
+        for handle in handles:
+            handle.remove()
+
+
+def measure(workload: Workload, steps: int, block: int = 5) -> StepTimes:
+    """Time `steps` steps with marks and as many without, in alternating blocks, so that both meet the same machine.
+
+    Args:
+        workload: what runs.
+        steps: optimizer steps of each kind.
+        block: steps in a row of one kind; the device is waited for between blocks only.
+    """
+    device = workload.device
+    start = time.perf_counter()
+    workload.run_step()
+    device.synchronize()
+    first = time.perf_counter() - start
+    for _ in range(3):  # the allocator's and the optimizer's own first times
+        workload.run_step()
+    device.synchronize()
+    times: dict[str, list[float]] = {name: [] for name in workload.phases}
+    profiled: list[float] = []
+    plain: list[float] = []
+    dispatch: list[float] = []
+    while len(plain) < steps:
+        count = min(block, steps - len(plain))
+        wall, host = _plain(workload, count)
+        plain += wall
+        dispatch += host
+        profiled += _profiled(workload, count, times)
+    return StepTimes(times, profiled, plain, dispatch, first)
+
+
+def _plain(workload: Workload, count: int) -> tuple[list[float], list[float]]:
+    """Wall and dispatch seconds a step. Where steps overlap on the device, only their mean is known: it is repeated."""
+    device = workload.device
+    host = []
+    start = before = time.perf_counter()
+    for _ in range(count):
+        workload.run_step()
+        now = time.perf_counter()
+        host.append(now - before)
+        before = now
+    device.synchronize()
+    wall = time.perf_counter() - start
+    return (list(host), host) if device.kind == "cpu" else ([wall / count] * count, host)
+
+
+def _profiled(workload: Workload, count: int, times: dict[str, list[float]]) -> list[float]:
+    device = workload.device
+    start = time.perf_counter()
+    marks = Marks(workload)
+    ends = []
+    for _ in range(count):
+        workload.run_step(marks)
+        ends.append(time.perf_counter())
+    timed = marks.seconds()
+    wall = time.perf_counter() - start
+    for row in _by_step(timed):
+        for name, samples in times.items():
+            samples.append(row.get(name, 0.0))
+    if device.kind == "cpu":
+        return [after - before for before, after in zip([start, *ends], ends, strict=False)]
+    return [wall / count] * count
+
+
+def _by_step(timed: list[tuple[str, float]]) -> list[dict[str, float]]:
+    """The phases of each step, summed over its micro-batches; `rest` ends a step."""
+    rows: list[dict[str, float]] = [{}]
+    for name, seconds in timed:
+        rows[-1][name] = rows[-1].get(name, 0.0) + seconds
+        if name == "rest":
+            rows.append({})
+    return rows[:-1]
