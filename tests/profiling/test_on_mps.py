@@ -2,7 +2,7 @@
 
 import json
 
-SMALL = ["--views", "64,32", "--batch-size", "8", "--steps", "6", "--growth-steps", "40"]
+SMALL = ["--views", "32,16", "--batch-size", "4", "--steps", "5", "--growth-steps", "12"]
 
 NETWORK = """
 import torch
@@ -25,7 +25,7 @@ def build(views, scalars):
 
 
 def test_the_guides_network(mps):
-    done = mps.transit("profile", *SMALL, "--json", env={"PYTORCH_ENABLE_MPS_FALLBACK": "1"})
+    done = mps.transit("profile", *SMALL, "--json", env={"PYTORCH_ENABLE_MPS_FALLBACK": "1"}, timeout=300)
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)["data"]
     assert (data["device"], data["operator_clock"]) == ("mps", "dispatch")
@@ -37,7 +37,7 @@ def test_the_guides_network(mps):
 def test_fallbacks_and_waits_are_named(mps, tmp_path):
     (tmp_path / "my_net.py").write_text(NETWORK)
     arguments = ["--network", str(tmp_path / "my_net.py") + ":build", "--out", str(tmp_path)]
-    done = mps.transit("profile", *SMALL, *arguments, "--json", env={"PYTORCH_ENABLE_MPS_FALLBACK": "1"})
+    done = mps.transit("profile", *SMALL, *arguments, "--json", env={"PYTORCH_ENABLE_MPS_FALLBACK": "1"}, timeout=300)
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)["data"]
     assert [(row["name"], row["calls"]) for row in data["fallbacks"]] == [("aten::heaviside.out", 1)]

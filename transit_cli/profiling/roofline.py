@@ -6,6 +6,7 @@ rate of matrix products, nor than its bytes at the peak rate of a copy.
 
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,13 +31,10 @@ class Peaks:
     Attributes:
         copy: bytes read and written a second by a copy of one large float32 array.
         matmul: floating-point operations a second of a float32 matrix product.
-        dispatch: seconds that a small operator takes to be called (computed or queued), as part of a step: a chain
-            of them runs forward and backward through autograd, and the time is divided by all the calls.
     """
 
     copy: float
     matmul: float
-    dispatch: float
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,10 @@ class Roofline:
     """A step against the machine's limits.
 
     Attributes:
-        seconds: what it takes.
+        seconds: what it takes at best, as the peaks are what the machine does at best.
         by_bytes: what its bytes alone would take.
         by_flops: what its arithmetic alone would take.
-        by_calls: what calling its operators alone would take.
+        by_calls: what calling its operators alone would take, were they all small.
     """
 
     seconds: float
@@ -81,16 +79,32 @@ def measure_peaks(device: Device) -> Peaks:
     left = torch.ones(side, side, device=where)
     product = torch.empty_like(left)
     matmul = best(device, lambda: torch.mm(left, left, out=product))
-    small = torch.ones(8, device=where, requires_grad=True)
-    calls = 200
+    return Peaks(2 * source.nbytes / copy, 2 * side**3 / matmul)
 
-    def many() -> None:
+
+def launch_seconds(device: Device, calls: int, step: Callable[[], object], rounds: int = 7) -> tuple[float, float]:
+    """Seconds that calling `calls` small operators takes as part of a step, and what a step takes beside it.
+
+    A chain of differentiable operators runs forward and backward, in turn with the step and about as many of them, so
+    that a busy machine slows both alike. Medians.
+    """
+    small = torch.ones(8, device=device.torch_device, requires_grad=True)
+
+    def chain() -> None:
         value = small
-        for _ in range(calls // 2):
-            value = value * 1.0
+        for _ in range(max(calls // 2, 1)):
+            value = value * small
         torch.autograd.grad(value, small, torch.ones_like(value))
 
-    return Peaks(2 * source.nbytes / copy, 2 * side**3 / matmul, best(device, many) / calls)
+    times: tuple[list[float], list[float]] = ([], [])
+    chain()
+    for _ in range(rounds):
+        for work, seconds in zip((chain, step), times, strict=True):
+            start = time.perf_counter()
+            work()
+            device.synchronize()
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(times[0]), statistics.median(times[1])
 
 
 def best(device: Device, work: Callable[[], object], seconds: float = 0.25) -> float:
@@ -104,8 +118,3 @@ def best(device: Device, work: Callable[[], object], seconds: float = 0.25) -> f
         device.synchronize()
         shortest = min(shortest, time.perf_counter() - start)
     return shortest
-
-
-def place(seconds: float, count_bytes: int, flops: int, calls: int, peaks: Peaks) -> Roofline:
-    """A step of so many seconds, bytes, operations and calls against the machine's peaks."""
-    return Roofline(seconds, count_bytes / peaks.copy, flops / peaks.matmul, calls * peaks.dispatch)

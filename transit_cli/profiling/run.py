@@ -73,7 +73,9 @@ def _measure(run: Workload, settings: ProfileSettings, progress: console.Progres
     spots = hotspots.find(run)
     progress.update(3, status="this machine's limits")
     peaks = roofline.measure_peaks(run.device)
-    line = roofline.place(median(times.plain), found.bytes, found.flops, found.calls, peaks)
+    launches, beside = roofline.launch_seconds(run.device, found.calls, run.run_step)
+    step = min(times.plain)
+    line = roofline.Roofline(step, found.bytes / peaks.copy, found.flops / peaks.matmul, launches / beside * step)
     peak = monitor.peak.resident if run.device.kind == "cpu" else monitor.peak.driver
     evidence = verdict.Evidence(times, found, line, spots, growth, peak, run.device.memory().limit)
     findings = verdict.findings(run, evidence)

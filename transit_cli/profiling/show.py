@@ -103,7 +103,7 @@ def limit_table(profile: Profile) -> Table:
             f"{line.flops_share:.0%}",
         ),
         ("bytes", size(found.bytes), f"{peaks.copy / 1e9:,.1f} GB/s", f"{line.bytes_share:.0%}"),
-        ("calls", f"{found.calls:,}", f"{1 / peaks.dispatch:,.0f} /s", f"{line.calls_share:.0%}"),
+        ("calls", f"{found.calls:,}", f"{found.calls / line.by_calls:,.0f} /s", f"{line.calls_share:.0%}"),
     ]
     return Table(("limit", "a step needs", "measured peak", "of step"), rows, title="Against this machine's limits")
 
