@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from transit_cli.command import command
-from transit_cli.data.settings import ImportSettings, InfoSettings
+from transit_cli.data.settings import ImportSettings, InfoSettings, PrepareSettings
 
 if TYPE_CHECKING:
     from transit_cli.results import Result
@@ -38,3 +38,14 @@ def info(settings: InfoSettings) -> Result:
     from transit_cli.data.viewset import ViewSet
 
     return info(ViewSet.open(settings.viewset), check=settings.check)
+
+
+@command(app, PrepareSettings, name="prepare")
+def prepare(settings: PrepareSettings) -> Result:
+    """Make a view set from light curves and a catalog of signals.
+
+    What cannot become a view is dropped with its reason. A run that was stopped goes on with the same command.
+    """
+    from transit_cli.data.prepare import prepare
+
+    return prepare(settings)

@@ -24,6 +24,8 @@ SPACINGS = tuple(np.geomspace(0.5, 20, 20).tolist())
 OUTLIER = 3.0
 #: Fits at most until no more points are rejected.
 ITERATIONS = 5
+#: Methods of wotan (an extra) that leave hidden points out, so that transits can be masked.
+WOTAN_METHODS = ("biweight", "lowess", "huber", "hodges", "welsch", "median", "mean", "trim_mean", "winsorize")
 #: The part of each transit that is left out of the fit, in durations.
 TRANSIT_WIDTH = 1.5
 
@@ -281,3 +283,38 @@ class _Pieces:
         polynomials = _BASIS.T @ coefficients[self.first + np.arange(4)[:, None]]
         a, b, c, d = polynomials[:, self.piece]
         return a + self.powers[1] * (b + self.powers[1] * (c + self.powers[1] * d))
+
+
+def flatten_with(
+    method: str, time: np.ndarray, flux: np.ndarray, signals: Sequence[Signal], window: float = 1.5
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The light curve divided by its trend, by the spline or by a method of wotan.
+
+    Args:
+        method: "spline", or the name of a method of `wotan.flatten` ("biweight", "rspline", ...).
+        time: [n] days, ascending.
+        flux: [n] finite.
+        signals: all known signals of the star.
+        window: of wotan's method, in days; at least three times the longest transit.
+
+    Returns:
+        Times, fluxes, and the knot spacing or window in days.
+    """
+    masked = in_transit(time, signals)
+    if method == "spline":
+        trend = fit_trend(time, flux, masked)
+        values, width = trend.values, trend.spacing
+    else:
+        import wotan  # type: ignore[import-not-found]  # an extra, checked for before this starts
+
+        width = max([window, *(3 * signal.duration for signal in signals if np.isfinite(signal.duration))])
+        hidden = np.where(masked, np.nan, flux)
+        _, values = wotan.flatten(
+            time, hidden, method=method, window_length=width, break_tolerance=GAP, edge_cutoff=0, return_trend=True
+        )
+        known = np.isfinite(values)
+        if not known.any():
+            return time[:0], flux[:0], width
+        values = np.interp(time, time[known], values[known])
+    good = values > 0
+    return time[good], flux[good] / values[good], width

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from transit_cli.config import Flag, Positional, Settings
+from transit_cli.config import Flag, Positional, Range, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,3 +37,31 @@ class InfoSettings(Settings):
     "Verify the checksums and every invariant; exit 1 if one does not hold."
     plot: Annotated[Path | None, Flag(metavar="FILE")] = None
     "Draw a page of folded views with their labels: PNG, PDF or SVG."
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings(Settings):
+    """`transit data prepare`."""
+
+    catalog: Annotated[Path, Positional("CATALOG")]
+    "A table of signals: Kepler TCE or KOI, TESS TOI, or any CSV or ECSV with star, period, epoch and duration."
+    lightcurves: Annotated[Path, Positional("LIGHTCURVES")]
+    "A folder with FITS light curves, also in folders of its own."
+    out: Annotated[Path, Positional("OUT")]
+    "The view set to make."
+    mission: Literal["kepler", "k2", "tess"] | None = None
+    "Of bare star numbers and of days without a zero, where the files do not say it."
+    views: Annotated[str, Flag(metavar="G/L")] = ""
+    "Bins of the global and local views: 2001/201 as AstroNet, or 201/61 as Yu et al. 2019 (and with --mission tess)."
+    secondary: bool = False
+    "Add a view of the deepest dip outside the transit."
+    odd_even: bool = False
+    "Add views of the odd and of the even transits."
+    detrend: str = "spline"
+    "The trend: spline, or a method of wotan such as biweight (needs the extra wotan)."
+    flux_column: str = ""
+    "The flux column, where the preferred one is not wanted."
+    workers: Annotated[int, Range(0)] = 0
+    "Processes; 0 is one per core."
+    scheduler: Annotated[str, Flag(metavar="ADDRESS")] = ""
+    "Work on the Dask cluster of this scheduler (tcp://host:8786), whose workers see the same files."

@@ -117,7 +117,7 @@ class Folded:
     cycle: np.ndarray
     signal: Signal
 
-    def where(self, chosen: np.ndarray) -> Folded:
+    def where(self, chosen: np.ndarray | slice) -> Folded:
         """Some of the points, still sorted."""
         return Folded(self.phase[chosen], self.flux[chosen], self.cycle[chosen], self.signal)
 
@@ -269,35 +269,52 @@ def secondary_phase(folded: Folded) -> tuple[float, float, int]:
     return low + step * centre + signal.duration / 2, float(depths[best]), int(counts[best])
 
 
-def measure(folded: Folded) -> dict[str, float]:
+#: Parts of the half duration that ingress takes, from a box nearly to a V; the first stands unless another fits better.
+_INGRESSES = (0.2, 0.05, 0.5, 0.75, 1.0)
+
+
+def measure(folded: Folded, cadence: float) -> dict[str, float]:
     """What the folded light curve itself says of the signal.
 
-    The depth is that of the middle third of the transit below the flux outside it, both medians; the S/N is the depth
-    over its standard error from the scatter outside.
+    The depth is that of the trapezoid of the signal's duration, blurred by the cadence, which fits best; a shape other
+    than a planet's has to be better by 3 sigma. The S/N is the mean depth over its standard error.
+
+    Args:
+        folded: the light curve.
+        cadence: the time between two points, in days.
 
     Returns:
         measured_depth_ppm, measured_snr, transits (with at least one point), points_in_transit.
     """
     duration = folded.signal.duration
-    distance = np.abs(folded.phase)
+    reach = np.searchsorted(folded.phase, [-4 * duration, 4 * duration])
+    near = folded.where(slice(*reach))
+    distance = np.abs(near.phase)
     inside = distance < duration / 2
-    middle = distance < duration / 6
-    around = (distance > 0.75 * duration) & (distance < 4 * duration)
-    middle = middle if middle.sum() >= 3 else inside
-    around = around if around.sum() >= 3 else ~inside
     found = {
         "measured_depth_ppm": np.nan,
         "measured_snr": np.nan,
-        "transits": float(len(np.unique(folded.cycle[inside]))),
+        "transits": float(len(np.unique(near.cycle[inside]))),
         "points_in_transit": float(inside.sum()),
     }
-    if not inside.any() or not around.any():
+    around = near.flux[distance > 0.75 * duration]
+    around = around if len(around) >= 3 else folded.flux
+    level = np.median(around)
+    scatter = 1.4826 * np.median(np.abs(around - level))
+    if not inside.any() or not level > 0:
         return found
-    level = np.median(folded.flux[around])
-    scatter = 1.4826 * np.median(np.abs(folded.flux[around] - level))
-    found["measured_depth_ppm"] = float(1e6 * (level - np.median(folded.flux[middle])) / level)
+    dip = level - near.flux
+    blur = cadence * (np.arange(5) - 2) / 5
+    fits = []
+    for ingress in _INGRESSES:
+        distances = np.abs(near.phase[:, None] + blur)
+        shape = np.clip((duration / 2 - distances) / (ingress * duration / 2), 0, 1).mean(axis=1)
+        depth = float(shape @ dip / (shape @ shape)) if shape.any() else np.nan
+        fits.append((float(((dip - depth * shape) ** 2).sum()), depth))
+    best = min(fits) if min(fits)[0] < fits[0][0] - 9 * scatter**2 else fits[0]
+    found["measured_depth_ppm"] = 1e6 * best[1] / float(level)
     if scatter > 0:
-        found["measured_snr"] = float((level - np.median(folded.flux[inside])) / scatter * np.sqrt(inside.sum()))
+        found["measured_snr"] = float(dip[inside].mean() / scatter * np.sqrt(inside.sum()))
     return found
 
 
@@ -327,7 +344,7 @@ def make_views(
     if len(time) == 0:
         raise UnusableError("light curve is empty")
     folded = fold(time, flux, signal)
-    scalars = measure(folded)
+    scalars = measure(folded, float(np.median(np.diff(time))) if len(time) > 1 else 0.0)
     if scalars["points_in_transit"] == 0:
         raise UnusableError("no cadence in transit")
     local = local_bins(folded, recipe)
