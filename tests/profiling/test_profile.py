@@ -197,3 +197,13 @@ def test_memory_that_runs_out_leaves_what_was_known(tmp_path, monkeypatch):
         run.profile(settings)
     assert "--batch-size 8 --accumulate 2" in caught.value.fix
     assert json.loads((tmp_path / "oom.json").read_text())["batch_size"] == 16
+
+
+def test_a_view_set_is_fed_as_training_feeds_it(tmp_path):
+    from tests.training.conftest import write_set
+
+    write_set(tmp_path / "views")
+    found = workload.build(small(viewset=tmp_path / "views", batch_size=8))
+    found.run_step()
+    assert found.samples == 8
+    assert str(tmp_path / "views") in found.source

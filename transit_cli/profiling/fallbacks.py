@@ -6,6 +6,7 @@ PYTORCH_MPS_LOG_PROFILE_INFO is read once, when MPS is first used, and the table
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from transit_cli.config import to_yaml
+from transit_cli.results import ExitCode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,17 +57,12 @@ def measure(settings: ProfileSettings, folder: Path, timeout: float = 300) -> tu
     file = folder / "fallbacks.yaml"
     file.write_text(to_yaml(child, "profile"), encoding="utf-8")
     environment = os.environ | {VARIABLE: str(FALLBACK_STATISTICS)}
-    command = [sys.executable, "-m", "transit_cli", "profile", "--config", str(file), "--quiet"]
+    command = [sys.executable, "-m", "transit_cli", "profile", "--config", str(file), "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     file.unlink()
-    return parse(done.stderr, _steps_run(child))
-
-
-def _steps_run(settings: ProfileSettings) -> int:
-    """Steps that a profile of these settings takes in all, by which the table's sums are divided."""
-    from transit_cli.profiling import hotspots
-
-    return 4 + 2 * settings.steps + 1 + 3 + hotspots.PROFILED_STEPS
+    if done.returncode not in {ExitCode.DONE, ExitCode.NEGATIVE}:
+        return None
+    return parse(done.stderr, json.loads(done.stdout)["data"]["steps_run"])
 
 
 def parse(text: str, steps: int) -> tuple[Fallback, ...] | None:

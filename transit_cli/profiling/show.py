@@ -167,6 +167,7 @@ def document(profile: Profile) -> dict[str, Any]:
         "accumulate": run.settings.accumulate,
         "inference": run.inference,
         "source": run.source,
+        "steps_run": run.steps_run,
         "samples_per_second": run.samples / step,
         "step_seconds": step,
         "first_step_seconds": times.first,

@@ -43,6 +43,8 @@ class Workload:
         groups: yields, for ever, the micro-batches of one optimizer step, as they leave the loader.
         source: in words, where the batches come from.
         samples: of one optimizer step.
+        last: what the last step returned: the loss, or logits.
+        steps_run: steps so far, of whatever kind.
     """
 
     step: Step
@@ -52,6 +54,7 @@ class Workload:
     source: str
     samples: int
     last: Tensor | None = field(default=None, repr=False)
+    steps_run: int = 0
 
     @property
     def inference(self) -> bool:
@@ -90,6 +93,7 @@ class Workload:
 
     def compute(self, batches: list[Batch]) -> None:
         """What follows once the batches are on the device."""
+        self.steps_run += 1
         if not self.inference:
             self.last = self.step.step(batches)
             return
@@ -121,7 +125,7 @@ def build(settings: ProfileSettings) -> Workload:
 
 def _read(viewset: ViewSet, views: dict[str, int]) -> feed.Examples:
     rows = feed.rows(viewset, ("train",))
-    return feed.read(viewset, rows, list(views), (), np.zeros(len(viewset), dtype=np.float32))
+    return feed.read(viewset, rows, list(views), None, np.zeros(len(rows), dtype=np.float32))
 
 
 def _random(views: dict[str, int], batch_size: int) -> feed.Examples:
