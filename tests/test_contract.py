@@ -15,6 +15,7 @@ SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "result.schema.json
 #: "@name" is a path that does not exist yet, "#views" a small view set, "#run" a run on it.
 QUICK = {
     "data": [["import", str(Path(__file__).parent / "data" / "eight_views.npz"), "@set"]],
+    "doctor": [["--only", "python,chip"]],
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],
     "fallback-test": [["--operators"]],
     "plugins": [[]],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from transit_cli.device import chips, host
+from transit_cli.device import chips, host, machine
 from transit_cli.device.base import DeviceFacts, DeviceMemory, Kind, Precision, says
 from transit_cli.device.cpu import host_out_of_memory
 
@@ -33,12 +33,6 @@ def is_available() -> bool:
     return torch.backends.mps.is_available()
 
 
-def least_macos(torch_version: str) -> str:
-    """The oldest macOS on which this torch's MPS allocator starts, as read in the wheels ("14.0" from torch 2.9)."""
-    major, minor = (int(part) for part in torch_version.split(".")[:2])
-    return "14.0" if (major, minor) >= (2, 9) else "13.0"
-
-
 def why_absent() -> str:
     """Why there is no MPS device, in words; "" where there is one."""
     if is_available():
@@ -50,16 +44,12 @@ def why_absent() -> str:
         return "this Python is built for Intel and runs under Rosetta" if rosetta else "this Mac has an Intel processor"
     if not is_built():
         return f"torch {torch.__version__} is built without MPS"
-    found, wanted = platform.mac_ver()[0], least_macos(torch.__version__)
-    if _numbers(found) < _numbers(wanted):
+    found, wanted = platform.mac_ver()[0], machine.least_macos(torch.__version__)
+    if machine.older(found, wanted):
         return f"torch {torch.__version__} needs macOS {wanted} for MPS, and this is {found}"
     if host.sysctl("kern.hv_vmm_present") == 1:
         return "macOS runs in a virtual machine, which has no Metal device to give"
     return "torch finds no Metal device"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 class MpsTimer:

@@ -1,0 +1,42 @@
+"""Check whether this machine will train well, and say what to type where it will not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from transit_cli.command import command
+from transit_cli.doctor import report
+from transit_cli.doctor.settings import DoctorSettings
+from transit_cli.results import ExitCode, Result
+
+app = typer.Typer()
+
+
+@command(app, DoctorSettings, prepare=False)
+def doctor(settings: DoctorSettings) -> Result:
+    """Check whether this machine will train well, and say what to type where it will not.
+
+    Every device that is there is proven by real training steps. Exits 1 if a check fails.
+    """
+    from transit_cli.doctor.diagnosis import diagnose
+
+    rows = diagnose(settings)
+    statuses = [row.status for row in rows]
+    verdict = report.verdict(rows, everything=not settings.only)
+    if settings.report:
+        settings.report.write_text(report.markdown(rows, verdict), encoding="utf-8")
+    if settings.fix:
+        blocks, verdict = [report.snippet(rows)], f"# {verdict}"
+    else:
+        blocks = [report.table(rows), report.advice(rows)]
+    failed = "fail" in statuses or (settings.strict and "warn" in statuses)
+    data = {
+        "rows": [asdict(row) for row in rows],
+        "ok": statuses.count("ok"),
+        "warned": statuses.count("warn"),
+        "failed": statuses.count("fail"),
+        "skipped": statuses.count("skip"),
+    }
+    return Result(data, blocks, verdict, exit_code=ExitCode.NEGATIVE if failed else ExitCode.DONE)

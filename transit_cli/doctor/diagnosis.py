@@ -1,0 +1,123 @@
+"""The doctor's rounds: every row in its order, whatever goes wrong on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from transit_cli import console
+from transit_cli.config import nearest
+from transit_cli.device import environment, machine
+from transit_cli.doctor import machine_rows, setup_rows
+from transit_cli.doctor.proving import Prover
+from transit_cli.doctor.row import PROOF_IDS, Row
+from transit_cli.results import ExitCode, TransitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from transit_cli.device.machine import Machine
+    from transit_cli.doctor.settings import DoctorSettings
+
+#: Every row, in the order in which they are shown.
+IDS = (
+    "python",
+    "torch",
+    "system",
+    "chip",
+    "memory",
+    "pressure",
+    "swap",
+    "disk",
+    "workers",
+    "start-method",
+    "power",
+    "plugins",
+    "fallback",
+    "watermark",
+    "fast-math",
+    *PROOF_IDS[1:],
+)
+
+MACHINE_ROWS: dict[str, Callable[[Machine], Row]] = {
+    "python": machine_rows.python,
+    "system": machine_rows.system,
+    "chip": machine_rows.chip,
+    "memory": machine_rows.memory,
+    "pressure": machine_rows.pressure_row,
+    "swap": machine_rows.swap,
+    "workers": machine_rows.workers,
+    "start-method": machine_rows.start_method,
+    "power": machine_rows.power,
+    "fallback": setup_rows.fallback,
+    "watermark": setup_rows.watermark,
+    "fast-math": setup_rows.fast_math,
+}
+
+
+def chosen(only: Sequence[str]) -> tuple[str, ...]:
+    """The rows to look at: all, or those named; a device's name takes its parts too.
+
+    Raises:
+        TransitError: there is no row of that name.
+    """
+    for name in only:
+        if name not in IDS:
+            raise TransitError(
+                f"there is no row {name!r}",
+                wanted=f"{guess}?" if (guess := nearest(name, IDS)) else f"one of {', '.join(IDS)}",
+                fix="transit doctor --json lists all of them",
+                exit_code=ExitCode.USAGE,
+                code="row-unknown",
+            )
+    return tuple(row_id for row_id in IDS if not only or row_id in only or row_id.split("-")[0] in only)
+
+
+def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[Row]:
+    """Look at everything that was asked for.
+
+    Args:
+        settings: which rows, which device.
+        facts: a recorded machine; unless given, this one.
+    """
+    wanted = chosen(settings.only)
+    if settings.device != "auto":
+        others = {"mps", "cuda", "cpu"} - {settings.device}
+        wanted = tuple(row_id for row_id in wanted if row_id.split("-")[0] not in others)
+    with contextlib.suppress(TransitError):  # a variable that breaks torch has a row of its own
+        environment.prepare()
+    rows: dict[str, Row] = {}
+    with (
+        Prover(settings.device, [] if facts else wanted) as prover,
+        console.progress("Checking", total=len(wanted)) as progress,
+    ):
+        try:
+            facts = facts or machine.read()
+        except Exception as error:  # noqa: BLE001 - a doctor that fails has to say so in a row
+            facts = machine.Machine(os.name, "")
+            rows["system"] = _broken("system", error)
+        for row_id in wanted:
+            if row_id not in PROOF_IDS and row_id not in rows:
+                progress.update(advance=1, status=row_id)
+                rows[row_id] = _look(row_id, facts, settings)
+        rows |= {row.id: row for row in prover.rows(lambda row_id: progress.update(advance=1, status=row_id))}
+    return [rows.get(row_id) or Row(row_id, "skip", "not run on a recorded machine") for row_id in wanted]
+
+
+def _look(row_id: str, facts: Machine, settings: DoctorSettings) -> Row:
+    try:
+        if row_id == "disk":
+            return setup_rows.disk(settings.runs)
+        if row_id == "plugins":
+            return setup_rows.plugins()
+        return MACHINE_ROWS[row_id](facts)
+    except Exception as error:  # noqa: BLE001 - a doctor that fails has to say so in a row
+        return _broken(row_id, error)
+
+
+def _broken(row_id: str, error: Exception) -> Row:
+    why = "this is a fault of the doctor, not of the machine"
+    return Row(
+        row_id, "warn", f"{type(error).__name__}: {error}", "an answer", why, "transit doctor --report report.md"
+    )
