@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from transit_cli.command import command
-from transit_cli.data.settings import ImportSettings, InfoSettings, PrepareSettings
+from transit_cli.data.settings import FoldSettings, ImportSettings, InfoSettings, PrepareSettings
 
 if TYPE_CHECKING:
     from transit_cli.results import Result
@@ -37,7 +37,7 @@ def info(settings: InfoSettings) -> Result:
     from transit_cli.data.inspection import info
     from transit_cli.data.viewset import ViewSet
 
-    return info(ViewSet.open(settings.viewset), check=settings.check)
+    return info(ViewSet.open(settings.viewset), check=settings.check, plot=settings.plot)
 
 
 @command(app, PrepareSettings, name="prepare")
@@ -49,3 +49,11 @@ def prepare(settings: PrepareSettings) -> Result:
     from transit_cli.data.prepare import prepare
 
     return prepare(settings)
+
+
+@command(app, FoldSettings, name="fold")
+def fold(settings: FoldSettings) -> Result:
+    """Look at one signal: the light curve with its trend, folded, and every view."""
+    from transit_cli.data.fold import look
+
+    return look(settings)

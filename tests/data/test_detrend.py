@@ -124,3 +124,12 @@ def test_masks_ignore_figures_that_make_no_sense_and_never_take_everything():
 def test_nothing_and_next_to_nothing_are_returned_empty():
     assert len(flatten(np.array([]), np.array([]))[0]) == 0
     assert len(flatten(np.array([1.0, 2.0]), np.array([1.0, 1.0]))[0]) == 0
+
+
+def test_the_trend_stays_level_over_a_transit_at_the_end_of_a_stretch():
+    time = np.arange(0, 10, 0.002)
+    flux = 1 + np.random.default_rng(1).normal(0, 1e-4, len(time))
+    trend = fit_trend(time, flux, time > 9.8, spacings=[0.5])
+    last = trend.values[time <= 9.8][-1]
+    np.testing.assert_array_equal(trend.values[time > 9.8], last)
+    assert last == pytest.approx(1, abs=1e-4)

@@ -174,10 +174,21 @@ class _Layout:
         return np.maximum((self.spans / spacing).astype(int), 1)
 
     def fit(self, flux: np.ndarray, kept: np.ndarray, pieces: _Pieces) -> np.ndarray:
-        """The spline through the kept points, at all points; NaN in stretches with fewer than four to keep."""
+        """The spline through the kept points, at all points; NaN in stretches with fewer than four to keep.
+
+        Before the first point of a stretch that is kept and after the last, where a transit at its end is masked, the
+        trend stays level: a spline that runs on freely would take the transit with it.
+        """
         values = pieces.evaluate(pieces.solve(flux, kept.astype(float)))
-        enough = np.bincount(self.stretch, weights=kept, minlength=len(self.spans)) >= 4
-        return values if enough.all() else np.where(enough[self.stretch], values, np.nan)
+        where = np.flatnonzero(kept)
+        counts = np.bincount(self.stretch[where], minlength=len(self.spans))
+        if counts.min() < 4:
+            values[counts[self.stretch] < 4] = np.nan
+        ends = np.cumsum(counts)
+        some = counts > 0
+        first, last = np.zeros((2, len(counts)), dtype=int)
+        first[some], last[some] = where[(ends - counts)[some]], where[ends[some] - 1]
+        return values[np.clip(np.arange(len(values)), first[self.stretch], last[self.stretch])]
 
     def averaged(self, flux: np.ndarray, kept: np.ndarray, cell: float) -> tuple[_Layout, np.ndarray, np.ndarray]:
         """Means of the kept points in cells of `cell` days: their layout, fluxes and numbers of points."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from transit_cli import console
 from transit_cli.data.split import PARTS, split
 from transit_cli.data.viewset import LABELS, ViewSet, checksum
 from transit_cli.results import ExitCode, Result, Table
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Rows of views that are read at a time.
 CHUNK = 4096
@@ -25,8 +28,13 @@ class Check(NamedTuple):
     found: str
 
 
-def info(views: ViewSet, *, check: bool = False) -> Result:
-    """What the set holds; with `check`, whether every invariant holds (exit 1 if one does not)."""
+def info(views: ViewSet, *, check: bool = False, plot: Path | None = None) -> Result:
+    """What the set holds; with `check`, whether every invariant holds (exit 1 if one does not); `plot` draws a page."""
+    if plot:
+        from transit_cli.data.plots import check_plot, draw_page
+
+        check_plot(plot)
+        draw_page(views, plot)
     labels = counts_by_label(views)
     leaking = leaking_stars(views)
     repeated = repeated_rows(views)
@@ -47,6 +55,7 @@ def info(views: ViewSet, *, check: bool = False) -> Result:
         "view_statistics": statistics,
         "recipe": views.recipe,
         "checks": [item._asdict() for item in checks],
+        "plot": str(plot) if plot else None,
     }
     blocks = [_label_table(labels, simulated=views.simulated)]
     blocks.append(

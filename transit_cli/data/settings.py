@@ -65,3 +65,23 @@ class PrepareSettings(Settings):
     "Processes; 0 is one per core."
     scheduler: Annotated[str, Flag(metavar="ADDRESS")] = ""
     "Work on the Dask cluster of this scheduler (tcp://host:8786), whose workers see the same files."
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldSettings(Settings):
+    """`transit data fold`."""
+
+    lightcurve: Annotated[Path, Positional("LIGHTCURVE")]
+    "A FITS light curve."
+    period: Annotated[float, Range(0, open="left")]
+    "Days between two transits."
+    epoch: float
+    "The centre of a transit: days as the light curve counts them, or a full BJD."
+    duration: Annotated[float, Range(0, open="left")]
+    "Hours from first to last contact."
+    plot: Annotated[Path | None, Flag(metavar="FILE")] = None
+    "Draw it: PNG, PDF or SVG."
+    views: Annotated[str, Flag(metavar="G/L")] = "2001/201"
+    "Bins of the global and local views."
+    flux_column: str = ""
+    "The flux column, where the preferred one is not wanted."
