@@ -19,6 +19,7 @@ QUICK = {
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],
     "fallback-test": [["--operators"]],
     "plugins": [[]],
+    "predict": [["#run", "#views", "--no-picture"]],
     "profile": [["--views", "16,8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
     "train": [["#views", "--epochs", "1", "--device", "cpu"]],
 }

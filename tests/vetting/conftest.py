@@ -8,18 +8,23 @@ import pytest
 SIZE, GLOBAL, LOCAL = 240, 41, 21
 
 
-def small_set(path, *, seed=0, size=SIZE, splits=("train", "val", "test"), nan_row=None):
+def small_set(path, *, seed=0, size=SIZE, splits=("train", "val", "test"), nan_row=None, lengths=(GLOBAL, LOCAL)):
     """Box-shaped dips (PC), V-shaped ones (EB) and noise (J), with a few columns that follow the label."""
     from transit_cli.data import viewset
 
+    global_bins, local_bins = lengths
     random = np.random.default_rng(seed)
     label = random.choice(["PC", "EB", "J"], size, p=[0.3, 0.3, 0.4])
-    x = np.linspace(-1, 1, LOCAL)
-    shape = {"PC": np.where(np.abs(x) < 0.4, -1.0, 0.0), "EB": -np.clip(1 - 2 * np.abs(x), 0, 1), "J": np.zeros(LOCAL)}
+    x = np.linspace(-1, 1, local_bins)
+    shape = {
+        "PC": np.where(np.abs(x) < 0.4, -1.0, 0.0),
+        "EB": -np.clip(1 - 2 * np.abs(x), 0, 1),
+        "J": np.zeros(local_bins),
+    }
     depth = random.uniform(0.4, 1, (size, 1))
-    local = depth * np.stack([shape[name] for name in label]) + random.normal(0, 0.25, (size, LOCAL))
-    glob = random.normal(0, 0.25, (size, GLOBAL))
-    glob[:, GLOBAL // 2] -= label != "J"
+    local = depth * np.stack([shape[name] for name in label]) + random.normal(0, 0.25, (size, local_bins))
+    glob = random.normal(0, 0.25, (size, global_bins))
+    glob[:, global_bins // 2] -= label != "J"
     if nan_row is not None:
         local[nan_row, 3] = np.nan
     tces = {

@@ -1,4 +1,4 @@
-"""Settings of `transit evaluate`."""
+"""Settings of `transit evaluate` and `transit predict`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from transit_cli.config import Positional, Range, Settings
+from transit_cli.config import Flag, Positional, Range, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,44 @@ class EvaluateSettings(Settings):
 
     report: bool = True
     "Write report.html and the plots (they need the extra `report`)."
+
+    device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
+    "Where to compute."
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings(Settings):
+    """What `transit predict` scores."""
+
+    run: Annotated[Path, Positional("RUN")]
+    "Folder that `transit train` wrote."
+
+    input: Annotated[Path, Positional("INPUT")]
+    "View set, light curve (with --period, --epoch and --duration), or catalog (with --light-curves)."
+
+    light_curves: Path | None = None
+    "Folder with the light curves of a catalog's stars."
+
+    period: Annotated[float | None, Range(0, open="left")] = None
+    "Period of the signal, in days."
+
+    epoch: float | None = None
+    "Time of one transit's middle, in days, in the time system of the light curve."
+
+    duration: Annotated[float | None, Range(0, open="left")] = None
+    "Duration of the transit, in hours."
+
+    check_periods: bool = True
+    "Score half and double the period as well, where there is a light curve."
+
+    picture: bool = True
+    "Draw the folded views with the score (needs the extra `report`)."
+
+    pictures: Annotated[int, Range(1)] = 20
+    "At most so many pictures, of the highest scores."
+
+    out: Annotated[Path | None, Flag("-o")] = None
+    "Folder for scores.csv and the pictures; unless given, predict-INPUT in the current folder."
 
     device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
     "Where to compute."

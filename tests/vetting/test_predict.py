@@ -1,0 +1,178 @@
+"""`transit predict`: view sets, light curves, catalogs; a signal without a score is a row with its error."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from transit_cli.data.viewset import ViewSet, read_table
+
+PERIOD, EPOCH, HOURS = 3.1, 1326.2, 4.0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, set_at):
+    """A run of two networks that take 201/61 views."""
+    from transit_cli.training.loop import train
+    from transit_cli.training.settings import TrainSettings
+
+    folder = tmp_path_factory.mktemp("predict")
+    set_at(folder / "views", size=60, lengths=(201, 61))
+    given = {"viewset": folder / "views", "epochs": 1, "members": 2, "device": "cpu"}
+    train(TrainSettings(run_dir=folder / "run", **given))
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def light_curve(tmp_path_factory):
+    """A FITS light curve of TIC 4242 with boxes of 1 % every `PERIOD` days."""
+    fits = pytest.importorskip("astropy.io.fits")
+    random = np.random.default_rng(3)
+    time = np.arange(1325, 1352, 10 / 1440)
+    phase = (time - EPOCH + PERIOD / 2) % PERIOD - PERIOD / 2
+    flux = 1 - 0.01 * (np.abs(phase) < HOURS / 48) + random.normal(0, 5e-4, len(time))
+    columns = [fits.Column("TIME", "D", unit="BJD - 2457000, days", array=time), fits.Column("FLUX", "E", array=flux)]
+    table = fits.BinTableHDU.from_columns(columns)
+    primary = fits.PrimaryHDU()
+    primary.header["TICID"], primary.header["MISSION"] = 4242, "TESS"
+    folder = tmp_path_factory.mktemp("light_curves")
+    fits.HDUList([primary, table]).writeto(folder / "star.fits")
+    return folder / "star.fits"
+
+
+@pytest.fixture(scope="module")
+def places(run, light_curve):
+    return {"run": run, "curve": light_curve}
+
+
+def at(period=PERIOD):
+    return ["--period", period, "--epoch", EPOCH, "--duration", HOURS]
+
+
+def test_a_view_set_is_scored_row_by_row(run, cli, tmp_path):
+    views = ViewSet.open(run.parent / "views")
+    done = cli("predict", run, views.path, "--json", "--no-picture", "--out", tmp_path / "o")
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)["data"]
+    assert (data["scored"], data["errors"]) == (60, 0)
+    assert "simulated" in data["trained_on"]
+    from transit_cli.device.select import select
+    from transit_cli.vetting.ensemble import open_run
+
+    members = open_run(run, select("cpu")).score(views.views, views.tces)
+    np.testing.assert_allclose([item["score"] for item in data["signals"]], members.mean(0), atol=1e-6)
+    np.testing.assert_allclose([item["spread"] for item in data["signals"]], members.std(0), atol=1e-6)
+    assert [item["star"] for item in data["signals"]] == views.tces["star"].tolist()
+    table = read_table(tmp_path / "o" / "scores.csv")
+    np.testing.assert_allclose(table["score"], members.mean(0), atol=1e-6)
+    assert set(table["trained_on"]) == {data["trained_on"]}
+
+
+def test_a_nan_is_an_error_row_and_never_a_zero(run, cli, tmp_path, set_at):
+    set_at(tmp_path / "views", size=12, lengths=(201, 61), nan_row=5)
+    done = cli("predict", run, tmp_path / "views", "--json", "--no-picture", "--out", tmp_path / "o")
+    assert done.returncode == 0, "what cannot be scored is an answer, not a failure"
+    data = json.loads(done.stdout)["data"]
+    assert (data["scored"], data["errors"]) == (11, 1)
+    bad = data["signals"][5]
+    assert bad["score"] is None
+    assert "not finite" in bad["error"]
+    assert all(item["error"] == "" and 0 < item["score"] < 1 for item in data["signals"] if item["row"] != 5)
+    with (tmp_path / "o" / "scores.csv").open() as file:
+        assert list(csv.DictReader(file))[5]["score"] == ""
+
+
+def test_signals_that_could_not_be_folded_are_error_rows_too(run, cli, tmp_path):
+    from transit_cli.data import viewset
+
+    views = ViewSet.open(run.parent / "views")
+    dropped = {"star": ["TIC 9"], "signal": ["1"], "period_days": [3.0], "reason": ["no cadence in transit"]}
+    viewset.write(tmp_path / "views", views.views, views.tces, views.recipe, dropped)
+    done = cli("predict", run, tmp_path / "views", "--json", "--no-picture", "--out", tmp_path / "o")
+    last = json.loads(done.stdout)["data"]["signals"][-1]
+    assert (last["star"], last["score"], last["error"]) == ("TIC 9", None, "no cadence in transit")
+
+
+def test_a_light_curve_gets_a_score_a_picture_and_its_period_checked(run, cli, light_curve, tmp_path):
+    done = cli("predict", run, light_curve, *at(), "--json", "--out", tmp_path / "o")
+    assert done.returncode == 0, done.stderr
+    (signal,) = json.loads(done.stdout)["data"]["signals"]
+    assert signal["star"] == "TIC 4242"
+    scores = [signal[name] for name in ("score", "score_half_period", "score_double_period")]
+    assert all(0 < score < 1 for score in scores)
+    assert len(set(scores)) == 3, "each period is folded anew"
+    assert (tmp_path / "o" / "signal_0.png").read_bytes()[:4] == b"\x89PNG"
+    drawn = (tmp_path / "o" / "signal_0.svg").read_text()
+    for words in ("whole orbit", "secondary", "odd transits", "even transits", f"score {signal['score']:.3f}"):
+        assert words in drawn
+    shown = cli("predict", run, light_curve, *at(), "--no-picture", "--out", tmp_path / "p").stdout
+    assert f"score {signal['score']:.3f}" in shown
+    assert "trained on" in shown
+
+
+def test_the_views_are_those_of_the_signal(light_curve):
+    """At the true period the local view is the box; at half of it every other fold is empty."""
+    from transit_cli.vetting.settings import PredictSettings
+    from transit_cli.vetting.signals import from_light_curve
+
+    settings = PredictSettings(run=light_curve, input=light_curve, period=PERIOD, epoch=EPOCH, duration=HOURS)
+    signals = from_light_curve(light_curve, settings, {"global": 201, "local": 61})
+    local = signals.views["local"][0]
+    assert local[30] < -0.9
+    assert abs(np.median(local[:10])) < 0.1
+    double = signals.other_periods["double"]
+    assert double["secondary"][0].min() < -0.8, "at twice the period the other transits are a secondary as deep"
+    assert signals.views["secondary"][0].min() > -0.5
+
+
+def test_an_epoch_without_transit_is_an_error_row(run, cli, light_curve, tmp_path):
+    done = cli(
+        "predict", run, light_curve, "--period", 900, "--epoch", 5000, "--duration", 3, "--json", "--out", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    (signal,) = json.loads(done.stdout)["data"]["signals"]
+    assert signal["score"] is None
+    assert "transit" in signal["error"]
+
+
+def test_a_catalog_and_a_folder(run, cli, light_curve, tmp_path):
+    catalog = tmp_path / "catalog.csv"
+    catalog.write_text(
+        "star,period_days,epoch_days,time_system,duration_hours\n"
+        f"TIC 4242,{PERIOD},{EPOCH},BTJD,{HOURS}\n"
+        f"TIC 4242,{2.2 * PERIOD},{EPOCH},BTJD,{HOURS}\n"
+        f"TIC 77,{PERIOD},{EPOCH},BTJD,{HOURS}\n"
+    )
+    out = tmp_path / "o"
+    done = cli("predict", run, catalog, "--light-curves", light_curve.parent, "--json", "--no-picture", "--out", out)
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)["data"]
+    assert (data["scored"], data["errors"]) == (2, 1)
+    assert data["signals"][2]["star"] == "TIC 77"
+    assert data["signals"][2]["error"]
+    alone = cli("predict", run, light_curve, *at(), "--json", "--no-picture", "--out", tmp_path / "p")
+    (same,) = json.loads(alone.stdout)["data"]["signals"]
+    for name in ("score_half_period", "score_double_period"):
+        assert 0 < data["signals"][0][name] < 1
+        assert 0 < same[name] < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["{run}"], 2, "INPUT is missing"),
+        (["{run}", "{curve}"], 2, "--period and --epoch and --duration are missing"),
+        (["{run}", "{curve}", "--period", "3", "--epoch", "1326"], 2, "--duration is missing"),
+        (["{run}", "{curve}", "--period", "0", "--epoch", "1", "--duration", "2"], 2, "0 < x"),
+        (["{run}", "{run}/config.yaml", "--period", "3", "--epoch", "1", "--duration", "2"], 4, "cannot be read"),
+        (["{run}", "{run}"], 4, "view set"),
+        (["{run}", "list.csv"], 2, "--light-curves"),
+        (["nowhere", "{curve}"], 4, "is no run"),
+    ],
+)
+def test_what_cannot_be_scored_is_said(places, cli, arguments, code, words):
+    done = cli("predict", *(text.format(**places) for text in arguments))
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "to fix:" in done.stderr

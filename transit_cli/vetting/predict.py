@@ -1,0 +1,165 @@
+"""`transit predict`: a score for new signals, with the ensemble's spread, pictures and a check of the period."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transit_cli import console
+from transit_cli.data.viewset import write_table
+from transit_cli.device.select import select
+from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.vetting.ensemble import open_run
+from transit_cli.vetting.judge import mean_score
+from transit_cli.vetting.pictures import require_matplotlib
+from transit_cli.vetting.signals import Signals, from_catalog, from_light_curve, from_view_set
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from transit_cli.vetting.ensemble import Ensemble
+    from transit_cli.vetting.settings import PredictSettings
+
+#: Rows of the table that a person sees; scores.csv and --json have all.
+SHOWN = 20
+#: Files that are catalogs rather than light curves.
+TABLES = {".csv", ".ecsv", ".tsv", ".txt"}
+
+
+def predict(settings: PredictSettings) -> Result:
+    """Score signals, write scores.csv and pictures.
+
+    Raises:
+        TransitError: the input is not one, or does not fit the network.
+    """
+    if settings.picture:
+        require_matplotlib("--no-picture")
+    ensemble, signals, folder = gather(settings)
+    return score(ensemble, signals, settings, folder)
+
+
+def gather(settings: PredictSettings) -> tuple[Ensemble, Signals, Path]:
+    """The network, the signals and the folder for what comes of them, from whatever the input is."""
+    ensemble, path = open_run(settings.run, select(settings.device)), settings.input
+    folder = settings.out or Path(f"predict-{path.name.split('.')[0]}")
+    if path.is_dir():
+        return ensemble, from_view_set(path), folder
+    if settings.light_curves:
+        lengths, check = ensemble.card.views, settings.check_periods
+        return ensemble, from_catalog(path, settings.light_curves, folder, lengths, check=check), folder
+    if path.suffix.lower() in TABLES:
+        raise TransitError(
+            f"{path} is a catalog, and the light curves of its stars are not given",
+            wanted="the folder that holds them",
+            fix=f"transit predict {settings.run} {path} --light-curves FOLDER",
+            exit_code=ExitCode.USAGE,
+            code="setting-missing",
+        )
+    return ensemble, from_light_curve(path, settings, ensemble.card.views), folder
+
+
+def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folder: Path) -> Result:
+    """Score signals that are folded, and write what came of it."""
+    with console.progress("scoring", len(signals)) as bar:
+        members = ensemble.score(signals.views, signals.tces, bar.update)
+    scores = mean_score(members)
+    errors = [
+        error or ("" if np.isfinite(value) else "a view has values that are not finite")
+        for error, value in zip(signals.errors, scores, strict=True)
+    ]
+    checks = {name: mean_score(ensemble.score(other, signals.tces)) for name, other in signals.other_periods.items()}
+    rows = _rows(ensemble, signals, members, errors, checks)
+    order = np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable")
+    folder.mkdir(parents=True, exist_ok=True)
+    if settings.picture:
+        for place in order[: settings.pictures]:
+            if not errors[place]:
+                rows[place]["picture"] = _picture(folder, signals, rows[place], int(place))
+    write_table(folder / "scores.csv", {name: [row[name] for row in rows] for name in rows[0]} if rows else {})
+    return _result(ensemble, rows, order, folder)
+
+
+def _rows(
+    ensemble: Ensemble,
+    signals: Signals,
+    members: NDArray[np.float64],
+    errors: Sequence[str],
+    checks: dict[str, NDArray[np.float64]],
+) -> list[dict[str, Any]]:
+    scores = mean_score(members)
+    rows: list[dict[str, Any]] = []
+    names = ("star", "signal", "period_days", "epoch_days", "duration_hours", "depth_ppm", "label")
+    for place, error in enumerate(errors):
+        row: dict[str, Any] = {"row": place}
+        row |= {name: signals.tces[name][place] for name in names if name in signals.tces}
+        row |= {"score": scores[place], "spread": members[:, place].std() if np.isfinite(scores[place]) else np.nan}
+        row |= {f"score_{member + 1}": value for member, value in enumerate(members[:, place])}
+        row |= {f"score_{name}_period": values[place] for name, values in checks.items()}
+        row |= {"error": error, "picture": "", "trained_on": ensemble.trained_on}
+        rows.append(row)
+    return rows
+
+
+def _picture(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
+    from transit_cli.vetting import pictures
+
+    title = f"{row.get('star', '')} {row.get('signal', '')}".strip() or f"row {place}"
+    about = f"{title}: score {row['score']:.3f} +- {row['spread']:.3f}  (trained on {row['trained_on']})"
+    picture = pictures.folded({name: values[place] for name, values in signals.views.items()}, about)
+    pictures.save(picture, folder, f"signal_{place}")
+    return str(folder / f"signal_{place}.png")
+
+
+def _result(ensemble: Ensemble, rows: Sequence[dict[str, Any]], order: NDArray[np.int64], folder: Path) -> Result:
+    failed = [row for row in rows if row["error"]]
+    shown = [rows[place] for place in order[:SHOWN]]
+    target = ",".join(ensemble.target)
+    checked = [name for name in ("half", "double") if rows and f"score_{name}_period" in rows[0]]
+    columns = ("star", "signal", "score", "spread", *(f"{name} period" for name in checked), "error")
+    cells = [
+        (
+            row.get("star", ""),
+            row.get("signal", ""),
+            _figure(row["score"]),
+            _figure(row["spread"]),
+            *(_figure(row[f"score_{name}_period"]) for name in checked),
+            row["error"],
+        )
+        for row in shown
+    ]
+    more = f"; {len(rows) - SHOWN} more in scores.csv" if len(rows) > SHOWN else ""
+    note = f"score: probability of {target}, mean of {len(ensemble.networks)} network(s) trained on "
+    note += ensemble.trained_on + more
+    best = rows[order[0]] if rows and not rows[order[0]]["error"] else None
+    verdict = f"{len(rows) - len(failed):,} signals scored"
+    if len(rows) - len(failed) == 1 and best:
+        verdict = f"score {best['score']:.3f} +- {best['spread']:.3f} for {target}"
+    verdict += f", {len(failed)} could not be" if failed else ""
+    warnings = [words for row in rows if (words := _period_words(row, checked))][:SHOWN]
+    data = {
+        "signals": [dict(row) for row in rows],
+        "scored": len(rows) - len(failed),
+        "errors": len(failed),
+        "run": ensemble.name,
+        "target": list(ensemble.target),
+        "trained_on": ensemble.trained_on,
+        "scores_file": str(folder / "scores.csv"),
+    }
+    return Result(data, [Table(columns, cells, note=note)], f"{verdict}; {folder / 'scores.csv'}", warnings)
+
+
+def _period_words(row: dict[str, Any], checked: Sequence[str]) -> str:
+    """What to say where another period scores clearly higher."""
+    best = max(checked, key=lambda name: np.nan_to_num(row[f"score_{name}_period"], nan=-1), default="")
+    if best and row[f"score_{best}_period"] > row["score"] + max(0.1, 2 * row["spread"]):
+        name = f"{row.get('star', '')} {row.get('signal', '')}".strip()
+        return f"{name}: {best} the period scores {row[f'score_{best}_period']:.3f}, more than the period given"
+    return ""
+
+
+def _figure(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"

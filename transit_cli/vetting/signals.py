@@ -1,0 +1,171 @@
+"""What `transit predict` scores: signals with their folded views, from a view set, a light curve or a catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transit_cli.data import lightcurve, star_views
+from transit_cli.data.catalog import Tce
+from transit_cli.data.lightcurve import UnreadableError
+from transit_cli.data.prepare import prepare
+from transit_cli.data.settings import PrepareSettings
+from transit_cli.data.views import recipe_for
+from transit_cli.data.viewset import TEXT, ViewSet, write_table
+from transit_cli.results import ExitCode, TransitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from transit_cli.vetting.settings import PredictSettings
+
+#: The periods at which a signal is folded besides its own, in units of it.
+OTHER_PERIODS = {"half": 0.5, "double": 2.0}
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Signals to score.
+
+    Attributes:
+        views: [N, L] by name; NaN where a signal has none.
+        tces: [N] columns by name.
+        errors: [N] why a signal has no views, "" where it has.
+        other_periods: views folded at half and double the period, by "half" and "double"; empty where there is no light
+            curve to fold again.
+    """
+
+    views: Mapping[str, NDArray[np.float32]]
+    tces: Mapping[str, NDArray[Any]]
+    errors: Sequence[str]
+    other_periods: Mapping[str, Mapping[str, NDArray[np.float32]]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The length of each view."""
+        return {name: values.shape[1] for name, values in self.views.items()}
+
+
+def from_view_set(path: Path) -> Signals:
+    """The signals of a view set, and those that could not become views when it was made."""
+    viewset = ViewSet.open(path)
+    views: dict[str, NDArray[np.float32]] = dict(viewset.views)
+    tces, errors = dict(viewset.tces), [""] * len(viewset)
+    if viewset.dropped:
+        reasons = [str(reason) for reason in viewset.dropped["reason"]]
+        views = {name: _extended(values, len(reasons)) for name, values in views.items()}
+        for name, column in tces.items():
+            absent = np.full(len(reasons), "" if name in TEXT else np.nan)
+            tces[name] = np.concatenate([column, viewset.dropped.get(name, absent)])
+        errors += [reason or "it could not be folded" for reason in reasons]
+    return Signals(views, tces, errors)
+
+
+def _extended(values: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    return np.concatenate([values, np.full((rows, values.shape[1]), np.nan, np.float32)])
+
+
+def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str, int]) -> Signals:
+    """One signal of one light curve, folded as the network wants it, with secondary, odd and even views to look at.
+
+    Raises:
+        TransitError: the period, epoch or duration is missing, or the file is no light curve.
+    """
+    absent = [f"--{name}" for name in ("period", "epoch", "duration") if getattr(settings, name) is None]
+    if settings.period is None or settings.epoch is None or settings.duration is None:
+        raise TransitError(
+            f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing",
+            wanted="where to fold a light curve: period and epoch in days, duration in hours",
+            fix=f"transit predict {settings.run} {file} --period DAYS --epoch DAYS --duration HOURS",
+            exit_code=ExitCode.USAGE,
+            code="setting-missing",
+        )
+    try:
+        star = lightcurve.star_of_file(file) or file.name
+    except UnreadableError as reason:
+        raise TransitError(
+            f"{file} cannot be read as a light curve: {reason}",
+            wanted="a FITS light curve, a view set's folder, or a catalog with --light-curves",
+            fix="give another INPUT",
+            code="light-curve-unreadable",
+        ) from None
+    unknown = float("nan")
+    tce = Tce(
+        star,
+        "1",
+        "",
+        settings.period,
+        settings.epoch,
+        0.0,
+        settings.duration / 24,
+        *4 * (unknown,),
+        label="UNK",
+        file="",
+    )
+    factors = {"": 1.0} | (OTHER_PERIODS if settings.check_periods else {})
+    folded = {name: _fold(tce, factor, (file,), lengths) for name, factor in factors.items()}
+    own = folded.pop("")
+    return Signals(own.views, own.tces, own.errors, {name: other.views for name, other in folded.items()})
+
+
+def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str, int]) -> Signals:
+    """A signal at a multiple of its period; views of NaN where that cannot be folded."""
+    recipe = recipe_for(f"{lengths['global']}/{lengths['local']}", secondary=True, odd_even=True)
+    task = star_views.Task(tce.star, ((0, replace(tce, period=tce.period * factor)),), files, recipe)
+    done = star_views.prepare_star(task)
+    rows = done.rows or done.dropped
+    tces = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    if done.rows:
+        return Signals(done.views, tces, [""])
+    empty = {name: np.full((1, length), np.nan, np.float32) for name, length in recipe.lengths.items()}
+    return Signals(empty, tces, [str(rows[0]["reason"])])
+
+
+def from_catalog(
+    catalog: Path, light_curves: Path, folder: Path, lengths: Mapping[str, int], *, check: bool
+) -> Signals:
+    """The signals of a catalog, folded from a folder of light curves into view sets that stay in `folder`.
+
+    Args:
+        catalog: CSV or ECSV, as `transit data prepare` reads it.
+        light_curves: the folder with the stars' light curves.
+        folder: where the view sets go ("views", and with `check` "views-half" and "views-double").
+        lengths: of the views that the network wants.
+        check: fold at half and double the period as well.
+    """
+    _prepare(catalog, light_curves, folder / "views", lengths)
+    signals = from_view_set(folder / "views")
+    own = ViewSet.open(folder / "views")
+    others = {}
+    for name, factor in OTHER_PERIODS.items() if check and len(own) else ():
+        scaled = folder / f"views-{name}.csv"
+        kept = ("star", "signal", "mission", "epoch_days", "time_system", "duration_hours", "depth_ppm", "snr", "label")
+        write_table(scaled, {"period_days": own.tces["period_days"] * factor} | {key: own.tces[key] for key in kept})
+        _prepare(scaled, light_curves, folder / f"views-{name}", lengths)
+        others[name] = _in_place(ViewSet.open(folder / f"views-{name}"), len(signals))
+    return replace(signals, other_periods=others)
+
+
+def _prepare(catalog: Path, light_curves: Path, out: Path, lengths: Mapping[str, int]) -> None:
+    bins = f"{lengths['global']}/{lengths['local']}"
+    prepare(
+        PrepareSettings(catalog=catalog, lightcurves=light_curves, out=out, views=bins, secondary=True, odd_even=True)
+    )
+
+
+def _in_place(viewset: ViewSet, count: int) -> dict[str, NDArray[np.float32]]:
+    """The views at the places that their signals have in the catalog; NaN where one could not be folded."""
+    rows = viewset.tces["catalog_row"].astype(int)
+    found = {}
+    for name, values in viewset.views.items():
+        found[name] = np.full((count, values.shape[1]), np.nan, np.float32)
+        found[name][rows] = values
+    return found
