@@ -7,11 +7,14 @@ import time
 import pytest
 import torch
 
+from transit_cli.device.base import DeviceMemory
 from transit_cli.device.select import select
 from transit_cli.memory import limit, pressure, reading
 from transit_cli.memory.limit import MemoryLimit
 from transit_cli.memory.monitor import Monitor
 from transit_cli.memory.reading import Reading
+from transit_cli.memory.settings import MemorySettings, parse_size
+from transit_cli.results import TransitError
 
 GIB = 1 << 30
 
@@ -63,8 +66,13 @@ def test_the_monitor_stops_when_the_work_fails():
 class Capped:
     """A device that only remembers its cap: the real one would limit the test process."""
 
+    held = 0
+
     def cap_memory(self, fraction):
         self.fraction = fraction
+
+    def memory(self):
+        return DeviceMemory(self.held, self.held, 16 * GIB)
 
 
 @pytest.mark.parametrize(
@@ -105,3 +113,45 @@ except RuntimeError as error:
 def test_a_capped_cpu_raises_where_linux_would_kill():
     done = subprocess.run([sys.executable, "-c", CAPPED], capture_output=True, text=True, timeout=100)
     assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("512MiB", 512 << 20),
+        ("4GiB", 4 << 30),
+        ("1.5 GB", 3 << 29),
+        ("2g", 2 << 30),
+        ("4", None),
+        ("0.85", None),
+        ("GiB", None),
+    ],
+)
+def test_sizes_as_people_write_them(text, size):
+    assert parse_size(text) == size
+
+
+def test_a_limit_that_is_neither_share_nor_size():
+    with pytest.raises(TransitError, match="--memory-limit is plenty"):
+        MemorySettings(memory_limit="plenty")
+
+
+def test_a_limit_in_bytes_counts_what_this_process_took(monkeypatch):
+    monkeypatch.setattr(reading, "read", lambda: Reading(GIB, 1 * GIB, 16 * GIB, 0, None))
+    monkeypatch.setattr(pressure, "read", lambda: pressure.Pressure("normal", "planted"))
+    device = Capped()
+    held = MemoryLimit(device, "4GiB")
+    assert device.fraction == 0.25
+    assert held.exceeded() == ""
+    device.held = 5 * GIB
+    assert held.exceeded() == "5120 MiB are taken, and the limit is 4096 MiB"
+
+
+def test_the_peak_is_this_processs_own():
+    before = reading.peak_resident()
+    block = torch.ones(16 << 20)  # 64 MiB
+    del block
+    after = reading.peak_resident()
+    assert after >= reading.read().resident
+    assert after - before < 70 << 20
+    assert after >= before

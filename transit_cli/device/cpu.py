@@ -11,6 +11,9 @@ import torch
 from transit_cli.device import host
 from transit_cli.device.base import DeviceFacts, DeviceMemory, Kind, Precision, says
 
+#: Address space that will be reserved and mostly not used: 8 MiB for each thread's stack, 64 MiB at the heap's end.
+RESERVED = 96 << 20
+
 
 class CpuTimer:
     """Wall-clock time: on a CPU, what has been called has been computed."""
@@ -61,15 +64,18 @@ class CpuDevice:
         """No peak is kept that could be reset."""
 
     def cap_memory(self, fraction: float) -> None:
-        """Limit the writable memory of this process (RLIMIT_DATA), so that torch raises where Linux would kill.
+        """Limit the memory of this process (RLIMIT_DATA), so that torch raises where Linux would kill.
 
-        macOS does not enforce the limit; there the caller has to watch `memory.pressure`.
+        The kernel counts writable address space, not what is in RAM. How the two differ is taken as it is now, and
+        `RESERVED` is added for what will be reserved and not used. So a process fails at most that much beyond the
+        share, and not before it. macOS does not enforce the limit; there the caller has to watch `memory.pressure`.
         """
         if sys.platform == "linux":
             import resource
 
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            wanted = int(fraction * host.memory_bytes())
+            now = self._process.memory_info()
+            wanted = int(fraction * host.memory_bytes()) + now.data - now.rss + RESERVED
             resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
 
     def rng_state(self) -> torch.Tensor:

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from transit_cli.memory import pressure, reading
+from transit_cli.memory.settings import parse_size
 
 if TYPE_CHECKING:
     from transit_cli.device.base import Device
@@ -25,12 +26,16 @@ class MemoryLimit:
 
     Args:
         device: the device to cap.
-        fraction: the share of its limit that may be used, above 0 and at most 1.
+        limit: the share of its limit that may be used, above 0 and at most 1; or a size such as "4GiB", which counts
+            what this process itself has taken, as on a machine of its own.
     """
 
-    def __init__(self, device: Device, fraction: float = 0.85) -> None:
-        device.cap_memory(fraction)
-        self._fraction = fraction
+    def __init__(self, device: Device, limit: float | str = 0.85) -> None:
+        self._device = device
+        self._size = parse_size(limit) if isinstance(limit, str) else None
+        self._fraction = limit if isinstance(limit, float) else 1.0
+        whole = (device.memory().limit or reading.read().total) if self._size else 0
+        device.cap_memory(min(self._size / whole, 1.0) if self._size else self._fraction)
         self._swap = reading.read().swap_used
 
     def exceeded(self) -> str:
@@ -42,6 +47,8 @@ class MemoryLimit:
         state = pressure.read()
         if state.level in {"warn", "critical"}:
             return f"memory pressure is {state.level} ({state.detail})"
+        if self._size and (held := self._device.memory().driver) > self._size:
+            return f"{held / 2**20:.0f} MiB are taken, and the limit is {self._size / 2**20:.0f} MiB"
         if sys.platform != "darwin" and now.used_fraction > self._fraction:
             return f"{now.used_fraction:.0%} of the memory is in use, and the limit is {self._fraction:.0%}"
         return ""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 from transit_cli.device import host
+from transit_cli.device.container import read_text
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,16 @@ def read() -> Reading:
         swap_used=psutil.swap_memory().used,
         container_limit=container.limit if container else None,
     )
+
+
+def peak_resident() -> int:
+    """The most that this process has had in RAM since it was started, in bytes, by the system's own count."""
+    if sys.platform == "linux":  # getrusage would count what the process that started this one had
+        line = next(line for line in read_text(Path("/proc/self/status")).splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) << 10
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,6 +13,21 @@ from transit_cli.config import Range, Settings
 class MemorySettings(Settings):
     """Base of the settings of a command that takes memory."""
 
-    memory_limit: Annotated[float, Range(0, 1, open="left")] = 0.85
-    """Share of the memory to stay under: of Metal's recommendation, of the GPU's, or of the machine's or container's.
-    Beyond it an allocation fails as out of memory, rather than driving the system into swap."""
+    memory_limit: Annotated[float | str, Range(0, 1, open="left")] = 0.85
+    """Memory to stay under: a share (of Metal's recommendation, of the GPU's, or of the machine's or container's), or a
+    size such as 4GiB for this process, as on a smaller machine. Beyond it an allocation fails as out of memory, rather
+    than driving the system into swap."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.memory_limit, str) and parse_size(self.memory_limit) is None:
+            self.refuse("memory_limit", "a share such as 0.85, or a size such as 512MiB or 4GiB")
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes for a size with a unit, "512MiB", "4 GB" or "1.5g"; None for anything else.
+
+    Units are binary in either spelling, as memory is sold.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(?:I?B)?\s*", text.upper())
+    return int(float(found[1]) * 2 ** (10 * (1 + "KMGT".index(found[2])))) if found else None

@@ -42,9 +42,9 @@ def build(name: str, views: Mapping[str, int], scalars: int = 0) -> nn.Module:
     Raises:
         TransitError: there is no such network, its code fails, or it does not fit the views.
     """
-    factory = _from_file(name) if ":" in name else _installed(name)
+    build_network = factory(name)
     try:
-        network = factory(dict(views), scalars)
+        network = build_network(dict(views), scalars)
     except ValueError as error:
         raise _failure(name, f"does not fit the views: {error}", "views that it can take") from error
     except Exception as error:
@@ -56,6 +56,15 @@ def build(name: str, views: Mapping[str, int], scalars: int = 0) -> nn.Module:
     network = Adapted(network, tuple(views), scalars)
     _try_out(name, network, views, scalars)
     return network
+
+
+def factory(name: str) -> Callable[..., Any]:
+    """The function that builds a network: a registered name's, or "path.py:function".
+
+    Raises:
+        TransitError: there is no such network, or its code cannot be imported.
+    """
+    return _from_file(name) if ":" in name else _installed(name)
 
 
 class Adapted(nn.Module):
@@ -114,10 +123,10 @@ def _installed(name: str) -> Callable[..., Any]:
             exit_code=ExitCode.USAGE,
             code="network-unknown",
         )
-    factory = found[name].load()
-    if not callable(factory):
-        raise found[name].failure(f"it holds {type(factory).__name__}, not a function")
-    return factory
+    loaded = found[name].load()
+    if not callable(loaded):
+        raise found[name].failure(f"it holds {type(loaded).__name__}, not a function")
+    return loaded
 
 
 def _from_file(name: str) -> Callable[..., Any]:
@@ -137,10 +146,10 @@ def _from_file(name: str) -> Callable[..., Any]:
         raise _failure(
             name, f"fails while it is imported: {type(error).__name__}: {error}", "a working file"
         ) from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
+    found = getattr(module, attribute, None)
+    if not callable(found):
         raise _failure(name, f"has no function {attribute!r}", FACTORY_HELP)
-    return factory
+    return found
 
 
 def _failure(name: str, found: str, wanted: str) -> TransitError:

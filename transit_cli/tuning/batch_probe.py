@@ -1,0 +1,218 @@
+"""`transit probe-batch`: which batch this machine can take, and which is best."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transit_cli import config, console
+from transit_cli.data.viewset import ViewSet
+from transit_cli.results import ExitCode, Result, Table, Text, TransitError
+from transit_cli.tuning import trial as trials
+from transit_cli.tuning.chart import chart
+from transit_cli.tuning.child import TrialSpec
+from transit_cli.tuning.search import LARGEST, Answer, Trial, Verdict, search
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transit_cli.tuning.settings import ProbeSettings, WorkSettings
+    from transit_cli.tuning.trial import Machine
+
+#: Options of `transit train` that a probe was made with, and that its answer depends on.
+SHARED = ("network", "views", "scalars", "optimizer", "precision", "device")
+
+
+@dataclass
+class Bench:
+    """Runs trials of one piece of work one after the other, all under the memory limit that the first one found."""
+
+    settings: WorkSettings
+    bar: console.Progress | None = None
+    machine: Machine | None = None
+    trials: list[Trial] = field(default_factory=list)
+
+    def __call__(self, size: int, long: bool = False, steps: int | None = None) -> Trial:
+        """Run one size."""
+        if self.bar:
+            self.bar.update(len(self.trials), status=f"batch {size}" + (", for longer" if long else ""))
+        spec = replace(spec_of(self.settings), size=size, long=long, steps=steps)
+        if self.machine:
+            spec = replace(spec, limit_bytes=self.machine.limit_bytes)
+        trial, machine = trials.run(spec, self.settings.seconds)
+        self.machine = self.machine or machine
+        self.trials.append(trial)
+        if self.bar:
+            self.bar.print(_line(trial))
+        return trial
+
+
+def spec_of(settings: WorkSettings) -> TrialSpec:
+    """What every trial of these settings has in common."""
+    train: dict[str, Any] = {name: getattr(settings, name) for name in SHARED}
+    train["viewset"] = str(settings.viewset) if settings.viewset else None
+    views = {} if settings.viewset else settings.lengths
+    return TrialSpec(1, train, views, settings.shapes, settings.memory_limit)
+
+
+def training_rows(viewset: Path) -> int:
+    """Labelled rows of a view set that train: no batch is larger."""
+    opened = ViewSet.open(viewset)
+    return int(np.sum((opened.splits == "train") & (opened.labels != "UNK")))
+
+
+def find(settings: ProbeSettings) -> tuple[Answer, Bench]:
+    """Search, showing each trial as it ends.
+
+    Raises:
+        TransitError: a step fails for another reason than what the machine can take, or not even one sample fits.
+    """
+    rows = training_rows(settings.viewset) if settings.viewset else LARGEST
+    if rows < LARGEST:
+        ceiling, reason = max(rows, 1), f"the view set has {rows:,} rows to train on"
+    else:
+        ceiling, reason = LARGEST, f"{LARGEST:,} is the largest batch that computes the right gradients on MPS"
+    with console.progress("probe-batch") as bar:
+        bench = Bench(settings, bar)
+        answer = search(bench, ceiling=ceiling, ceiling_reason=reason, stop_at_best=settings.only_best)
+    if answer.largest is None:
+        last = answer.trials[-1]
+        raise TransitError(
+            f"not even a batch of {last.size} will do: {last.verdict} ({last.detail})",
+            wanted=f"memory for one sample's step below {console.size(last.limit_bytes)}, in {settings.seconds:g} s",
+            fix="close other programs, or give a larger --memory-limit or --seconds",
+            exit_code=ExitCode.MACHINE,
+            code="nothing-fits",
+        )
+    return answer, bench
+
+
+def probe(settings: ProbeSettings) -> Result:
+    """Find the largest safe batch and the best one.
+
+    Raises:
+        TransitError: as `find`; or the file to write exists already.
+    """
+    if settings.write and settings.write.exists():
+        raise TransitError(
+            f"{settings.write} exists already",
+            wanted="a name that is free, so that nothing is overwritten",
+            fix="give another --write",
+            exit_code=ExitCode.USAGE,
+            code="file-exists",
+        )
+    started = time.monotonic()
+    answer, bench = find(settings)
+    seconds = time.monotonic() - started
+    largest, best, machine = answer.largest, answer.best, bench.machine
+    assert largest is not None
+    assert best is not None
+    assert machine is not None
+    command = train_command(settings, best.size)
+    if settings.write:
+        settings.write.write_text(run_yaml(settings, best.size), encoding="utf-8")
+        command = f"transit train {settings.viewset or 'VIEWSET'} --config {settings.write}"
+    data = {
+        "largest_safe_batch": None if settings.only_best else largest.size,
+        "best_batch": best.size,
+        "verified": answer.verified,
+        "stopped_by": answer.stopped_by,
+        "memory_limit_bytes": machine.limit_bytes,
+        "device": machine.device,
+        "device_name": machine.name,
+        "precision": machine.precision,
+        "torch": machine.torch,
+        "network": settings.network,
+        "seconds": seconds,
+        "command": command,
+        "trials": [_record(trial) for trial in answer.trials],
+    }
+    blocks = [_table(answer), Text("\n" + chart(answer.trials, machine.limit_bytes) + "\n")]
+    return Result(data, blocks, _verdict(settings, answer, command, seconds), _warnings(answer))
+
+
+def train_command(settings: WorkSettings, batch: int, accumulate: int = 1) -> str:
+    """The command that trains with this batch, and with what was probed besides."""
+    parts = ["transit", "train", str(settings.viewset or "VIEWSET"), "--batch-size", str(batch)]
+    parts += ["--accumulate", str(accumulate)] if accumulate > 1 else []
+    for setting in config.settings_of(type(settings)):
+        value = getattr(settings, setting.name)
+        if setting.name in SHARED and value != setting.default:
+            parts += [setting.option, ",".join(value) if isinstance(value, tuple) else str(value)]
+    if settings.shapes:
+        return f"batch_size = {batch}  # in your own training loop"
+    return shlex.join(parts)
+
+
+def run_yaml(settings: WorkSettings, batch: int) -> str:
+    """The answer as a file for `transit train --config`."""
+    from transit_cli.training.settings import TrainSettings
+
+    shared = {name: getattr(settings, name) for name in SHARED}
+    sources = dict.fromkeys(shared, "as it was probed") | {"batch_size": "transit probe-batch"}
+    found = TrainSettings(**shared, batch_size=batch, sources=sources)
+    lines = config.to_yaml(found, "train").splitlines()
+    kept = [line for line in lines if line.split(":")[0] in {"transit_config", "command", "batch_size", *SHARED}]
+    return "\n".join(kept) + "\n"
+
+
+def _record(trial: Trial) -> dict[str, Any]:
+    return {
+        "batch_size": trial.size,
+        "verdict": str(trial.verdict),
+        "samples_per_second": trial.samples_per_second,
+        "seconds_per_step": trial.seconds_per_step,
+        "peak_memory_bytes": trial.peak_bytes,
+        "headroom_bytes": None if trial.peak_bytes is None else trial.limit_bytes - trial.peak_bytes,
+        "steps": trial.steps,
+        "proof": trial.long,
+        "detail": trial.detail,
+        "seconds": trial.seconds,
+    }
+
+
+def _table(answer: Answer) -> Table:
+    columns = ("batch", "samples/s", "ms/step", "peak", "headroom", "steps", "verdict")
+    rows = []
+    for trial in sorted(answer.trials, key=lambda trial: (trial.size, trial.long)):
+        speed = f"{trial.samples_per_second:,.0f}" if trial.samples_per_second else "-"
+        step = f"{1000 * trial.seconds_per_step:.4g}" if trial.seconds_per_step else "-"
+        peak = console.size(trial.peak_bytes) if trial.peak_bytes else "-"
+        room = console.size(trial.limit_bytes - trial.peak_bytes) if trial.peak_bytes else "-"
+        marks = [str(trial.verdict)]
+        marks += ["proven"] if trial.long and trial.fits else []
+        marks += ["best"] if trial is answer.best else []
+        rows.append((trial.size, speed, step, peak, room, trial.steps or "-", ", ".join(marks)))
+    return Table(columns, rows)
+
+
+def _line(trial: Trial) -> str:
+    what = f"{trial.samples_per_second:,.0f} samples/s" if trial.samples_per_second else trial.detail[:60]
+    peak = f", {console.size(trial.peak_bytes)}" if trial.peak_bytes else ""
+    return f"  batch {trial.size}: {trial.verdict}, {what}{peak}"
+
+
+def _verdict(settings: ProbeSettings, answer: Answer, command: str, seconds: float) -> str:
+    largest, best = answer.largest, answer.best
+    assert largest is not None
+    assert best is not None
+    lines = [f"best batch: {best.size}, the smallest within 5 % of the best throughput"]
+    if not settings.only_best:
+        proof = f"proven over {largest.steps} steps" if answer.verified else "NOT proven: no trial was left"
+        used = f", {largest.peak_bytes / largest.limit_bytes:.0%} of the memory limit" if largest.peak_bytes else ""
+        lines.append(f"largest safe batch: {largest.size}{used}, {proof}")
+    lines.append(f"stopped by: {answer.stopped_by} ({len(answer.trials)} trials, {console.duration(seconds)})")
+    lines.append(f"next: {command}")
+    return "\n".join(lines)
+
+
+def _warnings(answer: Answer) -> list[str]:
+    """What ended the climb, where a person should know more than that it did."""
+    serious = (Verdict.CRASHED, Verdict.SWAPS)
+    return [
+        f"batch {trial.size} {trial.verdict}: {trial.detail}" for trial in answer.trials if trial.verdict in serious
+    ]

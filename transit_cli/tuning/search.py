@@ -1,0 +1,317 @@
+"""The search for the largest and the best batch: a pure function over `trial(size, long) -> Trial`.
+
+It fits, then proves. Small sizes first; a line through the peaks of the two largest that ran predicts where the memory
+ends; the prediction is tried, and bisected towards where it was wrong; the answer is run once more, for longer. What is
+left of the trials goes to throughput. Only sizes that ran are answered.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: The most child processes that one search may cost, and those of them kept for the longer run at the end.
+MAX_TRIALS, KEPT_FOR_PROOF = 12, 2
+
+#: The first size, and how much larger the next may be: a line through two small sizes says little about a large one,
+#: and where memory is shared a size far beyond the end makes the whole machine swap before it fails.
+START, FIRST_GROWTH, GROWTH = 8, 4, 8
+
+#: The share to aim at, of the size at which the line meets the memory limit. Peaks of one size differ between processes
+#: by 10 % of what the batch needs, mostly by how the C library's heap happens to break up. The answer stays safe at a
+#: peak 17 % higher, and 1.3 times the answer still does not fit at one 10 % lower.
+AIM = 0.85
+#: A size that is this share of it ends the search; one beyond this share is not accepted as proven.
+CLOSE_ENOUGH, SAFE = 0.80, 0.92
+#: The bracket between what ran and what did not is closed to this ratio: 1.3 times the answer must not fit.
+BRACKET = 1.08
+
+#: No batch is larger, on any device: from 65,536 on MPS computes wrong weight gradients (pytorch issue 96225).
+LARGEST = 65_535
+
+#: The best batch is the smallest within this of the best throughput; throughput grows if it gains more than that.
+TOLERANCE, GAIN = 0.05, 1.03
+
+
+class Verdict(StrEnum):
+    """What became of a trial."""
+
+    FITS = "fits"
+    OVER_LIMIT = "over the limit"
+    OUT_OF_MEMORY = "out of memory"
+    SWAPS = "swaps"
+    TOO_SLOW = "too slow"
+    CRASHED = "crashed"
+
+
+#: How each end of the climb is told to a person.
+STOPPED_BY = {
+    Verdict.OVER_LIMIT: "the memory limit",
+    Verdict.OUT_OF_MEMORY: "memory ran out",
+    Verdict.SWAPS: "the machine began to swap",
+    Verdict.TOO_SLOW: "the time limit of a trial",
+    Verdict.CRASHED: "the process crashed",
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One size, run in a process of its own.
+
+    Attributes:
+        size: samples of a batch.
+        verdict: what became of it.
+        limit_bytes: the memory that it was allowed.
+        peak_bytes: the most that it held; None where it died before it could say.
+        samples_per_second: throughput after warming up; None where it did not get so far.
+        seconds_per_step: likewise.
+        steps: optimizer steps that it took.
+        long: whether this was the longer run that proves an answer.
+        detail: the error's or the system's words, where it did not fit.
+        seconds: what the trial cost, its process's start included.
+    """
+
+    size: int
+    verdict: Verdict
+    limit_bytes: int
+    peak_bytes: int | None = None
+    samples_per_second: float | None = None
+    seconds_per_step: float | None = None
+    steps: int = 0
+    long: bool = False
+    detail: str = ""
+    seconds: float = 0.0
+
+    @property
+    def fits(self) -> bool:
+        """Whether it ran to its end within the limit."""
+        return self.verdict is Verdict.FITS
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search found.
+
+    Attributes:
+        largest: the run at the largest safe size; None where not even one sample fits.
+        best: a run at the smallest size within 5 % of the best throughput.
+        verified: whether `largest` came through the longer run.
+        stopped_by: why there is no larger one, in words.
+        trials: everything that ran, in order.
+    """
+
+    largest: Trial | None
+    best: Trial | None
+    verified: bool
+    stopped_by: str
+    trials: tuple[Trial, ...]
+
+
+@dataclass
+class _Search:
+    trial: Callable[[int, bool], Trial]
+    ceiling: int
+    max_trials: int
+    trials: list[Trial] = field(default_factory=list)
+
+    def run(self, size: int, *, long: bool = False) -> Trial:
+        self.trials.append(self.trial(size, long))
+        return self.trials[-1]
+
+    @property
+    def left(self) -> int:
+        return self.max_trials - len(self.trials)
+
+    @property
+    def fitting(self) -> list[Trial]:
+        """Those that fit, smallest first; of two runs of one size the one that took more memory."""
+        by_size = {item.size: item for item in sorted(self.trials, key=lambda item: item.peak_bytes or 0) if item.fits}
+        return [by_size[size] for size in sorted(by_size) if size < self.failed_size]
+
+    @property
+    def failed_size(self) -> float:
+        """The smallest size that did not fit; infinity if there is none."""
+        return min((trial.size for trial in self.trials if not trial.fits), default=math.inf)
+
+    @property
+    def largest(self) -> Trial:
+        return self.fitting[-1]
+
+
+def search(
+    trial: Callable[[int, bool], Trial],
+    *,
+    ceiling: int,
+    ceiling_reason: str = "the largest size allowed",
+    stop_at_best: bool = False,
+    max_trials: int = MAX_TRIALS,
+) -> Answer:
+    """Find the largest safe batch and the best one.
+
+    Args:
+        trial: runs a size, for longer if its second argument says so. An error that is not about what the machine can
+            take is raised by it and ends the search.
+        ceiling: the largest size that may be tried.
+        ceiling_reason: why it is that.
+        stop_at_best: climb only as long as throughput grows; `largest` is then the largest that was tried.
+        max_trials: at most so many are run.
+    """
+    state = _Search(trial, ceiling, max_trials)
+    if not _start(state):
+        return Answer(None, None, False, STOPPED_BY[state.trials[-1].verdict], tuple(state.trials))
+    plateau = _climb(state, stop_at_best=stop_at_best)
+    if not plateau:
+        _bisect(state)
+    stopped_by = _why(state, ceiling_reason) if not plateau else "no more throughput"
+    if stop_at_best:
+        _refine_throughput(state, state.largest.size, keep=KEPT_FOR_PROOF)
+        proven = _prove(state, _best(state.fitting).size)
+        best = proven
+    else:
+        proven = _prove(state, _candidate(state))
+        while proven and (size := _room(state, proven)):
+            proven = (state.run(size).fits and _prove(state, _candidate(state), above=proven.size)) or proven
+        if proven:
+            _refine_throughput(state, proven.size)
+        best = _best([item for item in state.fitting if item.size <= proven.size] or [proven]) if proven else None
+    if proven is None:  # nothing came through the longer run: the smallest that ran is the safest thing known
+        smallest = min((item for item in state.trials if item.fits), key=lambda item: item.size)
+        return Answer(smallest, smallest, False, stopped_by, tuple(state.trials))
+    largest = state.largest if stop_at_best and state.fitting else proven
+    return Answer(largest, best, True, stopped_by, tuple(state.trials))
+
+
+def _start(state: _Search) -> bool:
+    """Find a first size that fits; False if not even one sample does."""
+    size = min(START, state.ceiling)
+    while not state.run(size).fits:
+        if size == 1:
+            return False
+        size = max(size // 4, 1)
+    return True
+
+
+def _climb(state: _Search, *, stop_at_best: bool) -> bool:
+    """Grow until something fails, the limit is near or the ceiling is reached; True if throughput ended it."""
+    while state.failed_size == math.inf and state.largest.size < state.ceiling and state.left > KEPT_FOR_PROOF:
+        largest, before = state.largest, state.fitting[:-1]
+        if stop_at_best and before and _speed(largest) < GAIN * max(map(_speed, before)):
+            return True
+        capacity = _capacity(state)
+        if largest.size >= CLOSE_ENOUGH * capacity:
+            return False
+        growth = FIRST_GROWTH if not before or stop_at_best else GROWTH
+        size = min(largest.size * growth, _aim(capacity), state.ceiling)
+        state.run(max(size, largest.size + 1))
+    return False
+
+
+def _capacity(state: _Search) -> float:
+    """The size whose peak would be the limit, by a line through the two largest that fit; infinity without a line."""
+    if len(state.fitting) < 2:
+        return math.inf
+    low, high = state.fitting[-2:]
+    rise = ((high.peak_bytes or 0) - (low.peak_bytes or 0)) / (high.size - low.size)
+    if rise <= 0:
+        return math.inf
+    return high.size + (high.limit_bytes - (high.peak_bytes or 0)) / rise
+
+
+def _aim(capacity: float) -> int:
+    """The size to aim at where `capacity` is the most."""
+    if capacity >= LARGEST:
+        return LARGEST
+    size = AIM * capacity
+    return _rounded(size) if size >= 64 else max(int(size), min(math.ceil(size), int(SAFE * capacity)), 1)
+
+
+def _rounded(size: float) -> int:
+    """A size that a person would choose: down to a multiple of a power of two, by at most 3 %."""
+    whole = max(int(size), 1)
+    unit = 2 ** max(whole.bit_length() - 6, 0)
+    return whole // unit * unit
+
+
+def _bisect(state: _Search) -> None:
+    """Close the bracket between the largest that fits and the smallest that does not."""
+    while state.failed_size < math.inf and state.left > KEPT_FOR_PROOF:
+        low, high = state.largest, int(state.failed_size)
+        capacity = _capacity(state)
+        if low.size >= CLOSE_ENOUGH * capacity or high <= max(low.size * BRACKET, low.size + 1):
+            return
+        size = min(_aim(capacity), high)
+        if not low.size * BRACKET < size < high / BRACKET:  # the line was wrong here, or has nothing to add
+            size = _rounded(math.sqrt(low.size * high))
+        if not low.size < size < high:
+            size = low.size + max((high - low.size) // 2, 1)
+        state.run(size)
+
+
+def _why(state: _Search, ceiling_reason: str) -> str:
+    """Why the climb ended."""
+    failed = [trial for trial in state.trials if not trial.fits]
+    if failed:
+        return STOPPED_BY[min(failed, key=lambda trial: trial.size).verdict]
+    if state.largest.size >= state.ceiling:
+        return ceiling_reason
+    return STOPPED_BY[Verdict.OVER_LIMIT] if _capacity(state) < math.inf else "the number of trials"
+
+
+def _candidate(state: _Search) -> int:
+    """The size to prove: the largest that fits, kept below the limit and below what failed by a margin."""
+    failed = state.failed_size
+    below = _rounded(BRACKET**-0.5 * failed) if failed < math.inf else state.ceiling
+    return min(state.largest.size, _aim(_capacity(state)), below)
+
+
+def _room(state: _Search, proven: Trial) -> int:
+    """A size to try above one that is proven, where memory is left that a jump in the curve had hidden; 0 for none."""
+    used = (proven.peak_bytes or 0) / proven.limit_bytes
+    size = min(max(_rounded(1.3 * proven.size), proven.size + 1), state.ceiling)
+    news = state.largest.size < size < state.failed_size
+    return size if used < CLOSE_ENOUGH and news and state.left >= KEPT_FOR_PROOF else 0
+
+
+def _prove(state: _Search, size: int, above: int = 0) -> Trial | None:
+    """Run a size for longer; a smaller one where it fails, until one passes or the trials are spent."""
+    while state.left > 0 and size > above:
+        proof = state.run(size, long=True)
+        if proof.fits and size <= max(SAFE * _capacity(state), 1):
+            return proof
+        size = min(_rounded(size * 0.9), size - 1)
+    return None
+
+
+def _speed(trial: Trial) -> float:
+    return trial.samples_per_second or 0.0
+
+
+def _best(fitting: list[Trial]) -> Trial:
+    """The smallest within `TOLERANCE` of the best throughput."""
+    enough = (1 - TOLERANCE) * max(map(_speed, fitting))
+    return next(trial for trial in fitting if _speed(trial) >= enough)
+
+
+def _refine_throughput(state: _Search, up_to: int, keep: int = 0) -> None:
+    """Try half and twice the best size, in powers of two, as long as that is news."""
+    while state.left > keep:
+        fitting = [item for item in state.fitting if item.size <= up_to]
+        if not fitting:
+            return
+        size = next(_neighbours(_best(fitting).size, {item.size for item in fitting}, up_to), None)
+        if size is None:
+            return
+        state.run(size)
+
+
+def _neighbours(size: int, known: set[int], largest: int) -> Iterator[int]:
+    """Half and twice `size`, as powers of two, where nothing within a quarter of them has run."""
+    power = 2 ** round(math.log2(size))
+    for near in (power // 2, power * 2):
+        if 1 <= near <= largest and not any(near / 1.25 < other < near * 1.25 for other in known):
+            yield near

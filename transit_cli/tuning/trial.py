@@ -1,0 +1,217 @@
+"""A trial from outside: start the child, watch it and the machine, and say what became of it.
+
+Whatever a batch does to the child - an error, an abort inside Metal, a hang, the kernel's out-of-memory killer - costs
+this one trial and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+import psutil
+
+from transit_cli.memory import pressure, reading
+from transit_cli.memory.limit import SWAP_ALLOWANCE
+from transit_cli.results import ExitCode, TransitError
+from transit_cli.tuning.search import Trial, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transit_cli.tuning.child import TrialSpec
+
+#: Seconds between two looks at the child and the machine.
+INTERVAL = 0.05
+
+#: What libraries print when memory runs out and they end the process instead of raising.
+MEMORY_WORDS = (
+    "out of memory",
+    "insufficient memory",
+    "bad_alloc",
+    "cannot allocate memory",
+    "can't allocate memory",
+    "resource temporarily unavailable",
+    "invalid buffer size",
+    "could not create a primitive",
+)
+
+
+@dataclass
+class _Seen:
+    """What a child has said so far, why it was killed if it was, and how the machine was when it began."""
+
+    events: dict[str, dict[str, Any]] = field(default_factory=dict)
+    killed: tuple[Verdict, str] | None = None
+    swap: int = field(default_factory=lambda: reading.read().swap_used)
+    pressure: str = field(default_factory=lambda: pressure.read().level)
+
+    @property
+    def steps(self) -> int:
+        return int(self.events.get("step", {}).get("steps", 0))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the first trial found out about where it ran: device, its name, precision, torch, memory limit in bytes."""
+
+    device: str
+    name: str
+    precision: str
+    torch: str
+    limit_bytes: int
+
+
+def run(spec: TrialSpec, seconds: float) -> tuple[Trial, Machine | None]:
+    """Run one trial to its end, whatever that is.
+
+    Args:
+        spec: what to run.
+        seconds: the longest that it may take, its start included.
+
+    Returns:
+        The trial, and the machine as it reported itself; None if it did not get that far.
+
+    Raises:
+        TransitError: it failed for a reason that is not about what the machine can take.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as errors, _child(spec, errors) as process:
+        seen = _Seen()
+        _watch(process, seen, started + seconds)
+        code = process.wait()
+        errors.seek(0)
+        words = errors.read().decode(errors="replace")
+    ready = seen.events.get("ready")
+    names = [item.name for item in dataclasses.fields(Machine)]
+    machine = Machine(**{name: ready[name] for name in names}) if ready else None
+    limit = machine.limit_bytes if machine else spec.limit_bytes or 0
+    trial = Trial(spec.size, Verdict.FITS, limit, steps=seen.steps, long=spec.long)
+    trial = dataclasses.replace(trial, **_outcome(spec, seen, code, words, limit))
+    return dataclasses.replace(trial, seconds=time.monotonic() - started), machine
+
+
+@contextlib.contextmanager
+def _child(spec: TrialSpec, errors: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
+    """The child, which does not outlive this block. Ctrl-C reaches only us: it is we who end it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "transit_cli.tuning.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it is gone already: its exit status says why
+            process.stdin.write(json.dumps(dataclasses.asdict(spec)) + "\n")
+            process.stdin.flush()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _watch(process: subprocess.Popen[str], seen: _Seen, deadline: float) -> None:
+    """Collect events until the child ends; kill it at the deadline, or when it or the machine takes too much."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_forward, args=(process.stdout, lines), daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=INTERVAL)
+        except queue.Empty:
+            line = ""
+        if line is None:
+            return
+        if line:
+            event = json.loads(line)
+            seen.events[event["event"]] = event
+        if seen.killed is None:
+            seen.killed = _reason_to_kill(process.pid, seen, deadline)
+            if seen.killed:
+                process.kill()
+
+
+def _forward(stream: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
+    with contextlib.suppress(ValueError):  # closed while it was being read
+        for line in stream:
+            lines.put(line)
+    lines.put(None)
+
+
+def _reason_to_kill(pid: int, seen: _Seen, deadline: float) -> tuple[Verdict, str] | None:
+    if time.monotonic() > deadline:
+        what = f"{seen.steps} steps" if seen.steps else "no step" if "ready" in seen.events else "not even a start"
+        return Verdict.TOO_SLOW, f"{what} within the time limit"
+    grown = reading.read().swap_used - seen.swap
+    if grown > SWAP_ALLOWANCE:
+        return Verdict.SWAPS, f"swap grew by {grown / 2**30:.1f} GiB"
+    state = pressure.read()
+    if state.level in {"warn", "critical"} and state.level != seen.pressure:
+        return Verdict.SWAPS, f"memory pressure rose to {state.level} ({state.detail})"
+    if seen.events.get("ready", {}).get("device") == "cpu":
+        with contextlib.suppress(psutil.Error):
+            resident = psutil.Process(pid).memory_info().rss
+            limit = seen.events["ready"]["limit_bytes"]
+            if resident > limit * 1.02:  # Linux refuses the memory before this; macOS has nothing that would
+                return Verdict.OVER_LIMIT, f"{resident / 2**20:.0f} MiB resident"
+    return None
+
+
+def _outcome(spec: TrialSpec, seen: _Seen, code: int, words: str, limit: int) -> dict[str, Any]:
+    """What the end of a child means, as fields of its trial."""
+    if done := seen.events.get("done"):
+        peak, per_step = int(done["peak_bytes"]), float(done["seconds_per_step"])
+        measured = {"peak_bytes": peak, "seconds_per_step": per_step, "samples_per_second": spec.size / per_step}
+        if peak > limit:
+            return {**measured, "verdict": Verdict.OVER_LIMIT, "detail": f"{peak / 2**20:.0f} MiB"}
+        return {**measured, "steps": int(done["steps"])}
+    if seen.killed:
+        return {"verdict": seen.killed[0], "detail": seen.killed[1]}
+    if error := seen.events.get("error"):
+        return _error(spec, error)
+    last = next((line.strip() for line in reversed(words.splitlines()) if line.strip()), "")
+    if code == -signal.SIGKILL:
+        return {"verdict": Verdict.OUT_OF_MEMORY, "detail": "killed by the system, as it does when memory runs out"}
+    if any(word in words.lower() for word in MEMORY_WORDS):
+        return {"verdict": Verdict.OUT_OF_MEMORY, "detail": last}
+    if code < 0:
+        name = signal.Signals(-code).name
+        return {"verdict": Verdict.CRASHED, "detail": f"{name}: {last}" if last else name}
+    raise _failure(spec, f"the process ended with status {code}: {last}")
+
+
+def _error(spec: TrialSpec, error: dict[str, Any]) -> dict[str, Any]:
+    if error["kind"] == "transit":
+        texts = {key: error[key] for key in ("wanted", "fix", "code")}
+        raise TransitError(error["found"], exit_code=ExitCode(error["exit_code"]), **texts)
+    text = f"{error['type']}: {error['text']}"
+    if error["kind"] == "memory":
+        return {"verdict": Verdict.OUT_OF_MEMORY, "detail": text}
+    where = f" ({error['where']})" if error["where"] else ""
+    raise _failure(spec, f"{text}{where}")
+
+
+def _failure(spec: TrialSpec, what: str) -> TransitError:
+    return TransitError(
+        f"a training step fails at batch {spec.size}, and not for want of memory: {what}",
+        wanted="a network and a device that can take one step",
+        fix="transit doctor, if the network is not yours",
+        exit_code=ExitCode.MACHINE,
+        code="step-failed",
+    )

@@ -1,0 +1,85 @@
+"""What a trial runs: the network, its step, and batches as training gathers them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from transit_cli.data.feed import Examples, sizes
+from transit_cli.model import registry
+from transit_cli.training import metrics
+from transit_cli.training.augment import Augmentation
+from transit_cli.training.plan import plan
+from transit_cli.training.settings import DEFAULT_SCALARS, TrainSettings
+from transit_cli.training.step import Batch, Step
+from transit_cli.tuning import networks
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from transit_cli.data.stream import Stored
+    from transit_cli.device.base import Device, Precision
+    from transit_cli.tuning.child import TrialSpec
+
+
+class Work:
+    """Training steps of one batch size: on the run's own view set, or on random samples of its shapes.
+
+    Raises:
+        TransitError: the view set or the network will not do.
+    """
+
+    def __init__(self, spec: TrialSpec, device: Device) -> None:
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.train.items()}
+        viewset = Path(str(given["viewset"])) if given.get("viewset") else None
+        settings = TrainSettings().replace(**{**given, "viewset": viewset, "batch_size": spec.size})
+        torch.manual_seed(settings.seed)
+        self.device = device
+        self._held: object = None
+        network, examples = self._prepare(spec, settings)
+        self._examples = examples.to(device.torch_device) if isinstance(examples, Examples) else examples
+        few = torch.arange(min(len(examples), 100))
+        self._augmentation = None if spec.inputs else Augmentation.of(settings, examples.take(few)[0])
+        self._step = Step(network, device, settings, total_steps=10_000)
+        if device.kind == "cpu" and not spec.inputs:  # a run scores itself after its first epoch: 76 MiB of libraries
+            metrics.ranking(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+
+    @property
+    def precision(self) -> Precision:
+        """The precision that the step computes in."""
+        return self._step.precision
+
+    def step(self, size: int) -> None:
+        """One optimizer step on a batch of random samples, gathered and changed as training does."""
+        self._step.step([self.batch(size)])
+
+    def batch(self, size: int) -> Batch:
+        """A batch of random samples."""
+        place = self.device.torch_device
+        index = torch.randint(0, len(self._examples), (size,))
+        inputs, targets = self._examples.take(index.to(place) if isinstance(self._examples, Examples) else index)
+        batch = Batch({name: values.to(place) for name, values in inputs.items()}, targets.to(place))
+        return self._augmentation(batch) if self._augmentation else batch
+
+    def _prepare(self, spec: TrialSpec, settings: TrainSettings) -> tuple[nn.Module, Examples | Stored]:
+        if settings.viewset:
+            planned = plan(settings)
+            task = planned.tasks[0]
+            self._held = planned, planned.examples.subset(task.validation)  # there while training, so here too
+            return registry.build(settings.network, *sizes(planned.examples)), planned.examples.subset(task.train)
+        if spec.inputs:
+            return networks.build_own(settings.network), _random(networks.named(spec.inputs), spec.size)
+        ours = settings.network in {"two-branch", "astronet"} or settings.scalars != DEFAULT_SCALARS
+        scalars = len(settings.scalars) if ours else 0
+        shapes: dict[str, tuple[int, ...]] = {name: (length,) for name, length in spec.views.items()}
+        shapes |= {"scalars": (scalars,)} if scalars else {}
+        return registry.build(settings.network, spec.views, scalars), _random(shapes, spec.size)
+
+
+def _random(shapes: dict[str, tuple[int, ...]], count: int) -> Examples:
+    """As many random samples as a batch has; half of the targets are positive."""
+    inputs = {name: torch.randn(count, *shape) for name, shape in shapes.items()}
+    return Examples(inputs, torch.arange(count).remainder(2).float(), np.arange(count))
