@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from transit_cli.command import command
-from transit_cli.data.settings import FoldSettings, ImportSettings, InfoSettings, PrepareSettings
+from transit_cli.data.settings import FetchSettings, FoldSettings, ImportSettings, InfoSettings, PrepareSettings
 
 if TYPE_CHECKING:
     from transit_cli.results import Result
@@ -57,3 +57,11 @@ def fold(settings: FoldSettings) -> Result:
     from transit_cli.data.fold import look
 
     return look(settings)
+
+
+@command(app, FetchSettings, name="fetch")
+def fetch(settings: FetchSettings) -> Result:
+    """Fetch light curves from the public archive; resumes, checks every file, and replaces one that was cut short."""
+    from transit_cli.data.fetch import fetch
+
+    return fetch(settings)

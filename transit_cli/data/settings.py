@@ -85,3 +85,23 @@ class FoldSettings(Settings):
     "Bins of the global and local views."
     flux_column: str = ""
     "The flux column, where the preferred one is not wanted."
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchSettings(Settings):
+    """`transit data fetch`."""
+
+    targets: Annotated[tuple[str, ...], Positional("TARGETS")]
+    "Stars (KIC 11442793,TIC 270501383), addresses of files, or a text file or view set's tces.csv with them."
+    out: Annotated[Path, Positional("OUT")]
+    "The folder that the light curves go to."
+    mission: Literal["Kepler", "K2", "TESS"] | None = None
+    "Only light curves of this mission."
+    author: str = ""
+    "Only light curves of this pipeline (SPOC, QLP, Kepler, K2...)."
+    cadence: Literal["long", "short"] | None = None
+    "Only light curves of this cadence."
+    timeout: Annotated[float, Range(0, open="left")] = 60.0
+    "Seconds without a byte after which a try is given up."
+    tries: Annotated[int, Range(1, 20)] = 5
+    "How often a file is tried."
