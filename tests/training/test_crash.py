@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -77,30 +78,28 @@ def kill_and_resume(start, views, folder, kills, seed, **options):
     while done < kills:
         resumable = (broken / "config.yaml").exists()
         process = start({"resume": broken} if resumable else flags | {"run_dir": broken, "checkpoint_minutes": 1e-3})
-        process.join(moments.uniform(0, lasted / 3))
-        if process.exitcode is not None:
+        process.join(moments.uniform(0, lasted * 1.6 / kills))
+        if process.exitcode is not None:  # it came through before it was killed often enough: once more
             assert process.exitcode == 0
-            break
+            assert_same(folder / "whole", broken)
+            shutil.rmtree(broken)
+            continue
         process.kill()
         assert finish(process) == -signal.SIGKILL
         done += 1
     assert finish(start({"resume": broken})) == 0
     assert_same(folder / "whole", broken)
     assert not list(broken.rglob("*.part"))
-    return done
 
 
 def test_killed_a_few_times_it_ends_with_the_same_weights(start, views, tmp_path):
-    assert kill_and_resume(
-        start, views, tmp_path, 4, seed=random.randrange(1000), epochs=20, members=2, mixup=0.2, ema=0.9
-    )
+    kill_and_resume(start, views, tmp_path, 4, seed=random.randrange(1000), epochs=20, members=2, mixup=0.2, ema=0.9)
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("options", [{"epochs": 150}, {"epochs": 12, "folds": 3, "members": 2, "accumulate": 3}])
 def test_killed_20_times_it_ends_with_the_same_weights(start, views, tmp_path, options):
-    done = kill_and_resume(start, views, tmp_path, 20, seed=random.randrange(1000), shift=0.5, **options)
-    assert done == 20
+    kill_and_resume(start, views, tmp_path, 20, seed=random.randrange(1000), shift=0.5, **options)
 
 
 def test_without_room_on_the_disk_the_last_good_state_stays(start, views, tmp_path):

@@ -215,3 +215,23 @@ def test_the_default_scalars_are_those_that_the_set_has(tmp_path, make_set):
     assert columns(both, network=f"{own}:Own") == []
     assert columns(both, scalars=()) == []
     assert columns(both, scalars=("depth_ppm",)) == ["depth_ppm"]
+
+
+def test_tensorboard_shows_what_the_metrics_say(settings, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(settings(epochs=3, tensorboard=True))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "member-0"))
+    events.Reload()
+    shown = events.Scalars("validation_average_precision")
+    assert [event.step for event in shown] == [line["step"] for line in lines]
+    assert [event.value for event in shown] == pytest.approx([line["validation_average_precision"] for line in lines])
+
+
+def test_without_tensorboard_it_says_so_before_it_trains(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(TransitError) as caught:
+        train(settings(tensorboard=True))
+    assert caught.value.fix == 'pip install "transit-cli[tensorboard]"'
+    assert not (tmp_path / "run").exists()

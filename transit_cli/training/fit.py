@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transit_cli.data.feed import Examples, Feed
     from transit_cli.device.base import Device
     from transit_cli.memory.limit import MemoryLimit
+    from transit_cli.training.board import Board
     from transit_cli.training.interrupt import Deferred
     from transit_cli.training.plan import Task
     from transit_cli.training.run import Run
@@ -53,6 +54,7 @@ class Job:
         limit: the memory to stay within.
         screen: what to show progress on.
         signals: Ctrl-C and SIGTERM, held back.
+        board: TensorBoard's event files, if they are asked for.
     """
 
     settings: TrainSettings
@@ -62,6 +64,7 @@ class Job:
     limit: MemoryLimit
     screen: Screen
     signals: Deferred
+    board: Board | None = None
 
 
 @dataclass
@@ -224,7 +227,7 @@ class Fit:
             position.best, position.best_epoch, position.best_steps = precision, position.epoch, self.steps
         waited = position.epoch - position.best_epoch
         position.finished = position.epoch >= settings.epochs or 0 < settings.patience <= waited
-        record = {
+        record: dict[str, Any] = {
             "fit": self.task.name,
             "epoch": position.epoch,
             "step": self.steps,
@@ -235,7 +238,10 @@ class Fit:
             "micro_batch": self.learner.micro,
             "memory_bytes": self.job.device.memory().driver,
         }
-        self.job.run.log(record | {f"validation_{name}": value for name, value in found.items()})
+        record |= {f"validation_{name}": value for name, value in found.items()}
+        self.job.run.log(record)
+        if self.job.board:
+            self.job.board.log(record)
         self.job.screen.epoch(self.task.name, position.epoch, loss, precision, speed)
         if settings.empty_cache_epochs and position.epoch % settings.empty_cache_epochs == 0:
             self.job.device.empty_cache()

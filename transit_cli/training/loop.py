@@ -11,6 +11,7 @@ from transit_cli.device.select import select
 from transit_cli.memory.limit import MemoryLimit
 from transit_cli.training import run as runs
 from transit_cli.training.awake import awake
+from transit_cli.training.board import Board, require
 from transit_cli.training.fit import Fit, Job
 from transit_cli.training.interrupt import Deferred
 from transit_cli.training.outcome import finish
@@ -44,12 +45,15 @@ def train(settings: TrainSettings) -> Result:
 
 def train_planned(settings: TrainSettings, planned: Plan, run: Run | None = None) -> Result:
     """Train what was planned, in a run that is resumed or else made."""
+    if settings.tensorboard:
+        require()
     device = select(settings.device)
     limit = MemoryLimit(device, settings.memory_limit)
     run = run or runs.create(settings, planned.viewset, device)
     _keep_source(settings, run)
     with _resumable(run), awake(), Deferred() as signals, screen(planned.steps(settings), settings.epochs) as shown:
-        job = Job(settings, planned.examples, device, run, limit, shown, signals)
+        board = Board(run.path) if settings.tensorboard else None
+        job = Job(settings, planned.examples, device, run, limit, shown, signals, board)
         fitted = [Fit(task, job).train() for task in planned.tasks]
     return finish(settings, run, planned, fitted)
 

@@ -50,6 +50,7 @@ FREE = frozenset(
         "memory_limit",
         "loader",
         "workers",
+        "tensorboard",
     }
 )
 

@@ -174,6 +174,9 @@ class TrainSettings(StepSettings, MemorySettings):
     empty_cache_epochs: Annotated[int, Range(0)] = 10
     "Epochs between giving cached device memory back; 0 never does. Under memory pressure it is done at once."
 
+    tensorboard: bool = False
+    "Write TensorBoard's event files beside metrics.jsonl."
+
     device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
     "Where to compute."
 
