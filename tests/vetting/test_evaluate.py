@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -157,3 +160,36 @@ def test_the_report_stands_alone(make_set, dip_ensemble, tmp_path):
     for name in ("precision_recall", "roc", "calibration", "histogram", "by_snr"):
         assert {f"{name}.svg", f"{name}.png"} <= drawn
     assert {"false_alarm_1.svg", "miss_1.svg"} <= drawn
+
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium here")
+def test_a_real_browser_fits_it_to_a_phone(make_set, dip_ensemble, tmp_path):
+    """Within a frame of 390 pixels, on a page that measures it: nothing is wider than the screen."""
+    views, ensemble = make_set(), dip_ensemble()
+    report.write(tmp_path / "out", judge(ensemble, views, threshold=0.4), views, ensemble, pictures=True)
+    text = (tmp_path / "out" / "report.html").read_text()
+    measure = (
+        "<script>addEventListener('load', () => { const wide = document.documentElement.scrollWidth;"
+        "document.title = `${wide} of ${innerWidth}, ${document.querySelectorAll('svg').length} plots`; })</script>"
+    )
+    (tmp_path / "measured.html").write_text(text.replace("</body>", measure + "</body>"))
+    frame = '<iframe src="measured.html" width="390" height="800" onload="setTimeout(() => {}, 0)"></iframe>'
+    report_size = "<script>addEventListener('load', () => document.title = frames[0].document.title)</script>"
+    (tmp_path / "phone.html").write_text(f"<!doctype html><title>no</title>{frame}{report_size}")
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=5000",
+    ]
+    done = subprocess.run(
+        [BROWSER, *flags, "--dump-dom", (tmp_path / "phone.html").as_uri()], capture_output=True, text=True, timeout=120
+    )
+    wide, screen, plots = map(int, re.findall(r"<title>(\d+) of (\d+), (\d+) plots</title>", done.stdout)[0])
+    assert screen <= 390
+    assert wide <= screen
+    assert plots == text.count("<svg")

@@ -65,7 +65,7 @@ class StepSettings(Settings):
         return self.batch_size * self.accumulate
 
 
-#: What a signal cannot be folded without, so that every set has it. docs/data.md says what they are worth.
+#: What a signal cannot be folded without, so that every set has it. docs/accuracy.md says what they are worth.
 DEFAULT_SCALARS = ("period_days", "duration_hours")
 
 
@@ -74,7 +74,7 @@ class TrainSettings(StepSettings, MemorySettings):
     """Options of `transit train`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # The guide's loop in 20 epochs, with augmentation and the period and duration as inputs (docs/data.md).
+        # The guide's loop in 20 epochs, with augmentation and the period and duration as inputs (docs/accuracy.md).
         "default": {},
         # The guide's loop to the letter: OneCycle to 5e-3, weight decay 1e-4, clip 1.0, 50 epochs, views alone.
         "guide": {"epochs": 50, "scalars": (), "time_reversal": False, "noise": 0.0},
