@@ -6,7 +6,7 @@ import fits_maker as make
 import numpy as np
 import pytest
 
-from transit_cli.data.lightcurve import UnreadableError, read, star_of_file, star_of_name, stitch
+from transit_cli.data.lightcurve import UnreadableError, read, readers, star_of_file, star_of_name, stitch, suffixes
 from transit_cli.data.timesystem import name_of, zero_of
 from transit_cli.data.views import Signal
 
@@ -257,3 +257,33 @@ def test_names_of_time_systems():
     assert zero_of("tce_time0bk", 130.0)[0] == 2454833
     assert zero_of("pl_tranmid", 2459000.0) == (0.0, "")
     assert "tess" in zero_of("epoch", 1500.0, "tess")[1]
+
+
+@pytest.fixture
+def installed_reader(tmp_path, monkeypatch):
+    """A distribution that reads files ending in .dat, found by its metadata as any installed one is."""
+    site = tmp_path / "site"
+    info = site / "dat_reader-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: dat-reader\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[transit.readers]\ndat = dat_reader:read\n")
+    (site / "dat_reader.py").write_text(
+        "import numpy as np\nfrom transit_cli.data.lightcurve import LightCurve\n\n"
+        "def read(path):\n    time, flux = np.loadtxt(path).T\n"
+        "    return LightCurve(time, flux, star='KIC 9', zero=2454833.0, source=path.name)\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    readers.cache_clear()
+    yield
+    readers.cache_clear()
+
+
+@pytest.mark.usefixtures("installed_reader")
+def test_an_installed_reader_reads_its_own_format(tmp_path):
+    np.savetxt(tmp_path / "a.dat", np.c_[TIME, FLUX / 5000])
+    assert ".dat" in suffixes()
+    assert star_of_file(tmp_path / "a.dat") == "KIC 9"
+    np.testing.assert_allclose(read(tmp_path / "a.dat").time, TIME)
+    (tmp_path / "b.dat").write_text("nonsense")
+    with pytest.raises(UnreadableError, match="the reader of dat-reader fails"):
+        read(tmp_path / "b.dat")

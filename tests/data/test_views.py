@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transit_cli.data.binning import bin_medians, filled
+from transit_cli.data.measure import secondary_phase
 from transit_cli.data.views import (
     KEPLER,
     TESS,
     Recipe,
     Signal,
     UnusableError,
-    bin_medians,
-    filled,
     fold,
     global_bins,
     local_bins,
@@ -20,7 +20,6 @@ from transit_cli.data.views import (
     normalise,
     phases,
     recipe_for,
-    secondary_phase,
 )
 
 # exoplanet-ml, light_curve/fast_ops/python/view_generator_test.py

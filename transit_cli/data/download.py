@@ -79,7 +79,7 @@ def download(
 def problem(file: Path, name: str = "") -> str:
     """What is wrong with a file as it lies on disk, "" if nothing is."""
     name = (name or file.name).lower()
-    if not name.endswith((".fits", ".fits.gz", ".fit", ".fit.gz")):
+    if not name.endswith(lightcurve.suffixes()):
         return "" if file.stat().st_size else "it is empty"
     try:
         lightcurve.star_of_file(file)

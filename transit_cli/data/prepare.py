@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from transit_cli.data.catalog import Tce
     from transit_cli.data.settings import PrepareSettings
 
-#: Names of light-curve files.
-SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz")
-
 
 def prepare(settings: PrepareSettings) -> Result:
     """Make the view set that the settings ask for, or say that it is made already."""
@@ -112,11 +109,12 @@ def _files_by_star(folder: Path) -> tuple[_Files, dict[str, str]]:
             fix="give the folder of your light curves, or get some: transit data fetch TARGETS OUT",
             code="lightcurves-missing",
         )
-    found = sorted(file for file in folder.rglob("*") if file.name.lower().endswith(SUFFIXES) and file.is_file())
+    endings = lightcurve.suffixes()
+    found = sorted(file for file in folder.rglob("*") if file.name.lower().endswith(endings) and file.is_file())
     if not found:
         raise TransitError(
             f"{folder} holds no light curve",
-            wanted=f"files ending in {', '.join(SUFFIXES)}",
+            wanted=f"files ending in {', '.join(endings)}",
             fix="give the folder of your light curves, or get some: transit data fetch TARGETS OUT",
             code="lightcurves-missing",
         )

@@ -95,7 +95,7 @@ def row_of(number: int, tce: Tce) -> dict[str, Any]:
         "period_days": tce.period,
         "epoch_days": tce.epoch,
         "time_system": name_of(tce.zero),
-        "duration_hours": tce.duration * 24,
+        "duration_hours": round(tce.duration * 24, 9),
         "depth_ppm": tce.depth_ppm,
         "snr": tce.snr,
         "label": tce.label,

@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from transit_cli.data.binning import bin_medians, filled
+from transit_cli.data.measure import measure, secondary_phase
+
 
 class UnusableError(ValueError):
     """A signal that cannot become a view; its text is the reason, as it stands in the table of dropped TCEs."""
@@ -145,62 +148,6 @@ def fold(time: np.ndarray, flux: np.ndarray, signal: Signal) -> Folded:
     return Folded(phase[order], flux[order], cycle[order], signal)
 
 
-def bin_medians(
-    x: np.ndarray, y: np.ndarray, *, bins: int, width: float, low: float, high: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The median of `y` in evenly spaced bins of `x`, which may overlap.
-
-    Bin i holds low + i*s <= x < low + i*s + width with s = (high - low - width) / (bins - 1).
-
-    Args:
-        x: [n] ascending.
-        y: [n] finite.
-        bins: how many, at least 2.
-        width: of each bin, in the unit of `x`.
-        low: where the first bin begins.
-        high: where the last bin ends.
-
-    Returns:
-        [bins] medians, NaN for an empty bin; and [bins] numbers of points.
-    """
-    step = (high - low - width) / (bins - 1)
-    begins = low + step * np.arange(bins)
-    ends = begins + width
-    if abs(step - width) <= 1e-9 * width:  # bins that touch share their edge to the last digit
-        ends[:-1] = begins[1:]
-    ends[-1] = high
-    first = np.searchsorted(x, begins)
-    counts = np.searchsorted(x, ends) - first
-    return _medians_of_runs(y, first, counts), counts
-
-
-def _medians_of_runs(y: np.ndarray, first: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The median of each run y[first : first + count], NaN where the count is 0.
-
-    Runs of like length are sorted together as the rows of one array, padded by at most a factor of two.
-    """
-    medians = np.full(len(first), np.nan)
-    doublings = np.frexp(counts)[1]
-    for doubling in np.unique(doublings[counts > 0]):
-        rows = np.flatnonzero(doublings == doubling)
-        count = counts[rows]
-        column = np.arange(count.max())
-        block = np.take(y, first[rows, None] + column, mode="clip")
-        block[column >= count[:, None]] = np.inf
-        block.sort(axis=1)
-        row = np.arange(len(rows))
-        medians[rows] = 0.5 * (block[row, (count - 1) // 2] + block[row, count // 2])
-    return medians
-
-
-def filled(medians: np.ndarray, flux: np.ndarray) -> np.ndarray:
-    """`medians` with the median of all `flux` in its empty bins."""
-    empty = np.isnan(medians)
-    if empty.any():
-        medians = np.where(empty, np.median(flux), medians)
-    return medians
-
-
 def global_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
     """The global view before normalising: [global_bins] over the whole period."""
     half = folded.signal.period / 2
@@ -237,85 +184,6 @@ def normalise(view: np.ndarray, scale: float | None = None) -> np.ndarray:
         UnusableError: the view is flat, so that it has no depth to be measured in.
     """
     return (view - np.median(view)) / (scale_of(view) if scale is None else scale)
-
-
-def secondary_phase(folded: Folded) -> tuple[float, float, int]:
-    """Where the most significant dip outside the transit lies.
-
-    Boxes of one duration, every quarter of one, from one and a half durations after a transit to as long before the
-    next. The winner has the largest median depth times the square root of its number of points; the dip's centre is
-    the middle of the boxes around it that see at least half as much.
-
-    Returns:
-        Its phase in days, half a period where nothing is covered; its depth below the median flux; its points.
-    """
-    signal = folded.signal
-    low, high = signal.duration, signal.period - signal.duration
-    boxes = int((high - low - signal.duration) / (0.25 * signal.duration)) + 1
-    if boxes < 2:
-        return signal.period / 2, 0.0, 0
-    turn = np.searchsorted(folded.phase, 0.0)
-    phase = np.concatenate([folded.phase[turn:], folded.phase[:turn] + signal.period])
-    flux = np.concatenate([folded.flux[turn:], folded.flux[:turn]])
-    medians, counts = bin_medians(phase, flux, bins=boxes, width=signal.duration, low=low, high=high)
-    depths = np.where(counts > 0, np.median(flux) - medians, 0.0)
-    scores = depths * np.sqrt(counts)
-    best = int(np.argmax(scores))
-    if scores[best] <= 0:
-        return signal.period / 2, 0.0, 0
-    near = np.arange(max(best - 4, 0), min(best + 5, boxes))
-    centre = near[scores[near] >= 0.5 * scores[best]].mean()
-    step = (high - low - signal.duration) / (boxes - 1)
-    return low + step * centre + signal.duration / 2, float(depths[best]), int(counts[best])
-
-
-#: Parts of the half duration that ingress takes, from a box nearly to a V; the first stands unless another fits better.
-_INGRESSES = (0.2, 0.05, 0.5, 0.75, 1.0)
-
-
-def measure(folded: Folded, cadence: float) -> dict[str, float]:
-    """What the folded light curve itself says of the signal.
-
-    The depth is that of the trapezoid of the signal's duration, blurred by the cadence, which fits best; a shape other
-    than a planet's has to be better by 3 sigma. The S/N is the mean depth over its standard error.
-
-    Args:
-        folded: the light curve.
-        cadence: the time between two points, in days.
-
-    Returns:
-        measured_depth_ppm, measured_snr, transits (with at least one point), points_in_transit.
-    """
-    duration = folded.signal.duration
-    reach = np.searchsorted(folded.phase, [-4 * duration, 4 * duration])
-    near = folded.where(slice(*reach))
-    distance = np.abs(near.phase)
-    inside = distance < duration / 2
-    found = {
-        "measured_depth_ppm": np.nan,
-        "measured_snr": np.nan,
-        "transits": float(len(np.unique(near.cycle[inside]))),
-        "points_in_transit": float(inside.sum()),
-    }
-    around = near.flux[distance > 0.75 * duration]
-    around = around if len(around) >= 3 else folded.flux
-    level = np.median(around)
-    scatter = 1.4826 * np.median(np.abs(around - level))
-    if not inside.any() or not level > 0:
-        return found
-    dip = level - near.flux
-    blur = cadence * (np.arange(5) - 2) / 5
-    fits = []
-    for ingress in _INGRESSES:
-        distances = np.abs(near.phase[:, None] + blur)
-        shape = np.clip((duration / 2 - distances) / (ingress * duration / 2), 0, 1).mean(axis=1)
-        depth = float(shape @ dip / (shape @ shape)) if shape.any() else np.nan
-        fits.append((float(((dip - depth * shape) ** 2).sum()), depth))
-    best = min(fits) if min(fits)[0] < fits[0][0] - 9 * scatter**2 else fits[0]
-    found["measured_depth_ppm"] = 1e6 * best[1] / float(level)
-    if scatter > 0:
-        found["measured_snr"] = float(dip[inside].mean() / scatter * np.sqrt(inside.sum()))
-    return found
 
 
 def make_views(
