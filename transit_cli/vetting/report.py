@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transit_cli.data.viewset import ViewSet
     from transit_cli.vetting.ensemble import Ensemble
     from transit_cli.vetting.judge import Judged
+    from transit_cli.vetting.metrics import Figure
 
 NAMES = {
     "average_precision": "average precision",
@@ -75,14 +76,14 @@ def groups_tables(judged: Judged) -> list[Table]:
                 group.range,
                 group.signals,
                 group.positives,
-                str(group.figures["average_precision"]),
-                str(group.figures["recall"]),
+                _brief(group.figures["average_precision"]),
+                _brief(group.figures["recall"]),
             )
             for group in judged.groups
             if group.column == column
         ]
         if rows:
-            tables.append(Table((name, "signals", "positives", "average precision", "recall"), rows))
+            tables.append(Table((name, "signals", "positives", "AP (95 %)", "recall (95 %)"), rows))
     return tables
 
 
@@ -111,7 +112,15 @@ def mistakes_tables(judged: Judged, views: ViewSet) -> list[Table]:
 
 
 def _number(value: float, unit: str = "") -> str:
-    return "-" if np.isnan(value) else f"{value:.4g}{unit}"
+    if np.isnan(value):
+        return "-"
+    return f"{value:,.0f}{unit}" if abs(value) >= 1000 else f"{value:.4g}{unit}"
+
+
+def _brief(figure: Figure) -> str:
+    if np.isnan(figure.value):
+        return "-"
+    return f"{figure.value:.2f} ({figure.low:.2f}-{figure.high:.2f})"
 
 
 def write(folder: Path, judged: Judged, views: ViewSet, ensemble: Ensemble, *, pictures: bool) -> dict[str, str]:
