@@ -1,6 +1,7 @@
 """`train`: what it writes, what it learns from, and that a stop at any place changes nothing."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,3 +236,12 @@ def test_without_tensorboard_it_says_so_before_it_trains(settings, tmp_path, mon
         train(settings(tensorboard=True))
     assert caught.value.fix == 'pip install "transit-cli[tensorboard]"'
     assert not (tmp_path / "run").exists()
+
+
+def test_the_network_that_the_documentation_shows_trains(settings, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    (tmp_path / "small.py").write_text(page.split("```python\n")[1].split("```")[0])
+    result = train(settings(network=f"{tmp_path / 'small.py'}:build", scalars="depth_ppm", epochs=8))
+    assert result.data["average_precision"] > 0.8
+    networks, _ = saved.load(tmp_path / "run" / saved.FILE)
+    assert type(networks[0].network).__name__ == "Small"
