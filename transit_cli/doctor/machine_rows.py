@@ -117,7 +117,7 @@ def workers(machine: Machine) -> Row:
     """How many loader workers the cores imply, for data that do not fit in memory; such as fit need none."""
     cores = machine.cores or 1
     count = min(4, machine.efficiency_cores or max(cores - 1, 0))
-    found = f"{count} for data that stream, none for data that fit in memory"
+    found = f"{count} for data that stream, none for data in memory"
     if cores < 2:
         return Row("workers", "warn", found, "2 cores", "loading and training take turns", "")
     return Row("workers", "ok", found)
