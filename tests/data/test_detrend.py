@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import make_lsq_spline
 
-from transit_cli.data.detrend import SPACINGS, fit_trend, flatten, in_transit, stretches
+from transit_cli.data.detrend import SPACINGS, fit_trend, flatten, flatten_with, in_transit, stretches
 from transit_cli.data.views import Signal, phases
 
 
@@ -133,3 +133,14 @@ def test_the_trend_stays_level_over_a_transit_at_the_end_of_a_stretch():
     last = trend.values[time <= 9.8][-1]
     np.testing.assert_array_equal(trend.values[time > 9.8], last)
     assert last == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["spline", "biweight", "median"])
+def test_every_way_of_detrending_keeps_masked_transits(method):
+    if method != "spline":
+        pytest.importorskip("wotan", reason="the extra wotan is not installed")
+    time, flux = kepler_like(days=60)
+    signal = Signal(9.3, 3.0, 0.3)
+    inside = np.abs(phases(time, signal)[0]) < signal.duration / 2
+    _, flat, _ = flatten_with(method, time, flux * (1 - 1e-3 * inside), [signal])
+    assert 1 - np.median(flat[inside]) == pytest.approx(1e-3, rel=0.06)

@@ -25,7 +25,7 @@ OUTLIER = 3.0
 #: Fits at most until no more points are rejected.
 ITERATIONS = 5
 #: Methods of wotan (an extra) that leave hidden points out, so that transits can be masked.
-WOTAN_METHODS = ("biweight", "lowess", "huber", "hodges", "welsch", "median", "mean", "trim_mean", "winsorize")
+WOTAN_METHODS = ("biweight", "lowess", "hodges", "welsch", "median", "mean", "trim_mean", "winsorize")
 #: The part of each transit that is left out of the fit, in durations.
 TRANSIT_WIDTH = 1.5
 

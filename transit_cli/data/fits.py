@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Flux columns in the order in which they are preferred: corrected for systematics, but not detrended, comes first.
 FLUX_COLUMNS = ("PDCSAP_FLUX", "SYS_RM_FLUX", "PDC_FLUX", "FLUX", "SAP_FLUX", "FCOR", "KSPSAP_FLUX", "DET_FLUX")
 TIME_COLUMNS = ("TIME", "BJD", "BTJD", "BKJD", "HJD", "JD", "MJD", "T", "BARYTIME")
-QUALITY_COLUMNS = ("QUALITY", "SAP_QUALITY", "QUALITY_FLAG", "FLAG", "FLAGS")
+QUALITY_COLUMNS = ("QUALITY", "SAP_QUALITY", "QUALITY_FLAG", "TESS_FLAGS", "FLAG", "FLAGS")
 
 #: Quality bits that spoil a cadence. Kepler and K2: Kepler Archive Manual, table 2-3 (attitude tweak, safe mode, coarse
 #: point, Earth point, desaturation, manual exclude, detector anomaly, no data, thruster firing). TESS: Science Data

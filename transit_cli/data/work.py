@@ -31,12 +31,19 @@ def each(
     if scheduler:
         yield from _on_cluster(function, tasks, scheduler)
         return
-    count = min(workers or os.cpu_count() or 1, len(tasks))
+    count = min(workers or _cores(), len(tasks))
     if count <= 1:
         for task in tasks:
             yield task, function(task)
     else:
         yield from _in_processes(function, tasks, count)
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _in_processes(
