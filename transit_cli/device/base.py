@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     import torch
 
 Kind = Literal["cpu", "cuda", "mps"]
@@ -109,6 +112,18 @@ class Device(Protocol):
 
     def timer(self) -> Timer:
         """A new timer without marks."""
+        ...
+
+
+class CapturingDevice(Device, Protocol):
+    """A device that can run a captured sequence of kernels again: one whose `can_capture` is true."""
+
+    def side_stream(self) -> AbstractContextManager[None]:
+        """Queue what is run within beside the default stream, as capturing wants its warm-up."""
+        ...
+
+    def capture(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+        """Record what `work` queues, without running it; returns its result's tensor, and what runs it again."""
         ...
 
 

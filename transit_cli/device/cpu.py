@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from transit_cli.device import host
+from transit_cli.device.allocator import keep_freed_memory
 from transit_cli.device.base import DeviceFacts, DeviceMemory, Kind, Precision, says
 
 #: Address space that will be reserved and mostly not used: 8 MiB for each thread's stack, 64 MiB at the heap's end.
@@ -40,6 +41,7 @@ class CpuDevice:
     best_precision: Precision = "fp32"
 
     def __init__(self) -> None:
+        keep_freed_memory()
         self.torch_device = torch.device("cpu")
         self.facts = DeviceFacts(
             name=host.processor_name(),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import torch
 
 from transit_cli.device.base import DeviceFacts, DeviceMemory, Kind, Precision, says
 from transit_cli.device.cpu import host_out_of_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 def why_absent() -> str:
@@ -104,3 +110,19 @@ class CudaDevice:
     def timer(self) -> CudaTimer:
         """A new timer."""
         return CudaTimer()
+
+    @contextmanager
+    def side_stream(self) -> Iterator[None]:
+        """Queue what is run within on a stream of its own, in order with the current one."""
+        current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            yield
+        current.wait_stream(side)
+
+    def capture(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+        """Record what `work` queues as a CUDA graph; other threads may go on using the GPU meanwhile."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            result = work()
+        return result, graph.replay

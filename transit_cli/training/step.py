@@ -16,6 +16,7 @@ from torch import Tensor
 from transit_cli.device import precision
 from transit_cli.training.optimizer import Adam, AdamW
 from transit_cli.training.schedule import learning_rate
+from transit_cli.training.ways import choice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from transit_cli.device.base import Device
     from transit_cli.training.settings import StepSettings
+    from transit_cli.training.ways.way import Way
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,20 @@ class Batch:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def rows(self, part: slice) -> Batch:
+        """Some of its samples, without copying them."""
+        return Batch({name: values[part] for name, values in self.inputs.items()}, self.targets[part])
+
+    def clone(self) -> Batch:
+        """A copy in memory of its own."""
+        return Batch({name: values.clone() for name, values in self.inputs.items()}, self.targets.clone())
+
+    def copy_(self, other: Batch) -> None:
+        """Take the numbers of a batch of the same shape."""
+        for name, values in self.inputs.items():
+            values.copy_(other.inputs[name])
+        self.targets.copy_(other.targets)
+
 
 class Step:
     """Trains a network by one optimizer step at a time.
@@ -53,6 +69,7 @@ class Step:
 
     Attributes:
         steps: optimizer steps taken.
+        way: how it runs (`training.ways`); None until the first batch has been seen.
     """
 
     def __init__(self, network: nn.Module, device: Device, settings: StepSettings, total_steps: int) -> None:
@@ -61,6 +78,8 @@ class Step:
         self.settings = settings
         self.total_steps = total_steps
         self.steps = 0
+        self.way: Way | None = None
+        self._way_before = ""
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         kind = AdamW if settings.optimizer == "adamw" else Adam
         self.optimizer = kind(
@@ -85,22 +104,23 @@ class Step:
         if self.settings.mixup:
             micro_batches = [mixed(batch, self.settings.mixup) for batch in micro_batches]
         self.network.train()
-        loss = self.gradients(micro_batches)
-        self.update()
-        return loss
+        return self._way_for(micro_batches).run(micro_batches)
 
     def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
         """Leave the gradients of the mean loss (times the scaler's factor) in `.grad`, and return that mean."""
-        samples = sum(len(batch) for batch in micro_batches)
-        total: Tensor | None = None
-        for batch in micro_batches:
-            with precision.autocast(self.device, self.precision):
-                loss = self.loss(self.network(batch.inputs), batch.targets) * (len(batch) / samples)
-            self.scaler.scale(loss).backward()
-            total = loss.detach() if total is None else total + loss.detach()
-        if total is None:
+        return self._way_for(micro_batches).gradients(micro_batches)
+
+    def _way_for(self, micro_batches: Sequence[Batch]) -> Way:
+        if not micro_batches:
             raise ValueError("a step needs at least one micro-batch")
-        return total
+        if self.way is None:
+            self.way = choice.choose(self, micro_batches[0], self._way_before)
+        return self.way
+
+    def forward(self, batch: Batch) -> Tensor:
+        """A micro-batch's mean loss."""
+        with precision.autocast(self.device, self.precision):
+            return self.loss(self.network(batch.inputs), batch.targets)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean binary cross-entropy of logits [B] against targets [B], in the targets' type, smoothed and weighted."""
@@ -111,26 +131,47 @@ class Step:
 
     def update(self) -> None:
         """Unscale and clip the gradients in `.grad`, move the weights, drop the gradients, advance the schedule."""
+        self.set_rate()
+        self.apply()
+        self.steps += 1
+
+    def set_rate(self) -> None:
+        """Give the optimizer this step's learning rate; into the tensor that holds it, where it is one."""
         rate = learning_rate(self.settings, self.steps, self.total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def apply(self) -> None:
+        """Unscale and clip the gradients in `.grad`, move the weights by them, and drop them."""
         if self.settings.clip:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
         """What a step needs to go on, besides the network's weights and the random numbers."""
-        return {"steps": self.steps, "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        optimizer = self.optimizer.state_dict()
+        for group in optimizer["param_groups"]:  # what a way made of them is no part of the state
+            group |= {"lr": float(group["lr"]), "capturable": False}
+        return {
+            "steps": self.steps,
+            "optimizer": optimizer,
+            "scaler": self.scaler.state_dict(),
+            "way": self.way.name if self.way else self._way_before,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
+        self.way = None  # chosen again at the next step: what it held belonged to the state before
+        self._way_before = state["way"]
 
 
 def mixed(batch: Batch, alpha: float) -> Batch:

@@ -1,0 +1,156 @@
+"""The choice of a way: timed in place, remembered, and never at the price of other numbers."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.training.ways.capturing import CapturingCpu
+from tests.training.ways.test_ways import Noisy, batch_of, make_step
+from transit_cli.device.select import select
+from transit_cli.training.settings import StepSettings
+from transit_cli.training.step import Step
+from transit_cli.training.ways import choice, remembered
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(choice, "SMALL_STEP", 0.0)
+    monkeypatch.setattr(choice.psutil, "cpu_percent", lambda interval: 0.0)
+
+
+def timings(monkeypatch, **seconds):
+    """Let the ways take these seconds; returns the list of timings that were made."""
+    made = []
+
+    def timed(step, batch, names):
+        made.append(list(names))
+        return {name: seconds.get(name.replace("-", "_"), 1.0) for name in names}
+
+    monkeypatch.setattr(choice, "timed", timed)
+    return made
+
+
+def chosen(**changes):
+    step = make_step("auto", **changes)
+    step.step([batch_of(16, 0)])
+    return step.way.name
+
+
+def test_the_fastest_is_taken_and_remembered(monkeypatch):
+    made = timings(monkeypatch, channels_last=0.5)
+    assert [chosen(), chosen()] == ["channels-last"] * 2
+    assert made == [["eager", "channels-last"]]
+
+
+def test_ties_go_to_the_default(monkeypatch):
+    timings(monkeypatch, channels_last=0.97)
+    assert chosen() == "eager"
+
+
+def test_a_timing_on_a_busy_machine_is_made_again_on_a_quiet_one(monkeypatch):
+    made = timings(monkeypatch, channels_last=0.5)
+    monkeypatch.setattr(choice.psutil, "cpu_percent", lambda interval: 90.0)
+    assert [chosen(), chosen()] == ["channels-last"] * 2
+    assert len(made) == 1
+    monkeypatch.setattr(choice.psutil, "cpu_percent", lambda interval: 1.0)
+    assert chosen() == "channels-last"
+    assert len(made) == 2
+
+
+def test_other_shapes_are_timed_on_their_own(monkeypatch):
+    made = timings(monkeypatch, channels_last=0.5)
+    chosen()
+    step = make_step("auto")
+    step.step([batch_of(17, 0)])
+    assert len(made) == 2
+
+
+def test_threads_bring_the_ways_that_use_them(monkeypatch):
+    torch.set_num_threads(2)
+    made = timings(monkeypatch, replicas=0.4)
+    assert chosen() == "replicas"
+    assert made == [["eager", "channels-last", "single", "replicas"]]
+
+
+def test_a_cache_that_cannot_be_written_stops_nobody(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    timings(monkeypatch, channels_last=0.5)
+    assert chosen() == "channels-last"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 1}'])
+def test_a_damaged_cache_is_as_none(content, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "ways.json").write_text(content)
+    assert remembered.recall("ways", "x") is None
+    remembered.remember("ways", "y", {"way": "eager"})
+    assert remembered.recall("ways", "y") == {"way": "eager"}
+
+
+def test_a_real_timing_leaves_no_trace():
+    torch.set_num_threads(2)
+    step = make_step("auto")
+    step.network.train()
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    before = [parameter.detach().clone() for parameter in step.parameters]
+    seconds = choice.timed(step, batch_of(16, 0), ["eager", "channels-last", "single", "replicas"])
+    assert sorted(seconds) == ["channels-last", "eager", "replicas", "single"]
+    assert all(value > 0 for value in seconds.values())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(old, new) for old, new in zip(before, step.parameters, strict=True))
+    assert all(parameter.grad is None for parameter in step.parameters)
+
+
+class Reading(nn.Module):
+    """A network whose numbers depend on how its tensors lie in memory, as no network should."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv1d(1, 4, 3, padding=1)
+        self.counter = nn.Buffer(torch.zeros(()))
+
+    def forward(self, inputs):
+        self.counter += 1
+        values = self.convolution(inputs["global"].unsqueeze(1))
+        return values.mean((1, 2)) * values.stride(1)
+
+
+def test_a_way_that_changes_the_numbers_is_left_out():
+    step = make_step("auto", Reading())
+    assert list(choice.timed(step, batch_of(16, 0), ["eager", "channels-last"])) == ["eager"]
+    assert step.network.counter == 0
+
+
+def test_a_way_that_cannot_run_the_network_is_left_out():
+    torch.set_num_threads(2)
+    step = make_step("auto", Noisy())
+    assert "replicas" not in choice.timed(step, batch_of(16, 0), choice.candidates(step, batch_of(16, 0)))
+
+
+def test_a_resumed_run_keeps_its_way(monkeypatch):
+    timings(monkeypatch, channels_last=0.5)
+    first = make_step("auto")
+    first.step([batch_of(9, 0)])
+    timings(monkeypatch, channels_last=2.0)
+    resumed = make_step("auto")
+    resumed.load_state_dict(first.state_dict())
+    resumed.step([batch_of(9, 0)])
+    assert resumed.way.name == "channels-last"
+
+
+def test_cuda_captures_unless_float16_needs_its_scaler():
+    network = make_step("eager").network
+    for precision, way in (("bf16", "captured"), ("fp16", "eager")):
+        step = Step(network, CapturingCpu(), StepSettings(precision=precision), 5)
+        expected = [way] if way == "captured" else ["eager", "channels-last"]
+        assert choice.candidates(step, batch_of(16, 0)) == expected
+
+
+def test_other_devices_run_eagerly(monkeypatch):
+    device = select("cpu")
+    monkeypatch.setattr(device, "kind", "mps")
+    step = Step(make_step("eager").network, device, StepSettings(precision="fp32"), 5)
+    assert choice.candidates(step, batch_of(16, 0)) == ["eager"]

@@ -1,0 +1,229 @@
+"""Every way of running a step computes what the default way computes."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from tests.training.ways.capturing import CapturingCpu
+from transit_cli.device.select import select
+from transit_cli.model import astronet, registry
+from transit_cli.results import TransitError
+from transit_cli.training.settings import StepSettings
+from transit_cli.training.step import Batch, Step
+from transit_cli.training.ways.replicas import Replicas, Unsuitable
+
+VIEWS = {"global": 128, "local": 32}
+WAYS = ("channels-last", "single", "replicas", "captured")
+STEPS = 50
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def batch_of(size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {name: torch.randn(size, length, generator=generator) for name, length in VIEWS.items()}
+    return Batch(inputs, torch.randint(2, (size,), generator=generator).float())
+
+
+def double(batch):
+    return Batch({name: view.double() for name, view in batch.inputs.items()}, batch.targets.double())
+
+
+def make_step(way, network="two-branch", **changes):
+    torch.manual_seed(0)
+    module = registry.build(network, VIEWS) if isinstance(network, str) else copy.deepcopy(network)
+    device = CapturingCpu() if way == "captured" else select("cpu")
+    return Step(module, device, StepSettings(way=way, learning_rate=1e-3, **changes), STEPS)
+
+
+def weights(step):
+    return torch.cat([weight.detach().flatten() for weight in step.network.parameters()])
+
+
+def run(step, first=0, last=STEPS, *, cast=double, seed=1):
+    """Uneven micro-batches, a smaller effective batch now and then, dropout on."""
+    losses = []
+    if seed is not None:
+        torch.manual_seed(seed)
+    for number in range(first, last):
+        parts = (24, 17) if number % 7 else (24,)
+        losses.append(step.step([cast(batch_of(size, 100 * number + size)) for size in parts]))
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize(("network", "steps_taken"), [("two-branch", STEPS), ("astronet", 8)])
+@pytest.mark.parametrize("way", WAYS)
+def test_fifty_steps_agree_in_float64(way, network, steps_taken, monkeypatch):
+    """Accumulation, clipping, dropout, smoothing and schedule included: only rounding differs.
+
+    A captured step's learning rate is a float32 tensor, since that is what the fused kernel reads.
+    """
+    monkeypatch.setattr(astronet, "DENSE_UNITS", 16)
+    changes = {"clip": 0.05, "label_smoothing": 0.1, "weight_decay": 0.1}
+    steps = [make_step(name, network, **changes) for name in ("eager", way)]
+    for step in steps:
+        step.network.double()
+    expected, found = (run(step, last=steps_taken) for step in steps)
+    tolerance = 1e-6 if way == "captured" else 1e-9
+    assert torch.allclose(found, expected, rtol=tolerance)
+    assert torch.allclose(weights(steps[1]), weights(steps[0]), rtol=0, atol=tolerance)
+    assert steps[1].way.name == way
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_fifty_steps_stay_close_in_float32(way):
+    """AdamW divides by small numbers, so rounding grows: weights of about 0.1 may differ by 2e-4 after 50 steps."""
+    steps = [make_step(name) for name in ("eager", way)]
+    for step in steps:
+        run(step, cast=lambda batch: batch)
+    assert torch.allclose(weights(steps[1]), weights(steps[0]), rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_half_precision_agrees_to_its_own_rounding(way):
+    steps = [make_step(name, precision="bf16") for name in ("eager", way)]
+    losses = [run(step, cast=lambda batch: batch) for step in steps]
+    assert torch.allclose(losses[1], losses[0], atol=0.02)
+
+
+@pytest.mark.parametrize("way", ["channels-last", "single", "replicas"])
+def test_the_scaler_of_float16_passes_through_every_way(way):
+    steps = [make_step(name, precision="fp16") for name in ("eager", way)]
+    losses = [run(step, last=4, cast=lambda batch: batch) for step in steps]
+    assert torch.allclose(losses[1], losses[0], atol=0.02)
+    assert steps[0].scaler.get_scale() == steps[1].scaler.get_scale()
+
+
+@pytest.mark.parametrize("way", ["eager", *WAYS])
+def test_a_resumed_run_is_the_unbroken_run(way):
+    unbroken = make_step(way)
+    run(unbroken, 0, 20, cast=lambda batch: batch)
+    middle = copy.deepcopy((unbroken.network.state_dict(), unbroken.state_dict(), torch.get_rng_state()))
+    run(unbroken, 20, 40, cast=lambda batch: batch, seed=None)
+
+    resumed = make_step(way)
+    resumed.network.load_state_dict(middle[0])
+    resumed.load_state_dict(middle[1])
+    torch.set_rng_state(middle[2])
+    run(resumed, 20, 40, cast=lambda batch: batch, seed=None)
+    if way == "captured":  # its first steps after the resume are ordinary ones, whose kernels may round otherwise
+        assert torch.allclose(weights(resumed), weights(unbroken), rtol=0, atol=1e-6)
+    else:
+        assert torch.equal(weights(resumed), weights(unbroken))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_goes_on_another_way(way):
+    """A checkpoint of any way loads in any other."""
+    first = make_step(way)
+    run(first, 0, 6, cast=lambda batch: batch)
+    then = make_step("eager")
+    then.network.load_state_dict(first.network.state_dict())
+    then.load_state_dict(first.state_dict())
+    assert isinstance(then.optimizer.param_groups[0]["lr"], float)
+    run(then, 6, 8, cast=lambda batch: batch)
+    assert then.steps == 8
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_way_leaves_anything_in_the_network(way):
+    plain, step = make_step("eager").network, make_step(way)
+    step.step([batch_of(8, 0)])
+    expected = {name: value.shape for name, value in plain.state_dict().items()}
+    assert {name: value.shape for name, value in step.network.state_dict().items()} == expected
+    assert not [module for module in step.network.modules() if "forward" in module.__dict__]
+    assert all(parameter.grad is None for parameter in step.parameters)
+
+
+def test_replicas_repeat_their_bits():
+    torch.set_num_threads(3)
+    first, second = (make_step("replicas") for _ in range(2))
+    for step in (first, second):
+        run(step, last=10, cast=lambda batch: batch)
+    assert torch.equal(weights(first), weights(second))
+
+
+def test_captured_runs_python_once_a_shape():
+    step = make_step("captured")
+    run(step, last=30, cast=lambda batch: batch)
+    assert step.device.captures == 2  # two micro-batches, and one alone
+    assert step.device.replays == 30 - 2 * 3
+    assert step.steps == 30
+
+
+def test_captured_gives_a_loss_of_its_own():
+    """A graph writes each loss to the same place; what was returned before must not change."""
+    step = make_step("captured")
+    losses = [step.step([batch_of(8, number)]) for number in range(8)]
+    values = [float(loss) for loss in losses]
+    step.step([batch_of(8, 99)])
+    assert [float(loss) for loss in losses] == values
+    assert len(set(values)) == 8
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(VIEWS["global"], 1)
+
+    def forward(self, inputs):
+        return self.layer(inputs["global"] + torch.randn_like(inputs["global"])).squeeze(1)
+
+
+class Normalised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(VIEWS["global"], 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+
+    def forward(self, inputs):
+        return self.layers(inputs["global"]).squeeze(1)
+
+
+@pytest.mark.parametrize(("network", "why"), [(Noisy, "random numbers"), (Normalised, "BatchNorm")])
+def test_replicas_refuse_what_they_would_change(network, why):
+    step = make_step("replicas", network())
+    with pytest.raises(TransitError, match=why):
+        step.step([batch_of(16, 0)])
+    state = torch.get_rng_state()
+    with pytest.raises(Unsuitable, match=why):
+        Replicas(step, batch_of(16, 0))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Failing(nn.Module):
+    """Fails on one sample's value, so in one replica only."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv1d(1, 1, 3, padding=1)
+
+    def forward(self, inputs):
+        values = self.layer(inputs["global"].unsqueeze(1)).mean((1, 2))
+        if (inputs["global"] > 1000).any():
+            raise RuntimeError("planted")
+        return values
+
+
+def test_a_failure_in_one_replica_is_the_step_s_failure():
+    step = make_step("replicas", Failing())
+    step.step([batch_of(16, 0)])
+    batch = batch_of(16, 1)
+    batch.inputs["global"][15, 0] = 5000.0
+    with pytest.raises(RuntimeError, match="planted"):
+        step.step([batch])
+    assert not [module for module in step.network.modules() if "forward" in module.__dict__]
+
+
+@pytest.mark.parametrize("way", ["captured", "replicas"])
+def test_a_way_that_the_device_lacks_is_refused(way, monkeypatch):
+    device = select("cpu")
+    monkeypatch.setattr(device, "kind", "mps" if way == "replicas" else "cpu")
+    step = Step(registry.build("two-branch", VIEWS), device, StepSettings(way=way, precision="fp32"), 5)
+    with pytest.raises(TransitError) as refused:
+        step.step([batch_of(8, 0)])
+    assert refused.value.fix == "leave --way away"

@@ -1,0 +1,1 @@
+"""Ways of running the one training step: the same numbers, to rounding, at different speeds."""

@@ -1,0 +1,181 @@
+"""Which way a step runs: the one that was asked for, the device's only good one, or the fastest by a short timing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, cast
+
+import psutil
+import torch
+
+from transit_cli import console
+from transit_cli.results import ExitCode, TransitError
+from transit_cli.training.ways.captured import Captured
+from transit_cli.training.ways.remembered import recall, remember
+from transit_cli.training.ways.replicas import LEAST_SAMPLES, Replicas, Unsuitable
+from transit_cli.training.ways.way import ChannelsLast, Single, Way
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transit_cli.device.base import CapturingDevice
+    from transit_cli.training.step import Batch, Step
+
+#: Rounds in which the ways take turns, after one that only warms up; the best round of each counts.
+ROUNDS = 3
+#: A step that takes less than this in the default way is not worth choosing for.
+SMALL_STEP = 0.004
+#: Another way is taken only where it needs less than this share of the default's time: ties go to what everybody runs.
+WORTH_IT = 0.95
+#: Share of the machine's processors, in percent, that others may use where a timing is to be trusted another day.
+QUIET = 15.0
+#: Largest difference of a way's gradients from the default's, in norm. Rounding alone gives 1e-6, and 1e-4 where a
+#: maximum over nearly equal bins falls on another bin; a network that the way changes gives far more.
+TOLERANCE = 1e-2
+
+
+def choose(step: Step, batch: Batch, preferred: str = "") -> Way:
+    """The way to run a step.
+
+    Args:
+        step: the step; its weights, gradients and random numbers are left as they were.
+        batch: a micro-batch of the size that will be trained with.
+        preferred: the way of the checkpoint that is gone on from, taken again where it can be: bits repeat only then.
+
+    Raises:
+        TransitError: the way asked for in the settings cannot be run here.
+    """
+    wanted = step.settings.way
+    if wanted != "auto":
+        return _make(wanted, step, batch)
+    names = candidates(step, batch)
+    if preferred in names:
+        names = [preferred]
+    if len(names) > 1:
+        names = [_fastest(step, batch, names)]
+    try:
+        return _make(names[0], step, batch)
+    except TransitError:
+        return Way(step)
+
+
+def candidates(step: Step, batch: Batch) -> list[str]:
+    """The ways that may be worth it on the step's device, the default first."""
+    device = step.device
+    if device.can_capture and not step.scaler.is_enabled():
+        return [Captured.name]
+    if device.kind != "cpu":
+        return [Way.name]
+    names = [Way.name, ChannelsLast.name]
+    if torch.get_num_threads() > 1:
+        names.append(Single.name)
+        if len(batch) >= 2 * LEAST_SAMPLES:
+            names.append(Replicas.name)
+    return names
+
+
+def _make(name: str, step: Step, batch: Batch) -> Way:
+    reason = ""
+    if name == Captured.name:
+        if not step.device.can_capture:
+            reason = f"{step.device.kind} has no graphs of whole steps"
+        elif step.scaler.is_enabled():
+            reason = "the gradient scaler of fp16 has to be asked after every step"
+        else:
+            return Captured(step, cast("CapturingDevice", step.device))
+    elif name == Way.name:
+        return Way(step)
+    elif step.device.kind != "cpu":
+        reason = f"it is a way of the CPU, and this is {step.device.kind}"
+    elif name == Replicas.name:
+        try:
+            return Replicas(step, batch)
+        except Unsuitable as unsuitable:
+            reason = str(unsuitable)
+    else:
+        return {ChannelsLast.name: ChannelsLast, Single.name: Single}[name](step)
+    raise TransitError(
+        f"the step cannot run the way {name!r}: {reason}",
+        wanted="auto, or a way that this device and network have",
+        fix="leave --way away",
+        exit_code=ExitCode.MACHINE,
+        code="way-unsupported",
+    )
+
+
+def _fastest(step: Step, batch: Batch, names: list[str]) -> str:
+    """The fastest way by a timing in place, or by one that was remembered from a quiet machine."""
+    key = _key(step, batch)
+    entry = recall("ways", key)
+    quiet = psutil.cpu_percent(interval=0.05) <= QUIET
+    if entry and entry.get("way") in names and (entry.get("quiet") or not quiet):
+        return entry["way"]
+    seconds = timed(step, batch, names)
+    default = seconds[Way.name]
+    best = min(seconds, key=lambda name: seconds[name])
+    way = best if seconds[best] < WORTH_IT * default else Way.name
+    if default >= SMALL_STEP:
+        remember("ways", key, {"way": way, "quiet": quiet, "seconds": seconds})
+        shown = ", ".join(f"{name} {value * 1000:.1f} ms" for name, value in seconds.items())
+        console.note(f"fastest way to run the step: {way} (forward and backward: {shown})")
+        return way
+    return Way.name
+
+
+def _key(step: Step, batch: Batch) -> str:
+    """Everything that a timing depends on."""
+    network = type(step.network)
+    shapes = " ".join(f"{name}:{'x'.join(map(str, values.shape))}" for name, values in sorted(batch.inputs.items()))
+    size = sum(parameter.numel() for parameter in step.parameters)
+    machine = f"{step.device.facts.name} {torch.get_num_threads()} threads torch {torch.__version__}"
+    return f"{network.__module__}.{network.__qualname__} {size} {shapes} {step.precision} {machine}"
+
+
+def timed(step: Step, batch: Batch, names: list[str]) -> dict[str, float]:
+    """Seconds of forward and backward in each way, the best of a few rounds that take turns.
+
+    A way is left out where it cannot run this network, or gives other gradients than the default. Small steps are
+    timed in the default way only. Random numbers, buffers and gradients are put back.
+    """
+    state = step.device.rng_state()
+    buffers = [(buffer, buffer.clone()) for buffer in step.network.buffers()]
+    ways: dict[str, Way] = {}
+    seconds: dict[str, float] = {}
+    expected: Tensor | None = None
+    try:
+        for name in names:
+            try:
+                way = _make(name, step, batch)
+                found = _once(step, way, batch, state)[1]
+            except (TransitError, RuntimeError) as error:
+                if expected is None or step.device.is_out_of_memory(error):
+                    raise
+                continue
+            if expected is None:
+                expected = found
+            elif not (found - expected).norm() <= TOLERANCE * expected.norm():
+                continue
+            ways[name] = way
+            if name == Way.name and _once(step, way, batch, state)[0] < SMALL_STEP:
+                return {name: 0.0}
+        for _ in range(ROUNDS):
+            for name, way in ways.items():
+                spent = _once(step, way, batch, state)[0]
+                seconds[name] = min(spent, seconds.get(name, spent))
+    finally:
+        step.device.set_rng_state(state)
+        for buffer, value in buffers:
+            buffer.copy_(value)
+    return seconds
+
+
+def _once(step: Step, way: Way, batch: Batch, state: Tensor) -> tuple[float, Tensor]:
+    """Seconds of one forward and backward, and its gradients as one vector, with the same random numbers each time."""
+    step.device.set_rng_state(state)
+    begin = time.perf_counter()
+    way.gradients([batch])
+    step.device.synchronize()
+    spent = time.perf_counter() - begin
+    gradients = torch.cat([p.grad.flatten() for p in step.parameters if p.grad is not None])
+    step.optimizer.zero_grad(set_to_none=True)
+    return spent, gradients

@@ -1,0 +1,49 @@
+"""What was measured on this machine and is worth knowing next time: one small JSON file in the user's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def cache_folder() -> Path:
+    """Where this user's caches are kept: ~/Library/Caches/transit on macOS, $XDG_CACHE_HOME/transit elsewhere."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "transit"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transit"
+
+
+def recall(kind: str, key: str) -> dict[str, Any] | None:
+    """What `remember` was told about `key`; None where there is nothing, or nothing that can be read."""
+    found = _read(_file(kind)).get(key)
+    return found if isinstance(found, dict) else None
+
+
+def remember(kind: str, key: str, entry: dict[str, Any]) -> None:
+    """Keep an entry of JSON types. A cache that cannot be written is no reason to stop."""
+    file = _file(kind)
+    content = _read(file) | {key: entry}
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+        part.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _file(kind: str) -> Path:
+    return cache_folder() / f"{kind}.json"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,91 @@
+"""What a way of running a step is, and the three that need no more than a few lines."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from transit_cli.model import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from transit_cli.training.step import Batch, Step
+
+
+class Way:
+    """As PyTorch runs it by default ("eager"), and the base of the other ways.
+
+    Args:
+        step: whose network, loss and optimizer are run.
+    """
+
+    name: ClassVar[str] = "eager"
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def run(self, micro_batches: Sequence[Batch]) -> Tensor:
+        """Take one optimizer step; returns the effective batch's mean loss, detached."""
+        loss = self.gradients(micro_batches)
+        self._step.update()
+        return loss
+
+    def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
+        """Add the gradients of the effective batch's mean loss to `.grad`; each micro-batch counts by its samples."""
+        samples = sum(len(batch) for batch in micro_batches)
+        total = self.backward(micro_batches[0], len(micro_batches[0]) / samples)
+        for batch in micro_batches[1:]:
+            total = total + self.backward(batch, len(batch) / samples)
+        return total
+
+    def backward(self, batch: Batch, share: float) -> Tensor:
+        """Add the gradients of `share` x the batch's mean loss (x the scaler's factor); returns that loss, detached."""
+        loss = self._step.forward(batch) * share
+        self._step.scaler.scale(loss).backward()
+        return loss.detach()
+
+
+class ChannelsLast(Way):
+    """Each Conv1d as a channels-last Conv2d of height 1 (`model.layout`), on all threads."""
+
+    name = "channels-last"
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        self._forwards = layout.channels_last(step.network)
+
+    def backward(self, batch: Batch, share: float) -> Tensor:
+        """As the base says."""
+        with layout.replaced(self._forwards):
+            return super().backward(batch, share)
+
+
+class Single(ChannelsLast):
+    """Channels-last on one thread: on a busy machine, threads mostly wait for each other."""
+
+    name = "single"
+
+    def run(self, micro_batches: Sequence[Batch]) -> Tensor:
+        """As the base says."""
+        with one_thread():
+            return super().run(micro_batches)
+
+    def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
+        """As the base says."""
+        with one_thread():
+            return super().gradients(micro_batches)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
