@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from tests.mps_simulator.fixture import mps  # noqa: F401 - a fixture is known b
 
 # Two pytest workers share two cores: threads that spin while they wait would make everything several times slower.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+
+# What is measured in tests is no knowledge about this machine; child processes inherit it.
+_CACHE = tempfile.TemporaryDirectory(prefix="transit-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 ROOT = Path(__file__).parent.parent
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.training.ways.capturing import CapturingCpu
-from tests.training.ways.test_ways import Noisy, batch_of, make_step
+from tests.training.ways.test_ways import VIEWS, Noisy, batch_of, make_step
 from transit_cli.device.select import select
 from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import Step
@@ -16,7 +16,7 @@ from transit_cli.training.ways import choice, remembered
 def own_cache(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(choice, "SMALL_STEP", 0.0)
+    monkeypatch.setattr(choice, "SMALL_BATCH", 0)
     monkeypatch.setattr(choice.psutil, "cpu_percent", lambda interval: 0.0)
 
 
@@ -72,6 +72,13 @@ def test_threads_bring_the_ways_that_use_them(monkeypatch):
     made = timings(monkeypatch, replicas=0.4)
     assert chosen() == "replicas"
     assert made == [["eager", "channels-last", "single", "replicas"]]
+
+
+def test_a_small_batch_is_not_worth_a_timing(monkeypatch):
+    made = timings(monkeypatch, channels_last=0.5)
+    monkeypatch.setattr(choice, "SMALL_BATCH", 16 * sum(VIEWS.values()) + 1)
+    assert chosen() == "eager"
+    assert made == []
 
 
 def test_a_cache_that_cannot_be_written_stops_nobody(monkeypatch, tmp_path):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Rounds in which the ways take turns, after one that only warms up; the best round of each counts.
 ROUNDS = 3
-#: A step that takes less than this in the default way is not worth choosing for.
-SMALL_STEP = 0.004
+#: A batch of fewer numbers than this is not worth choosing for: a few milliseconds, mostly PyTorch's own.
+SMALL_BATCH = 8192
 #: Another way is taken only where it needs less than this share of the default's time: ties go to what everybody runs.
 WORTH_IT = 0.95
 #: Share of the machine's processors, in percent, that others may use where a timing is to be trusted another day.
@@ -65,6 +65,8 @@ def candidates(step: Step, batch: Batch) -> list[str]:
     if device.can_capture and not step.scaler.is_enabled():
         return [Captured.name]
     if device.kind != "cpu":
+        return [Way.name]
+    if sum(values.numel() for values in batch.inputs.values()) < SMALL_BATCH:
         return [Way.name]
     names = [Way.name, ChannelsLast.name]
     if torch.get_num_threads() > 1:
@@ -114,12 +116,10 @@ def _fastest(step: Step, batch: Batch, names: list[str]) -> str:
     default = seconds[Way.name]
     best = min(seconds, key=lambda name: seconds[name])
     way = best if seconds[best] < WORTH_IT * default else Way.name
-    if default >= SMALL_STEP:
-        remember("ways", key, {"way": way, "quiet": quiet, "seconds": seconds})
-        shown = ", ".join(f"{name} {value * 1000:.1f} ms" for name, value in seconds.items())
-        console.note(f"fastest way to run the step: {way} (forward and backward: {shown})")
-        return way
-    return Way.name
+    remember("ways", key, {"way": way, "quiet": quiet, "seconds": seconds})
+    shown = ", ".join(f"{name} {value * 1000:.1f} ms" for name, value in seconds.items())
+    console.note(f"fastest way to run the step: {way} (forward and backward: {shown})")
+    return way
 
 
 def _key(step: Step, batch: Batch) -> str:
@@ -134,8 +134,8 @@ def _key(step: Step, batch: Batch) -> str:
 def timed(step: Step, batch: Batch, names: list[str]) -> dict[str, float]:
     """Seconds of forward and backward in each way, the best of a few rounds that take turns.
 
-    A way is left out where it cannot run this network, or gives other gradients than the default. Small steps are
-    timed in the default way only. Random numbers, buffers and gradients are put back.
+    A way is left out where it cannot run this network, or gives other gradients than the default. Random numbers,
+    buffers and gradients are put back.
     """
     state = step.device.rng_state()
     buffers = [(buffer, buffer.clone()) for buffer in step.network.buffers()]
@@ -156,8 +156,6 @@ def timed(step: Step, batch: Batch, names: list[str]) -> dict[str, float]:
             elif not (found - expected).norm() <= TOLERANCE * expected.norm():
                 continue
             ways[name] = way
-            if name == Way.name and _once(step, way, batch, state)[0] < SMALL_STEP:
-                return {name: 0.0}
         for _ in range(ROUNDS):
             for name, way in ways.items():
                 spent = _once(step, way, batch, state)[0]
