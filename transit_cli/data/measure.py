@@ -46,13 +46,13 @@ def measure(folded: Folded, cadence: float) -> dict[str, float]:
     if not inside.any() or not level > 0:
         return found
     dip = level - near.flux
-    blur = cadence * (np.arange(5) - 2) / 5
+    close = slice(*np.searchsorted(near.phase, [-duration / 2 - cadence, duration / 2 + cadence]))
+    distances = np.abs(near.phase[close, None] + cadence * (np.arange(5) - 2) / 5)
     fits = []
     for ingress in _INGRESSES:
-        distances = np.abs(near.phase[:, None] + blur)
         shape = np.clip((duration / 2 - distances) / (ingress * duration / 2), 0, 1).mean(axis=1)
-        depth = float(shape @ dip / (shape @ shape)) if shape.any() else np.nan
-        fits.append((float(((dip - depth * shape) ** 2).sum()), depth))
+        depth = float(shape @ dip[close] / (shape @ shape)) if shape.any() else np.nan
+        fits.append((float(((dip[close] - depth * shape) ** 2).sum()), depth))
     best = min(fits) if min(fits)[0] < fits[0][0] - 9 * scatter**2 else fits[0]
     found["measured_depth_ppm"] = 1e6 * best[1] / float(level)
     if scatter > 0:
