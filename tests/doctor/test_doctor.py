@@ -137,6 +137,12 @@ def test_a_wrong_row_is_a_usage_error_with_a_guess():
     assert caught.value.wanted == "swap?"
 
 
+def test_options_that_leave_no_row_are_a_usage_error():
+    with pytest.raises(TransitError, match="leave no row") as caught:
+        diagnose(DoctorSettings(only=("mps",), device="cpu"))
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
 def test_a_device_names_its_parts():
     assert chosen(["cpu"]) == ("cpu", "cpu-step", "cpu-strided", "cpu-fp16", "cpu-bf16")
     assert chosen(["cpu-fp16", "python"]) == ("python", "cpu-fp16")
@@ -244,3 +250,18 @@ def test_rows_skipped_for_one_reason_share_a_line():
 
 def test_every_option_has_a_help_text():
     assert all(setting.help for setting in settings_of(DoctorSettings))
+
+
+def test_a_broken_plugin_is_named_with_its_removal(transit, tmp_path):
+    information = tmp_path / "broken_thing-0.1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-thing\nVersion: 0.1\n")
+    (information / "entry_points.txt").write_text("[transit.commands]\nthing = broken_thing:app\n")
+    (tmp_path / "broken_thing.py").write_text("raise RuntimeError('planted')")
+    done = transit("doctor", "--only", "plugins", "--json", env={"PYTHONPATH": str(tmp_path)})
+    (found,) = json.loads(done.stdout)["data"]["rows"]
+    assert done.returncode == 0  # it hurts nobody else
+    assert found["status"] == "warn"
+    assert "thing of broken-thing" in found["found"]
+    assert "planted" in found["why"]
+    assert found["fix"] == "pip uninstall broken-thing"

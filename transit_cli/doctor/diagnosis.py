@@ -67,7 +67,7 @@ def chosen(only: Sequence[str]) -> tuple[str, ...]:
             raise TransitError(
                 f"there is no row {name!r}",
                 wanted=f"{guess}?" if (guess := nearest(name, IDS)) else f"one of {', '.join(IDS)}",
-                fix="transit doctor --json lists all of them",
+                fix=f"transit doctor --only {guess}" if guess else "transit doctor --json",
                 exit_code=ExitCode.USAGE,
                 code="row-unknown",
             )
@@ -85,6 +85,14 @@ def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[Row
     if settings.device != "auto":
         others = {"mps", "cuda", "cpu"} - {settings.device}
         wanted = tuple(row_id for row_id in wanted if row_id.split("-")[0] not in others)
+    if not wanted:
+        raise TransitError(
+            f"--only {','.join(settings.only)} and --device {settings.device} leave no row",
+            wanted="rows of the same device",
+            fix=f"transit doctor --only {','.join(settings.only)}",
+            exit_code=ExitCode.USAGE,
+            code="row-none",
+        )
     with contextlib.suppress(TransitError):  # a variable that breaks torch has a row of its own
         environment.prepare()
     rows: dict[str, Row] = {}
