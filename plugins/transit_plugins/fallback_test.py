@@ -19,11 +19,18 @@ app = typer.Typer()
 def fallback_test(settings: FallbackTestSettings) -> Result:
     """Find the operators that MPS lacks, runs on the CPU, or gets wrong.
 
-    With --target mps: what a Mac would do with your network's training step, from any machine. --operators prints the
-    whole table of a torch version. Exits 1 where something is missing, refused or wrong.
+    Every operator of your network's training step runs on this machine's device and is compared with float64. With
+    --target mps: what a Mac would do, from any machine. --operators prints the whole table of a torch version.
+    --all-ops tests torch's own operator database. Exits 1 where something is missing, refused or wrong.
     """
-    from transit_cli.operators import coverage
+    if settings.operators or settings.target == "mps":
+        from transit_cli.operators import coverage
 
-    if settings.operators:
-        return coverage.operators(settings)
-    return coverage.predict(settings)
+        return coverage.operators(settings) if settings.operators else coverage.predict(settings)
+    if settings.all_ops:
+        from transit_cli.operators import matrix
+
+        return matrix.test_all(settings)
+    from transit_cli.operators import local
+
+    return local.test_here(settings)

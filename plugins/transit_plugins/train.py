@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,6 +11,9 @@ from transit_cli.command import command
 from transit_cli.training.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from transit_cli.device.base import Device
     from transit_cli.results import Result
 
 app = typer.Typer()
@@ -27,4 +31,16 @@ def train(settings: TrainSettings) -> Result:
         return rehearsal.overfit(settings)
     if settings.dry_run:
         return rehearsal.dry_run(settings)
-    return loop.train(settings)
+    if settings.on_unsupported == "error":
+        return loop.train(settings)
+    from transit_cli.operators.fallback import CpuFallback
+
+    fallbacks: list[CpuFallback] = []
+
+    def guard(network: nn.Module, device: Device) -> None:
+        fallbacks.append(CpuFallback(device))
+        fallbacks[-1].guard(network)
+
+    result = loop.train(settings, guard)
+    on_cpu = [site for fallback in fallbacks for site in fallback.report()]
+    return replace(result, data={**result.data, "on_cpu": on_cpu})

@@ -135,8 +135,8 @@ class MpsDevice:
         """Whether MPS has no kernel, refuses float64, or a kernel refuses a size ("Output channels > 65536 ...")."""
         if isinstance(error, TypeError):
             return "MPS" in str(error)
-        texts = ("not supported at the MPS device", "not supported on MPS", "not implemented for the MPS device")
-        return isinstance(error, NotImplementedError) or says(error, *texts)
+        refusals = ("not supported", "not implemented", "n't support", "not support", "only support", "unsupported")
+        return isinstance(error, NotImplementedError) or (says(error, "MPS", "_mps") and says(error, *refusals))
 
     def timer(self) -> MpsTimer:
         """A new timer."""

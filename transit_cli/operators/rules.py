@@ -5,6 +5,7 @@ Each rule is about one traced call. Sources are PyTorch's issues; which macOS ch
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -60,6 +61,8 @@ def _double(call: Call, _: tuple[int, int]) -> Finding | None:
     wide = {tensor.dtype for tensor in call.tensors} & {"float64", "complex128"}
     if not wide and "torch.float64" not in call.options:
         return None
+    if call.phase == "update" and all(math.prod(tensor.shape) == 1 for tensor in call.tensors):
+        return None  # the gradient scaler's scale, which is float64 on the CPU and float32 on MPS
     return Finding(
         "double()" if _base(call) == "_to_copy" else _base(call),
         "refused",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from transit_cli.config import Positional
+from transit_cli.config import Positional, Range
 from transit_cli.training.settings import StepSettings
 
 #: Bins of the views where no view set is given: those of the AstroNet paper.
@@ -29,11 +29,40 @@ class FallbackTestSettings(StepSettings):
     scalars: tuple[str, ...] = ()
     "Columns of tces.csv that the network sees too; only their number matters here."
 
-    target: Literal["mps"] = "mps"
-    "mps: say what a Mac would do, from any machine."
+    target: Literal["here", "mps"] = "here"
+    "here computes on this machine's device; mps says what a Mac would do, from any machine."
 
     torch: str = ""
-    "The torch version to ask about (2.8 to 2.14); unless given, the installed one."
+    "With --target mps or --operators: the torch version to ask about (2.8 to 2.14); unless given, the installed one."
 
     operators: bool = False
     "Print every operator of that torch with its place on MPS: native, composite, fallback or missing."
+
+    device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
+    "Where to compute; compared with float64 on the CPU."
+
+    steps: Annotated[int, Range(0)] = 50
+    "Steps of the whole network, device against CPU; 0 leaves this part out."
+
+    inject: tuple[str, ...] = ()
+    "Plant faults, to see them found: missing, refuse and wrong, each into one operator of the step."
+
+    all_ops: bool = False
+    "Test torch's own operator database on the device, not the network's operators."
+
+    out: Path | None = None
+    "With --all-ops: a folder for the matrix (matrix.json, .md, .html); an interrupted run goes on from it."
+
+    compare: Path | None = None
+    "With --all-ops: another matrix.json, to say what differs."
+
+    timeout: Annotated[float, Range(1)] = 120.0
+    "Seconds after which a child process that says nothing counts as hanging."
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = {"missing", "refuse", "wrong"}
+        if not set(self.inject) <= known:
+            self.refuse("inject", "one or more of missing, refuse, wrong")
+        if self.torch and self.target == "here" and not self.operators:
+            self.refuse("torch", "a version only with --target mps or --operators", fix="add --target mps")

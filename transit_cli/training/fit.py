@@ -23,8 +23,10 @@ from transit_cli.training.schedule import learning_rate
 from transit_cli.training.step import Batch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from transit_cli.data.feed import Examples, Feed
     from transit_cli.device.base import Device
@@ -55,6 +57,7 @@ class Job:
         screen: what to show progress on.
         signals: Ctrl-C and SIGTERM, held back.
         board: TensorBoard's event files, if they are asked for.
+        prepare: is shown each network that is built, before it trains.
     """
 
     settings: TrainSettings
@@ -65,6 +68,7 @@ class Job:
     screen: Screen
     signals: Deferred
     board: Board | None = None
+    prepare: Callable[[nn.Module, Device], None] | None = None
 
 
 @dataclass
@@ -120,6 +124,8 @@ class Fit:
         self.folder = job.run.checkpoints(task.name)
         torch.manual_seed(task.seed)
         network = registry.build(settings.network, *sizes(job.examples))
+        if job.prepare is not None:
+            job.prepare(network, job.device)
         training, self.validation = job.examples.subset(task.train), job.examples.subset(task.validation)
         self.batching = Batching(len(training), settings.batch_size, settings.accumulate)
         self.total_steps = self.batching.steps * settings.epochs

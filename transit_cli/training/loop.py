@@ -19,16 +19,23 @@ from transit_cli.training.plan import plan
 from transit_cli.training.screen import screen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from torch import nn
+
+    from transit_cli.device.base import Device
     from transit_cli.results import Result
     from transit_cli.training.plan import Plan
     from transit_cli.training.run import Run
     from transit_cli.training.settings import TrainSettings
 
 
-def train(settings: TrainSettings) -> Result:
+def train(settings: TrainSettings, prepare: Callable[[nn.Module, Device], None] | None = None) -> Result:
     """Train the networks that the settings ask for, and write a run.
+
+    Args:
+        settings: what to train, and how.
+        prepare: is shown each network that is built, before it trains.
 
     Raises:
         TransitError: settings, view set, network or machine will not do; what was trained so far can be resumed.
@@ -40,10 +47,15 @@ def train(settings: TrainSettings) -> Result:
     planned = plan(settings)
     if run:
         runs.check_viewset(run, planned.viewset)
-    return train_planned(settings, planned, run)
+    return train_planned(settings, planned, run, prepare)
 
 
-def train_planned(settings: TrainSettings, planned: Plan, run: Run | None = None) -> Result:
+def train_planned(
+    settings: TrainSettings,
+    planned: Plan,
+    run: Run | None = None,
+    prepare: Callable[[nn.Module, Device], None] | None = None,
+) -> Result:
     """Train what was planned, in a run that is resumed or else made."""
     if settings.tensorboard:
         require()
@@ -53,7 +65,7 @@ def train_planned(settings: TrainSettings, planned: Plan, run: Run | None = None
     _keep_source(settings, run)
     with _resumable(run), awake(), Deferred() as signals, screen(planned.steps(settings), settings.epochs) as shown:
         board = Board(run.path) if settings.tensorboard else None
-        job = Job(settings, planned.examples, device, run, limit, shown, signals, board)
+        job = Job(settings, planned.examples, device, run, limit, shown, signals, board, prepare)
         fitted = [Fit(task, job).train() for task in planned.tasks]
     return finish(settings, run, planned, fitted)
 

@@ -183,6 +183,9 @@ class TrainSettings(StepSettings, MemorySettings):
     device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
     "Where to compute."
 
+    on_unsupported: Literal["error", "fallback"] = "error"
+    "Where the device refuses what a layer does: stop, or run that layer on the CPU and say so."
+
     dry_run: bool = False
     "Pass two batches through everything, keep nothing."
 

@@ -1,0 +1,108 @@
+"""Question 3: PyTorch's operator database on a device, and matrices that can be kept and compared."""
+
+import json
+
+import pytest
+
+from transit_cli.operators import matrix
+from transit_cli.operators.settings import FallbackTestSettings
+
+NAMES = ["add", "exp", "heaviside", "nn.functional.adaptive_avg_pool1d", "nn.functional.gelu", "tan"]
+
+
+def some(device, names):
+    """Check a few operators of the database; their rows by name."""
+    import os
+
+    os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_warn_always(True)
+    from transit_cli.device.select import select
+    from transit_cli.operators.database import check
+
+    rows = {}
+    check(select(device), names, 4, lambda event: "name" in event and rows.update({event.pop("name"): event}))
+    return rows
+
+
+def test_a_device_with_faults(mps):
+    faults = ["wrong:exp:0.01", "wrong:gelu_backward:0.01", "error:tan"]
+    done = mps.run(some, "mps", NAMES, faults=faults, env={"PYTORCH_ENABLE_MPS_FALLBACK": "1"}, timeout=580)
+    assert done.returncode == 0, done.stderr
+    rows = done.value
+    assert {name: (row["forward"], row["gradient"]) for name, row in rows.items()} == {
+        "add": ("ok", "ok"),
+        "exp": ("wrong", "wrong"),  # its gradient is its value
+        "heaviside": ("ok", "none"),
+        "nn.functional.adaptive_avg_pool1d": ("refused", "none"),
+        "nn.functional.gelu": ("ok", "wrong"),
+        "tan": ("refused", "none"),
+    }
+    assert rows["heaviside"]["fell_back"]
+    assert not rows["add"]["fell_back"]
+
+
+def rows(**statuses):
+    row = {"gradient": "ok", "samples": 3, "error": 1e-7, "words": "", "fell_back": False}
+    return {name: row | {"forward": status} for name, status in statuses.items()}
+
+
+def test_a_run_goes_on_where_it_was_and_compares(monkeypatch, tmp_path):
+    """The database is replaced by four names, and the child by one that dies of the third."""
+    asked = []
+
+    def ask(job, take, **_):
+        asked.append(list(job["operators"]))
+        for name in job["operators"]:
+            take({"start": name})
+            if name == "c":
+                return matrix_ending("aborted", "SIGABRT: no")
+            take({"name": name, **rows(x="wrong" if name == "b" else "ok")["x"]})
+        return matrix_ending("done", "")
+
+    from transit_cli.operators.processes import Ending as matrix_ending
+
+    monkeypatch.setattr(matrix, "ask", ask)
+    monkeypatch.setattr("transit_cli.operators.database.operators", lambda: list("abcd"))
+    monkeypatch.setattr("transit_cli.operators.database.key_of", str)
+    settings = FallbackTestSettings(all_ops=True, device="cpu", out=tmp_path / "m")
+    first = matrix.test_all(settings)
+    assert first.exit_code == 1
+    assert asked == [["a", "b", "c", "d"], ["d"]]
+    assert first.data["counts"] == {"ok": 2, "wrong": 1, "aborted": 1}
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {"matrix.json", "matrix.md", "matrix.html"}
+
+    other = json.loads((tmp_path / "m" / "matrix.json").read_text())
+    del other["operators"]["d"]
+    (tmp_path / "m" / "matrix.json").write_text(json.dumps(other))
+    other["operators"] |= rows(b="ok")
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    again = matrix.test_all(settings.replace(compare=tmp_path / "other.json"))
+    assert asked[2:] == [["d"]]
+    assert again.data["changes"] == [
+        {"operator": "b", "before": "ok", "now": "wrong"},
+        {"operator": "d", "before": "absent", "now": "ok"},
+    ]
+
+
+def test_what_upstream_knows_is_read_from_the_installed_torch():
+    known = matrix._known_failures()
+    assert len(known) > 50
+    assert not {"add", "nn.functional.gelu", "mm"} & known
+
+
+def test_a_matrix_that_is_none_is_refused(transit, tmp_path):
+    (tmp_path / "no.json").write_text("{}")
+    done = transit("fallback-test", "--all-ops", "--compare", tmp_path / "no.json")
+    assert done.returncode == 4
+    assert "is not a matrix of operators" in done.stderr
+
+
+@pytest.mark.torture
+def test_the_whole_database_on_the_cpu(transit, tmp_path):
+    done = transit("fallback-test", "--all-ops", "--device", "cpu", "--out", tmp_path, "--json", timeout=600)
+    data = json.loads(done.stdout)["data"]
+    assert data["samples"] > 3000
+    assert data["counts"].get("wrong", 0) == 0

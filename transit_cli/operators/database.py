@@ -1,0 +1,166 @@
+"""PyTorch's own operator database (`op_db`) on a device: each operator's samples, forward and gradient.
+
+It is private to torch (`torch.testing._internal`) and needs the package `expecttest`; both are looked for before use.
+Results are compared with float64 on the CPU by the same measure as a network's operators are (`numbers`). An operator
+whose float32 results on the CPU are far from float64, or differ from call to call, is not judged.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from transit_cli.operators import numbers
+from transit_cli.results import ExitCode, TransitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from transit_cli.device.base import Device
+
+#: The CPU's own error in float32 beyond which an operator is ill-conditioned, and its numbers prove nothing.
+UNSTABLE = 1e-2
+
+
+def operators() -> list[Any]:
+    """The database's entries that take float32.
+
+    Raises:
+        TransitError: this torch has none, or expecttest is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from torch.testing._internal.common_methods_invocations import op_db
+    except ImportError as error:
+        raise TransitError(
+            f"torch's operator database cannot be read: {error}",
+            wanted="the package expecttest, and a torch that has its database",
+            fix="pip install expecttest",
+            exit_code=ExitCode.MACHINE,
+            code="database-missing",
+        ) from None
+    return [entry for entry in op_db if entry.supports_dtype(torch.float32, "cpu")]
+
+
+def key_of(entry: Any) -> str:
+    """An entry's name, with its variant."""
+    return f"{entry.name}.{entry.variant_test_name}" if entry.variant_test_name else str(entry.name)
+
+
+def check(device: Device, wanted: Sequence[str], samples: int, emit: Callable[[dict[str, Any]], None]) -> None:
+    """Check the entries named in `wanted` on up to `samples` samples each."""
+    entries = {key_of(entry): entry for entry in operators()}
+    for name in wanted:
+        emit({"start": name})
+        row: dict[str, Any] = {"forward": "ok", "gradient": "none", "samples": 0, "error": 0.0, "words": ""}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                inputs = entries[name].sample_inputs(
+                    "cpu", torch.float32, requires_grad=entries[name].supports_autograd
+                )
+                for sample in itertools.islice(inputs, samples):
+                    _one(device, entries[name], sample, row)
+            except (AssertionError, AttributeError, ImportError, IndexError, ValueError, KeyError) as error:
+                row |= {"forward": "not judged", "words": f"{type(error).__name__}: {error}".splitlines()[0]}
+        row["fell_back"] = any("will fall back to run on the CPU" in str(warning.message) for warning in caught)
+        emit({"name": name, **row})
+
+
+def _one(device: Device, entry: Any, sample: Any, row: dict[str, Any]) -> None:
+    """One sample: its outputs, and where it has them the gradients of their sum."""
+    arguments = ((sample.input, *sample.args), sample.kwargs)
+    try:
+        exact = _results(entry, numbers.copied(arguments, _exactly))
+        host = _results(entry, numbers.copied(arguments, _detached))
+        again = _results(entry, numbers.copied(arguments, _detached))
+    except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:  # no float64, or no such sample here
+        row["words"] = (
+            row["words"] or f"on the CPU: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        )
+        if not row["samples"]:
+            row["forward"] = "not judged"
+        return
+    if row["forward"] == "not judged" and not row["samples"]:
+        row["forward"] = "ok"
+    row["samples"] += 1
+    try:
+        there = _results(entry, _on(device, numbers.copied(arguments, _detached)))
+        device.synchronize()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        status = "missing" if "is not currently implemented" in str(error) else "refused"
+        row |= {"forward": status if row["forward"] in {"ok", "not judged"} else row["forward"]}
+        row["words"] = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        return
+    for part, index in (("forward", 0), ("gradient", 1)):
+        _judge(row, part, there[index], host[index], exact[index], again[index])
+
+
+def _judge(row: dict[str, Any], part: str, *results: list[Tensor]) -> None:
+    there, host, exact, again = results
+    if part == "gradient" and row[part] == "none" and host:
+        row[part] = "ok"
+    if not host or row[part] not in {"ok", "not judged"}:
+        return
+    own = numbers.compare(host, host, exact) if len(host) == len(exact) else None
+    if own is None or own.error > UNSTABLE or not _same(host, again):
+        row[part] = "not judged"
+        return
+    found = numbers.compare(there, host, exact)
+    row["error"] = max(row["error"], found.error)
+    if found.wrong:
+        row[part] = "wrong"
+
+
+def _same(left: list[Tensor], right: list[Tensor]) -> bool:
+    return all(
+        a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(left, right, strict=True)
+    )
+
+
+def _results(entry: Any, arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs and gradients, on the CPU."""
+    args, kwargs = arguments
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        outputs = numbers.tensors_of(entry.op(*args, **kwargs))
+    if any(output.is_sparse or output.layout != torch.strided for output in outputs):
+        raise TypeError("sparse results are not compared")
+    sources = [tensor for tensor in numbers.tensors_of(arguments) if tensor.requires_grad]
+    targets = [
+        output for output in outputs if output.requires_grad and (output.is_floating_point() or output.is_complex())
+    ]
+    gradients: list[Tensor] = []
+    if sources and targets and entry.supports_autograd:
+        total = sum((output.abs() if output.is_complex() else output).sum() for output in targets)
+        if isinstance(total, Tensor) and total.requires_grad:
+            found = torch.autograd.grad(total, sources, allow_unused=True)
+            gradients = [gradient.detach().cpu() for gradient in found if gradient is not None]
+    return [output.detach().cpu() for output in outputs], gradients
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+def _exactly(tensor: Tensor) -> Tensor:
+    if tensor.is_floating_point():
+        return tensor.detach().double().requires_grad_(tensor.requires_grad)
+    return tensor.detach().clone()
+
+
+def _on(device: Device, arguments: Any) -> Any:
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.detach().to(device.torch_device).requires_grad_(tensor.requires_grad)
+
+    args, kwargs = numbers.copied(arguments, move)
+    home = torch.device("cpu")
+    return args, {
+        name: device.torch_device if name == "device" and torch.device(value) == home else value
+        for name, value in kwargs.items()
+    }

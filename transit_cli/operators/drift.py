@@ -1,0 +1,61 @@
+"""The whole step, many times: how far a device's losses leave the CPU's, and how far they may.
+
+Training amplifies rounding, so the bound is measured, not assumed: the CPU runs again from weights that differ by one
+part in ten million, and a device may drift a multiple of what that makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from transit_cli.device.cpu import CpuDevice
+
+if TYPE_CHECKING:
+    from transit_cli.device.base import Device
+    from transit_cli.operators.workload import Workload
+
+#: The batch of these steps.
+SAMPLES = 16
+#: The relative change of the weights whose consequences are the yardstick, and the multiple of them that is allowed.
+NUDGE, MARGIN, REPEATS = 1e-7, 30.0, 2
+#: What is always allowed, as a share of the first loss.
+FLOORS = {"fp32": 1e-4, "fp16": 0.05, "bf16": 0.1}
+
+
+def drift(workload: Workload, device: Device, precision: str, steps: int) -> dict[str, Any]:
+    """Losses of `steps` steps in a precision on the device, against the CPU's in float32; dropout is off."""
+    host = replace(workload, settings=workload.settings.replace(precision="fp32"))
+    reference = _losses(host, CpuDevice(), steps)
+    nudged = [_losses(host, CpuDevice(), steps, nudge=seed) for seed in range(1, REPEATS + 1)]
+    found = _losses(replace(workload, settings=workload.settings.replace(precision=precision)), device, steps)
+    allowed = worst = 0.0
+    bound: list[float] = []
+    for step in range(steps):
+        allowed = max(allowed, *(abs(run[step] - reference[step]) for run in nudged))
+        bound.append(MARGIN * allowed + FLOORS[precision] * abs(reference[0]))
+        gap = abs(found[step] - reference[step]) / bound[-1]
+        worst = max(worst, gap if gap == gap else float("inf"))  # noqa: PLR0124 - NaN
+    return {
+        "steps": steps,
+        "batch": SAMPLES,
+        "losses": found,
+        "cpu_losses": reference,
+        "bound": bound,
+        "worst": worst,
+        "status": "ok" if worst <= 1 else "wrong",
+    }
+
+
+def _losses(workload: Workload, device: Device, steps: int, nudge: int = 0) -> list[float]:
+    step = workload.step_on(device, dropout=False)
+    if nudge:
+        noise = torch.Generator().manual_seed(nudge)
+        with torch.no_grad():
+            for parameter in step.parameters:
+                parameter.mul_(1 + NUDGE * torch.randn(parameter.shape, generator=noise))
+    batches = [workload.batch(device, SAMPLES, seed) for seed in range(4)]
+    losses = [step.step([batches[index % len(batches)]]) for index in range(steps)]
+    return [float(loss) for loss in losses]

@@ -1,0 +1,227 @@
+"""Question 3: torch's own operator database on this device, as a matrix that can be kept and compared.
+
+The database is tested in child processes, chunk by chunk; each chunk's results are on disk before the next one begins,
+and a run that was stopped goes on where it was. A child that dies is asked again without the operator it died of.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import platform
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transit_cli import console
+from transit_cli.device.select import select
+from transit_cli.operators.processes import ask
+from transit_cli.results import ExitCode, Result, Table, TransitError
+
+if TYPE_CHECKING:
+    from transit_cli.device.base import Device
+    from transit_cli.operators.settings import FallbackTestSettings
+
+#: Operators a child; samples an operator.
+CHUNK, SAMPLES = 90, 10
+VARIABLE = "PYTORCH_ENABLE_MPS_FALLBACK"
+BAD = ("wrong", "missing", "refused", "aborted", "hung")
+
+Row = dict[str, Any]
+
+
+def test_all(settings: FallbackTestSettings) -> Result:
+    """Test every operator of torch's database on the device.
+
+    Raises:
+        TransitError: the database cannot be read, or `--compare` names no matrix.
+    """
+    from transit_cli.operators.database import key_of, operators
+
+    device = select(settings.device)
+    other = _read(settings.compare) if settings.compare else None
+    names = sorted({key_of(entry) for entry in operators()})
+    key = _key(device)
+    rows: dict[str, Row] = {}
+    file = settings.out / "matrix.json" if settings.out else None
+    if file is not None and file.exists():
+        before = _read(file)
+        rows = before["operators"] if before["key"] == key else {}
+    left = [name for name in names if name not in rows]
+    with console.progress(f"operators on {device.kind}", len(left)) as progress:
+        for start in range(0, len(left), CHUNK):
+            rows |= _chunk(left[start : start + CHUNK], device, settings.timeout, progress)
+            if file is not None:
+                _write(file.parent, key, rows)
+    for name, row in rows.items():
+        row["known"] = device.kind == "mps" and name.split(".")[0] in _known_failures()
+    return _result(settings, key, rows, other)
+
+
+def _chunk(names: list[str], device: Device, timeout: float, progress: Any) -> dict[str, Row]:
+    import torch
+
+    rows: dict[str, Row] = {}
+    while len(rows) < len(names):
+        job = {
+            "part": "database",
+            "device": device.kind,
+            "operators": [name for name in names if name not in rows],
+            "samples": SAMPLES,
+            "threads": torch.get_num_threads(),
+        }
+        started: list[str] = []
+
+        def take(event: Row, started: list[str] = started) -> None:
+            if "start" in event:
+                started.append(event["start"])
+            else:
+                rows[event.pop("name")] = event
+                progress.update(advance=1, status=started[-1])
+
+        ending = ask(job, take, timeout=timeout, env={VARIABLE: "1"})
+        if ending.kind == "done":
+            break
+        if not started or started[-1] in rows:
+            raise TransitError(
+                f"the test ended early: {ending.words or ending.kind}",
+                fix="transit fallback-test --all-ops --device cpu",
+                exit_code=ExitCode.MACHINE,
+                code="database-failed",
+            )
+        empty = {"gradient": "none", "samples": 0, "error": 0.0, "fell_back": False}
+        rows[started[-1]] = empty | {"forward": ending.kind, "words": ending.words}
+    return rows
+
+
+def _key(device: Device) -> dict[str, str]:
+    import torch
+
+    return {
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.mac_ver()[0] or platform.release()}",
+        "device": device.kind,
+        "chip": device.facts.name,
+    }
+
+
+def _known_failures() -> frozenset[str]:
+    """Operators that PyTorch's own MPS tests expect to fail, as far as this torch says so."""
+    try:
+        from torch.testing._internal import common_mps
+    except ImportError:
+        return frozenset()
+    path = Path(str(common_mps.__file__))
+    text = path.read_text(encoding="utf-8")
+    return frozenset(re.findall(r'^\s+"([\w.]+)":\s*(?:None|\[|\{)', text, re.MULTILINE))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        valid = isinstance(found["operators"], dict) and isinstance(found["key"], dict)
+    except (OSError, ValueError, KeyError, TypeError):
+        valid = False
+    if not valid:
+        raise TransitError(
+            f"{path} is not a matrix of operators",
+            wanted="a matrix.json that `transit fallback-test --all-ops --out FOLDER` wrote",
+            fix="give another path",
+            code="matrix-unreadable",
+        )
+    return found
+
+
+def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
+    """The three forms of the matrix; each is whole or not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"torch {key['torch']} on {key['device']} ({key['chip']}, {key['system']})"
+    columns = ("operator", "forward", "gradient", "samples", "error", "known upstream", "words")
+    table = [
+        (
+            name,
+            row["forward"],
+            row["gradient"],
+            row["samples"],
+            f"{row['error']:.1e}",
+            row.get("known", ""),
+            row["words"],
+        )
+        for name, row in sorted(rows.items())
+    ]
+    lines = [f"# Operators of {title}", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in table]
+    cells = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in row) + "\n" for row in table)
+    page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>\n"
+    page += (
+        f"<h1>{html.escape(title)}</h1><table><tr>"
+        + "".join(f"<th>{column}" for column in columns)
+        + "\n"
+        + cells
+        + "</table>\n"
+    )
+    document = json.dumps({"key": key, "operators": dict(sorted(rows.items()))}, indent=1)
+    for name, text in (("matrix.json", document), ("matrix.md", "\n".join(lines) + "\n"), ("matrix.html", page)):
+        scratch = folder / f".{name}"
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(folder / name)
+
+
+def _result(
+    settings: FallbackTestSettings, key: dict[str, str], rows: dict[str, Row], other: dict[str, Any] | None
+) -> Result:
+    if settings.out:
+        _write(settings.out, key, rows)
+    bad = {name: row for name, row in rows.items() if _status(row) in BAD}
+    new = {name: row for name, row in bad.items() if not row["known"]}
+    counts = Counter(_status(row) for row in rows.values())
+    samples = sum(row["samples"] for row in rows.values())
+    blocks = [
+        Table(
+            ("verdict", "operators"),
+            [[status, count] for status, count in counts.most_common()],
+            title=f"torch's operator database on {key['device']} ({key['chip']}), {samples:,} samples",
+            note="not judged: random, ill-conditioned or impossible on the CPU as well",
+        )
+    ]
+    if bad:
+        cells = [[n, _status(r), "known" if r["known"] else "new", r["words"][:100]] for n, r in sorted(bad.items())]
+        blocks.append(Table(("operator", "verdict", "upstream", "why"), cells, title="Not as it should be"))
+    data: dict[str, Any] = {"key": key, "samples": samples, "counts": dict(counts), "operators": rows}
+    if other is not None:
+        changes = _changes(other["operators"], rows)
+        data["compared_with"] = other["key"]
+        data["changes"] = changes
+        note = f"before: torch {other['key'].get('torch')} on {other['key'].get('chip')}"
+        blocks.append(
+            Table(
+                ("operator", "before", "now"),
+                [[c["operator"], c["before"], c["now"]] for c in changes],
+                "Changes",
+                note,
+            )
+        )
+    verdict = (
+        f"{len(rows)} operators, {samples:,} samples: {len(new)} new failures, {len(bad) - len(new)} known upstream"
+    )
+    if other is not None:
+        verdict += f"; {len(data['changes'])} differ from {settings.compare}"
+    return Result(data, blocks, verdict, exit_code=ExitCode.NEGATIVE if new else ExitCode.DONE)
+
+
+def _status(row: Row) -> str:
+    """The worse of an operator's two verdicts."""
+    for part in ("forward", "gradient"):
+        if row[part] in BAD:
+            return str(row[part])
+    return "fell back" if row["fell_back"] else str(row["forward"])
+
+
+def _changes(before: dict[str, Row], now: dict[str, Row]) -> list[dict[str, str]]:
+    names = sorted({*before, *now})
+    pairs = [
+        (n, _status(before[n]) if n in before else "absent", _status(now[n]) if n in now else "absent") for n in names
+    ]
+    return [{"operator": name, "before": old, "now": new} for name, old, new in pairs if old != new]

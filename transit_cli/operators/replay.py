@@ -1,0 +1,241 @@
+"""Every operator of a step, at its real shapes and on its real values, on the device against the CPU.
+
+The step runs on the CPU. Each operator that it meets is run once more on copies of its arguments: in float64 and in its
+own type on the CPU, and on the device, as called, with gaps between the elements, and with one sample expanded over the
+batch. Gradients are covered because the backward pass is made of operators too.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from transit_cli.operators import numbers
+from transit_cli.operators.trace import call_of, current_phase, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from transit_cli.device.base import Device
+    from transit_cli.operators.injection import Injection
+    from transit_cli.operators.trace import Call
+
+Event = dict[str, Any]
+
+#: Timed runs of an operator that fell back.
+TIMED = 5
+
+_FELL_BACK = re.compile(r"operator 'aten::(\S+)' is not currently supported on the MPS backend and will fall back")
+
+#: The gradient of max pooling needs positions, which differ where values are equal.
+_TIES = ("max_pool", "max_unpool", "sort", "topk")
+
+
+#: What one kernel keeps for another, always contiguous: no user's layout reaches these arguments.
+_INTERNAL = {"mean", "rstd", "save_mean", "save_invstd", "indices", "total_weight", "mask"}
+
+
+class Replay(TorchDispatchMode):
+    """Checks each new kind of call once, and reports it.
+
+    Args:
+        device: what is tested.
+        emit: takes an event a call: first {"start": index, "operator": ...}, then its outcome.
+        skip: indices of calls not to run on the device, because it died of them.
+        injection: faults to plant.
+    """
+
+    def __init__(
+        self, device: Device, emit: Callable[[Event], None], skip: Container[int], injection: Injection
+    ) -> None:
+        super().__init__()
+        self.device, self.emit, self.skip, self.injection = device, emit, skip, injection
+        self.counts: Counter[Call] = Counter()
+        self.updating = False
+        self._order: dict[Call, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Check a call if it is new, then let the step go on with the CPU's result."""
+        kwargs = kwargs or {}
+        if func.namespace == "aten" and _has_numbers(func, args, kwargs):
+            call = call_of(func, current_phase(updating=self.updating), args, kwargs)
+            self.counts[call] += 1
+            if call not in self._order:
+                index = self._order[call] = len(self._order)
+                shapes = " ".join("x".join(map(str, tensor.shape)) or "scalar" for tensor in call.tensors[:3])
+                dtypes = sorted({tensor.dtype for tensor in call.tensors})
+                row = {"operator": call.operator, "phase": call.phase, "shapes": shapes, "dtypes": dtypes}
+                fault = self.injection.choose(call)
+                if index not in self.skip:
+                    self.emit({"start": index, **row})
+                    self.emit({"index": index, **row, **self._outcome(func, fault, args, kwargs)})
+        return func(*args, **kwargs)
+
+    def _outcome(self, func: Any, fault: str, args: Any, kwargs: Any) -> Event:
+        variants: dict[str, Callable[[Tensor], Tensor]] = {"as called": _same_layout}
+        if _written(func, args, kwargs):  # weights may be transposed, and are nothing stranger
+            variants["strided"] = numbers.permuted
+        else:
+            variants |= {"strided": numbers.strided, "expanded": numbers.expanded}
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            variants = {"as called": _same_layout}
+        outcome: Event = {"status": "ok", "fell_back": [], "elements": 0, "variants": []}
+        for variant, layout in variants.items():
+            found = self._one(func, fault, _laid_out(func, args, kwargs, layout))
+            outcome["fell_back"] = sorted({*outcome["fell_back"], *found.pop("fell_back")})
+            outcome["elements"] += found.pop("elements", 0)
+            outcome["variants"].append(variant)
+            if found["status"] != "ok":
+                return outcome | found | {"variant": variant}
+            if found.get("error", 0) >= outcome.get("error", 0):
+                outcome |= found
+        if outcome["fell_back"]:
+            outcome |= {"status": "fell back", "milliseconds": self._time(func, args, kwargs)}
+        return outcome
+
+    def _one(self, func: Any, fault: str, arguments: Any) -> Event:
+        """One layout: the device's results against the CPU's and float64's."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                on_device = self._moved(arguments)
+                runner = partial(self.injection.run, fault, func)
+                device_results = _with_its_warnings(lambda: _run(func, on_device, runner))
+                self.device.synchronize()
+                device_results = [tensor.cpu() for tensor in device_results]
+            except (RuntimeError, TypeError) as error:
+                return {"fell_back": [], "status": self._class_of(error), "words": str(error).splitlines()[0]}
+        fell_back = [match[1] for warning in caught if (match := _FELL_BACK.search(str(warning.message)))]
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            return {"status": "ok", "fell_back": fell_back, "random": True}
+        host = _run(func, numbers.copied(arguments, _contiguous), func)  # numbers do not depend on the layout
+        try:
+            exact = _run(func, numbers.copied(arguments, numbers.exactly), func)
+        except (RuntimeError, TypeError):  # kernels for float32 alone: the optimizer's counters, the scaler
+            exact = host
+        if any(word in name_of(func) for word in _TIES):
+            kept = [index for index, tensor in enumerate(host) if tensor.is_floating_point()]
+            device_results, host, exact = ([group[i] for i in kept] for group in (device_results, host, exact))
+        found = numbers.compare(device_results, host, exact)
+        return {
+            "status": "wrong" if found.wrong else "ok",
+            "error": found.error,
+            "bound": found.bound,
+            "elements": found.elements,
+            "fell_back": fell_back,
+        }
+
+    def _moved(self, arguments: Any) -> Any:
+        """Arguments on the device, with the strides that they have here."""
+
+        def move(tensor: Tensor) -> Tensor:
+            there = torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=self.device.torch_device
+            )
+            if 0 in tensor.stride() and tensor.numel():  # expanded: fill what there is of it
+                one = tensor[tuple(slice(0, 1) if step == 0 else slice(None) for step in tensor.stride())]
+                return one.to(self.device.torch_device).expand(tensor.shape)
+            return there.copy_(tensor)
+
+        args, kwargs = numbers.copied(arguments, move)
+        home, there = torch.device("cpu"), self.device.torch_device
+        return args, {name: there if value == home else value for name, value in kwargs.items()}
+
+    def _class_of(self, error: BaseException) -> str:
+        if self.device.is_out_of_memory(error):
+            return "out of memory"
+        if "is not currently implemented" in str(error):
+            return "missing"
+        return "refused" if self.device.is_unsupported_operator(error) or "planted" in str(error) else "error"
+
+    def _time(self, func: Any, args: Any, kwargs: Any) -> float:
+        """Median time of the operator with its way over the CPU, in milliseconds."""
+        seconds = []
+        for _ in range(TIMED):
+            there = self._moved(numbers.copied((args, kwargs), _same_layout))
+            self.device.synchronize()
+            start = time.perf_counter()
+            func(*there[0], **there[1])
+            self.device.synchronize()
+            seconds.append(time.perf_counter() - start)
+        return 1000 * sorted(seconds)[TIMED // 2]
+
+
+def _with_its_warnings(run: Callable[[], list[Tensor]]) -> list[Tensor]:
+    """Run something so that torch's warnings come now: C++ keeps them until the outermost call from Python returns.
+
+    Inside a backward pass, or a mode like this module's, that is too late to know whose they are. A method that calls
+    back into Python ends such a call, and gives what has been kept.
+    """
+    results: list[list[Tensor]] = []
+
+    def once(_: float) -> float:
+        results.append(run())
+        return 0.0
+
+    torch.zeros(1).apply_(once)
+    return results[0]
+
+
+def _laid_out(func: Any, args: Any, kwargs: Any, layout: Callable[[Tensor], Tensor]) -> Any:
+    """Copies of the arguments in a layout; those that are internal to torch keep theirs."""
+    names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001 - the schema has no public name
+    internal = [name in _INTERNAL for name in names]
+    laid = [numbers.copied(arg, _same_layout if internal[place] else layout) for place, arg in enumerate(args)]
+    return tuple(laid), {name: numbers.copied(arg, layout) for name, arg in kwargs.items()}
+
+
+def _run(func: Any, arguments: Any, runner: Callable[..., Any]) -> list[Tensor]:
+    """An operator's results, or what it has written to."""
+    args, kwargs = arguments
+    results = runner(*args, **kwargs)
+    return numbers.tensors_of(_written(func, args, kwargs)) or numbers.tensors_of(results)
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> list[Any]:
+    """The arguments that an operator writes to."""
+    found = []
+    for place, argument in enumerate(func._schema.arguments):  # noqa: SLF001 - the schema has no public name
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            found.append(args[place] if place < len(args) else kwargs.get(argument.name))
+    return found
+
+
+def _has_numbers(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operator computes something from tensors: no view, no factory, no read of a value by the host.
+
+    Nor the scaler's own scale, which is one float64 number on the CPU and float32 on MPS.
+    """
+    if all(tensor.dtype == torch.float64 and tensor.numel() == 1 for tensor in numbers.tensors_of((args, kwargs))):
+        return False
+    schema = func._schema  # noqa: SLF001
+    views = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+    host = name_of(func) in {
+        "_local_scalar_dense",
+        "detach",
+        "alias",
+        "copy_",
+        "_to_copy",
+        "empty_like",
+        "record_stream",
+    }
+    return not views and not host
+
+
+def _contiguous(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _same_layout(tensor: Tensor) -> Tensor:
+    """A copy with the same strides, so that what was called with gaps is tested with them."""
+    if 0 in tensor.stride() or not tensor.numel():
+        return tensor.clone(memory_format=torch.preserve_format)
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
