@@ -207,3 +207,12 @@ def test_a_view_set_is_fed_as_training_feeds_it(tmp_path):
     found.run_step()
     assert found.samples == 8
     assert str(tmp_path / "views") in found.source
+
+
+def test_replicas_are_timed_as_trained_and_seen_channels_last(tmp_path):
+    found = run.profile(small(views=(401, 101), batch_size=32, steps=5, way="replicas", out=tmp_path))
+    assert (found.own.name, len(found.own.seconds)) == ("replicas", 5)
+    assert found.workload.step.way.name == "channels-last"
+    data = show.document(found)
+    assert data["samples_per_second"] == pytest.approx(32 / statistics.median(found.own.seconds))
+    assert all(data["phase_seconds"].values())

@@ -127,6 +127,12 @@ def measure(workload: Workload, steps: int, block: int = 5) -> StepTimes:
     return StepTimes(times, profiled, plain, dispatch, first)
 
 
+def plain(workload: Workload, steps: int) -> list[float]:
+    """Wall-clock seconds of so many unmarked steps, after a few that warm up."""
+    _plain(workload, 3)
+    return _plain(workload, steps)[0]
+
+
 def _plain(workload: Workload, count: int) -> tuple[list[float], list[float]]:
     """Wall and dispatch seconds a step. Where steps overlap on the device, only their mean is known: it is repeated."""
     device = workload.device

@@ -21,6 +21,23 @@ if TYPE_CHECKING:
     from transit_cli.profiling.workload import Workload
 
 
+#: Ways of running a step in which phases overlap or cannot be marked, and the nearest one in which they can.
+VISIBLE = {"replicas": "channels-last", "captured": "eager"}
+
+
+@dataclass(frozen=True)
+class OwnWay:
+    """How `transit train` runs this step, where that is a way whose phases cannot be told apart.
+
+    Attributes:
+        name: "replicas" or "captured".
+        seconds: of each step.
+    """
+
+    name: str
+    seconds: list[float]
+
+
 @dataclass(frozen=True)
 class Profile:
     """What a profile found.
@@ -33,6 +50,7 @@ class Profile:
         timeline: memory through three steps.
         growth: memory over many steps; None where the check was left out.
         fallbacks: operators that MPS left to the CPU; None where torch was not asked or did not say.
+        own: the way of `transit train`, where the phases had to be measured in another.
     """
 
     workload: Workload
@@ -42,6 +60,12 @@ class Profile:
     timeline: list[Sample]
     growth: Growth | None
     fallbacks: tuple[Fallback, ...] | None
+    own: OwnWay | None = None
+
+    @property
+    def step_seconds(self) -> float:
+        """Median time of a step as `transit train` runs it."""
+        return median(self.own.seconds if self.own else self.evidence.times.plain)
 
 
 def profile(settings: ProfileSettings) -> Profile:
@@ -64,6 +88,7 @@ def _measure(run: Workload, settings: ProfileSettings, progress: console.Progres
     with ExitStack() as stack:
         monitor = stack.enter_context(Monitor(run.device))
         progress.update(0, status="phases")
+        run, own = _visible(run, settings)
         times = phases.measure(run, settings.steps)
         progress.update(1, status="memory")
         timeline = memory.timeline(run)
@@ -86,7 +111,19 @@ def _measure(run: Workload, settings: ProfileSettings, progress: console.Progres
     if run.device.kind == "mps" and not fallbacks.asked():
         settings.out.mkdir(parents=True, exist_ok=True)
         fell_back = fallbacks.measure(settings, settings.out)
-    return Profile(run, evidence, findings, peaks, timeline, growth, fell_back)
+    return Profile(run, evidence, findings, peaks, timeline, growth, fell_back, own)
+
+
+def _visible(run: Workload, settings: ProfileSettings) -> tuple[Workload, OwnWay | None]:
+    """The workload in a way whose phases can be told apart, and what its own way takes where that is another."""
+    if run.inference:
+        return run, None
+    run.run_step()
+    name = run.step.way.name if run.step.way else ""
+    if name not in VISIBLE:
+        return run, None
+    seconds = phases.plain(run, settings.steps)
+    return workload.build(settings.replace(way=VISIBLE[name])), OwnWay(name, seconds)
 
 
 def median(values: list[float]) -> float:

@@ -24,8 +24,7 @@ SHOWN_OPERATORS = 10
 
 def result(profile: Profile, written: list[Path]) -> Result:
     """The whole answer."""
-    run, times = profile.workload, profile.evidence.times
-    step = median(times.plain)
+    run = profile.workload
     growth = profile.growth
     blocks: list[Table | Text] = [phase_table(profile), operator_table(profile), limit_table(profile)]
     if profile.fallbacks:
@@ -38,7 +37,7 @@ def result(profile: Profile, written: list[Path]) -> Result:
     return Result(
         data=document(profile) | {"written": [str(file) for file in written]},
         blocks=blocks,
-        verdict=f"{run.samples / step:,.0f} samples/s. {main.found[0].upper()}{main.found[1:]}.",
+        verdict=f"{run.samples / profile.step_seconds:,.0f} samples/s. {main.found[0].upper()}{main.found[1:]}.",
         exit_code=ExitCode.NEGATIVE if growth and growth.leaks else ExitCode.DONE,
     )
 
@@ -55,6 +54,8 @@ def phase_table(profile: Profile) -> Table:
     total = phase_sum(profile)
     rows.append(("sum", ms(total), f"{total / plain:.0%}", ""))
     rows.append(("step, unprofiled", ms(plain), "100%", ""))
+    if own := profile.own:
+        rows.append((f"as trained: {own.name}", ms(median(own.seconds)), f"{median(own.seconds) / plain:.0%}", ""))
     run = profile.workload
     return Table(
         ("phase", "ms", "of step", "IQR ms"),
@@ -168,8 +169,11 @@ def document(profile: Profile) -> dict[str, Any]:
         "inference": run.inference,
         "source": run.source,
         "steps_run": run.steps_run,
-        "samples_per_second": run.samples / step,
+        "samples_per_second": run.samples / profile.step_seconds,
         "step_seconds": step,
+        "way": run.step.way.name if run.step.way else None,
+        "train_way": profile.own.name if profile.own else None,
+        "train_step_seconds": profile.step_seconds,
         "first_step_seconds": times.first,
         "phase_seconds": {name: median(samples) for name, samples in times.phases.items()},
         "phase_sum_seconds": phase_sum(profile),
