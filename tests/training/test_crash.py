@@ -133,3 +133,14 @@ def test_a_signal_saves_and_says_how_to_go_on(start, views, tmp_path, number, co
     state = checkpoint.latest(run / "checkpoints" / "member-0")
     assert state["learner"]["step"]["steps"] > 0
     assert state["position"]["step"] > 0 or state["position"]["epoch"] > 0
+
+
+def test_two_processes_do_not_train_one_run(start, views, tmp_path):
+    run = tmp_path / "run"
+    first = start({"viewset": views.path, "device": "cpu", "batch_size": 16, "epochs": 100_000, "run_dir": run})
+    while not list(run.glob("checkpoints/*/step-*.pt")):
+        time.sleep(0.01)
+    assert finish(start({"resume": run})) == 4
+    assert "another process" in (tmp_path / "said.txt").read_text()
+    first.kill()
+    finish(first)

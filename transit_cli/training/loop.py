@@ -61,13 +61,16 @@ def train_planned(
         require()
     device = select(settings.device)
     limit = MemoryLimit(device, settings.memory_limit)
+    if run:
+        runs.check_device(run, device)
     run = run or runs.create(settings, planned.viewset, device)
     _keep_source(settings, run)
-    with _resumable(run), awake(), Deferred() as signals, screen(planned.steps(settings), settings.epochs) as shown:
-        board = Board(run.path) if settings.tensorboard else None
-        job = Job(settings, planned.examples, device, run, limit, shown, signals, board, prepare)
-        fitted = [Fit(task, job).train() for task in planned.tasks]
-    return finish(settings, run, planned, fitted)
+    board = Board(run.path) if settings.tensorboard else None
+    with run.locked(), _resumable(run):
+        with awake(), Deferred() as signals, screen(planned.steps(settings), settings.epochs) as shown:
+            job = Job(settings, planned.examples, device, run, limit, shown, signals, board, prepare)
+            fitted = [Fit(task, job).train() for task in planned.tasks]
+        return finish(settings, run, planned, fitted)
 
 
 @contextmanager

@@ -12,20 +12,22 @@ runs/NAME/
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import os
 import platform
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transit_cli import __version__, config
+from transit_cli import __version__, config, console
 from transit_cli.results import ExitCode, TransitError, plain
 from transit_cli.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from transit_cli.data.viewset import ViewSet
     from transit_cli.device.base import Device
@@ -77,6 +79,29 @@ class Run:
         except FileNotFoundError:
             return []
         return [record for line in lines if (record := _parsed(line))]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out: two that resume one run would each go on from what the other has just written.
+
+        The system gives the lock back however a process ends. Where a file system has no locks, there is none.
+
+        Raises:
+            TransitError: another process trains this run.
+        """
+        with (self.path / CONFIG).open(encoding="utf-8") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise TransitError(
+                    f"{self.path} is being trained by another process",
+                    wanted="one process a run",
+                    fix="wait until it is done, or stop it",
+                    code="run-busy",
+                ) from None
+            except OSError:
+                pass
+            yield
 
     def forget_after(self, fit: str, steps: int) -> None:
         """Drop a fit's lines of metrics beyond a checkpoint that it goes on from: they will come again."""
@@ -172,6 +197,15 @@ def check_viewset(run: Run, viewset: ViewSet) -> None:
             wanted="the same view set: what is resumed must equal a run that was never stopped",
             fix=f"put the view set back, or begin anew: transit train {viewset.path}",
             code="viewset-changed",
+        )
+
+
+def check_device(run: Run, device: Device) -> None:
+    """Say when a run goes on with another kind of device: its numbers will not be those of an unbroken run."""
+    before = json.loads((run.path / ENVIRONMENT).read_text(encoding="utf-8"))["device"]["kind"]
+    if before != device.kind:
+        console.warn(
+            f"{run.path} was begun on {before} and goes on on {device.kind}: close to an unbroken run, not equal"
         )
 
 
