@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from transit_cli.command import command
-from transit_cli.data.settings import FetchSettings, FoldSettings, ImportSettings, InfoSettings, PrepareSettings
+from transit_cli.data.settings import (
+    FetchSettings,
+    FoldSettings,
+    ImportSettings,
+    InfoSettings,
+    PrepareSettings,
+    SimulateSettings,
+)
 
 if TYPE_CHECKING:
     from transit_cli.results import Result
@@ -65,3 +72,11 @@ def fetch(settings: FetchSettings) -> Result:
     from transit_cli.data.fetch import fetch
 
     return fetch(settings)
+
+
+@command(app, SimulateSettings, name="simulate")
+def simulate(settings: SimulateSettings) -> Result:
+    """Simulate planets, eclipsing binaries and junk as a view set: no download, the same for the same seed."""
+    from transit_cli.data import simulate
+
+    return simulate.simulate(settings)

@@ -105,3 +105,25 @@ class FetchSettings(Settings):
     "Seconds without a byte after which a try is given up."
     tries: Annotated[int, Range(1, 20)] = 5
     "How often a file is tried."
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateSettings(Settings):
+    """`transit data simulate`."""
+
+    out: Annotated[Path, Positional("OUT")]
+    "The folder of the new view set."
+    tces: Annotated[int, Range(1)] = 4000
+    "How many TCEs: a quarter planets, a quarter eclipsing binaries, half junk."
+    seed: Annotated[int, Range(0)] = 0
+    "The same seed gives the same set."
+    mission: Literal["kepler", "tess"] = "kepler"
+    "Whose light curves: cadence, gaps, noise and systematics."
+    views: Annotated[str, Flag(metavar="G/L")] = ""
+    "Bins of the global and local views; unless given, 2001/201 for Kepler and 201/61 for TESS."
+    secondary: bool = False
+    "Add a view of the deepest dip outside the transit."
+    odd_even: bool = False
+    "Add views of every other transit."
+    workers: Annotated[int, Range(0)] = 0
+    "Processes; 0 is one per core. The set is the same for any number."

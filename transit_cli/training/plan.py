@@ -11,15 +11,13 @@ import torch
 from transit_cli.data import feed
 from transit_cli.data.feed import Batching
 from transit_cli.data.scaling import Scaling, scaled
+from transit_cli.data.simulate import cache_folder, embedded
 from transit_cli.data.stream import Stored
 from transit_cli.data.viewset import ViewSet
 from transit_cli.memory import reading
-from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.settings import DEFAULT_SCALARS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transit_cli.data.feed import Examples
     from transit_cli.training.settings import TrainSettings
 
@@ -69,7 +67,7 @@ class Plan:
 
 def plan(settings: TrainSettings) -> Plan:
     """What to train: each member, and with folds each member on each fold. The test split is not among the rows."""
-    viewset = ViewSet.open(settings.viewset or _embedded())
+    viewset = ViewSet.open(settings.viewset or embedded(cache_folder()))
     views = feed.inputs_of(viewset, settings.views)
     target = feed.targets(viewset, settings.target)
     among = feed.rows(viewset, ("train", "val"))
@@ -111,13 +109,3 @@ def scalars_of(settings: TrainSettings, viewset: ViewSet, learned: np.ndarray) -
         return ()
     columns = ((column, viewset.tces[column]) for column in DEFAULT_SCALARS if column in viewset.tces)
     return tuple(name for name, values in columns if values.dtype.kind == "f" and np.isfinite(values[learned]).any())
-
-
-def _embedded() -> Path:
-    raise TransitError(
-        "no view set is given",
-        wanted="a folder that `transit data` wrote",
-        fix="transit train VIEWSET",
-        exit_code=ExitCode.USAGE,
-        code="viewset-missing",
-    )

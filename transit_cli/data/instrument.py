@@ -1,0 +1,178 @@
+"""What a telescope adds to a star's light: when it looks, and what it gets wrong.
+
+TESS-like light curves have 30-minute cadences in the spans of sectors 1 to 5 as the data release notes give them, with
+the downlink gaps, the sector 4 anomaly, momentum dumps and scattered light; Kepler-like ones 29.4-minute cadences in
+quarters with monthly downlinks and safe modes. Fluxes are relative: 1 is the star's mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Observation:
+    """When a star was observed.
+
+    Attributes:
+        grid: [m] days, every cadence from the first to the last of the light curve, evenly spaced.
+        kept: [n] which of them have data.
+        edges: days at which pointing or temperature settles: the begin and end of each orbit or month.
+        dumps: days of the momentum dumps.
+        cadence: days between cadences, which is also the exposure.
+    """
+
+    grid: np.ndarray
+    kept: np.ndarray
+    edges: np.ndarray
+    dumps: np.ndarray
+    cadence: float
+
+    @property
+    def time(self) -> np.ndarray:
+        """[n] days of the cadences with data."""
+        return self.grid[self.kept]
+
+
+#: Sectors 1-5: begin and end of both orbits (BTJD), and the days between momentum dumps (TESS data release notes).
+SECTORS = (
+    ((1325.30, 1338.52), (1339.66, 1353.18), 2.5),
+    ((1354.11, 1367.15), (1368.60, 1381.51), 2.5),
+    ((1385.95, 1395.48), (1396.64, 1406.22), 2.5),
+    ((1410.91, 1423.51), (1424.56, 1436.83), 3.0),
+    ((1438.00, 1450.15), (1451.58, 1464.26), 3.0),
+)
+#: Sector 4: the instrument was off, and drifted while it warmed up.
+ANOMALY = (1418.54, 1421.21)
+#: Share of signals of Yu et al. (2019, table 1) found in the data up to each sector.
+SECTOR_SHARES = (0.11, 0.34, 0.03, 0.50, 0.02)
+TESS_CADENCE = 30 / 1440
+KEPLER_CADENCE = 0.02043361
+
+
+def observe_tess(rng: np.random.Generator) -> Observation:
+    """A star in one sector, or in several up to it, as the field of view happens to fall."""
+    last = int(rng.choice(len(SECTORS), p=SECTOR_SHARES))
+    first = last - min(last, int(rng.choice(4, p=(0.6, 0.16, 0.12, 0.12))))
+    orbits = [orbit for sector in SECTORS[first : last + 1] for orbit in sector[:2]]
+    begin, end = orbits[0][0], orbits[-1][1]
+    grid = begin + rng.random() * TESS_CADENCE + TESS_CADENCE * np.arange(int((end - begin) / TESS_CADENCE))
+    kept = np.zeros(len(grid), bool)
+    for low, high in orbits:
+        cut = rng.exponential(0.35, 2) * (rng.random(2) < 0.5)  # scattered light, flagged
+        kept |= (grid > low + cut[0]) & (grid < high - cut[1])
+    kept &= (grid < ANOMALY[0]) | (grid > ANOMALY[1])
+    dumps = [np.arange(s[0][0] + 0.3 * rng.random(), s[1][1], s[2]) for s in SECTORS[first : last + 1]]
+    kept &= rng.random(len(grid)) > 0.01
+    edges = np.array([edge for orbit in orbits for edge in orbit] + list(ANOMALY) * (last >= 3))
+    return Observation(grid, kept, edges, np.concatenate(dumps), TESS_CADENCE)
+
+
+def observe_kepler(rng: np.random.Generator) -> Observation:
+    """A star in one to four neighbouring quarters: months of 30 days with a day's gap, and safe modes."""
+    quarters = int(rng.choice((1, 2, 4), p=(0.8, 0.15, 0.05)))
+    length = 93.0 * quarters - 3
+    begin = 131.5 + 93 * int(rng.integers(0, 13))
+    grid = begin + KEPLER_CADENCE * np.arange(int(length / KEPLER_CADENCE))
+    months = begin + 31.0 * np.arange(3 * quarters + 1)
+    kept = np.ones(len(grid), bool)
+    for month in months[1:-1]:
+        kept &= (grid < month - 1.0 - 2.0 * ((month - begin) % 93 == 0)) | (grid > month)
+    for _ in range(int(rng.poisson(0.25 * quarters))):  # a safe mode
+        at = begin + length * rng.random()
+        kept &= (grid < at) | (grid > at + 1 + rng.exponential(1.5))
+    kept &= rng.random(len(grid)) > 0.015
+    edges = np.concatenate([months[:-1], months[1:] - 1])
+    return Observation(grid, kept, edges, begin + 3.0 * np.arange(int(length / 3)), KEPLER_CADENCE)
+
+
+def red_noise(rng: np.random.Generator, count: int, cadence: float) -> np.ndarray:
+    """[count] correlated noise of unit variance: a power law in frequency, flat beyond a time scale of days."""
+    size = -(-count // 1024) * 1024  # a length that the transform is quick at
+    frequency = np.fft.rfftfreq(size, cadence)
+    corner, slope = 10 ** rng.uniform(-0.5, 0.8), rng.uniform(0.5, 1.5)  # per day
+    spectrum = (1 + (frequency / corner) ** 2) ** (-0.5 * slope)
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(size)) * spectrum, size)[:count]
+    return noise / noise.std()
+
+
+def repeating(rng: np.random.Generator, phase: np.ndarray, terms: int) -> np.ndarray:
+    """A random smooth function of phase (in cycles), of unit variance: `terms` harmonics of falling amplitude."""
+    order = np.arange(1, terms + 1)
+    weights = rng.normal(size=(2, terms)) / order
+    weights /= np.sqrt(0.5 * (weights**2).sum())
+    angle = 2 * np.pi * phase
+    total = np.zeros(len(phase))
+    for k in range(terms):
+        total += weights[0, k] * np.cos((k + 1) * angle) + weights[1, k] * np.sin((k + 1) * angle)
+    return total
+
+
+def dump_drift(rng: np.random.Generator, seen: Observation) -> np.ndarray:
+    """[m] the pointing's drift from one momentum dump to the next, of unit variance, nearly alike each time."""
+    number = np.searchsorted(seen.dumps, seen.grid) - 1
+    since = seen.grid - seen.dumps[np.maximum(number, 0)]
+    length = np.median(np.diff(seen.dumps))
+    strength = 1 + 0.4 * rng.standard_normal(len(seen.dumps) + 1)
+    return strength[number] * repeating(rng, since / length, int(rng.integers(2, 9)))
+
+
+def dump_jolts(rng: np.random.Generator, seen: Observation) -> np.ndarray:
+    """[m] a jolt at each momentum dump, of unit height: a fall or rise that settles within hours."""
+    number = np.searchsorted(seen.dumps, seen.grid) - 1
+    since = seen.grid - seen.dumps[np.maximum(number, 0)]
+    height = rng.choice((-1, 1), p=(0.7, 0.3)) * (1 + 0.5 * rng.standard_normal(len(seen.dumps) + 1))
+    return height[number] * np.exp(-np.maximum(since, 0) / 10 ** rng.uniform(-1.7, -0.6)) * (since >= 0)
+
+
+def edge_ramps(rng: np.random.Generator, seen: Observation) -> np.ndarray:
+    """[m] ramps where an orbit begins or ends, of about unit height: thermal settling, scattered light."""
+    total = np.zeros(len(seen.grid))
+    for index, edge in enumerate(seen.edges):
+        if rng.random() < 0.6:
+            away = np.abs(seen.grid - edge)
+            own = seen.grid >= edge if index % 2 == 0 else seen.grid <= edge
+            total += own * rng.normal() * np.exp(-away / 10 ** rng.uniform(-1.3, 0.0))
+    return total
+
+
+def jumps(rng: np.random.Generator, seen: Observation) -> np.ndarray:
+    """[m] sudden changes of sensitivity, of about unit height; some recover within a day or two."""
+    total = np.zeros(len(seen.grid))
+    for _ in range(1 + int(rng.poisson(0.5))):
+        since = seen.grid - rng.choice(seen.grid)
+        recovery = np.exp(-np.maximum(since, 0) / 10 ** rng.uniform(-1.0, 0.3)) if rng.random() < 0.7 else 1.0
+        total += (since >= 0) * rng.normal() * recovery
+    return total
+
+
+def strays(rng: np.random.Generator, seen: Observation) -> np.ndarray:
+    """[m] a few cadences in a row that are low (or high): asteroids, hot pixels, guiding; of about unit depth."""
+    total = np.zeros(len(seen.grid))
+    for _ in range(1 + int(rng.poisson(1.0))):
+        at = int(rng.integers(0, len(seen.grid)))
+        width = 1 + int(rng.exponential(3))
+        depth = rng.choice((-1, 1), p=(0.75, 0.25)) * (0.3 + rng.exponential(0.7))
+        total[at : at + width] += depth * rng.uniform(0.2, 1, len(total[at : at + width]))
+    return total
+
+
+def scattered_light(rng: np.random.Generator, seen: Observation) -> np.ndarray:
+    """[m] the Earth's light at the end of each orbit, modulated by its rotation, of about unit height."""
+    total = np.zeros(len(seen.grid))
+    profile = 1 + 0.5 * repeating(rng, seen.grid, 3)
+    for edge in seen.edges[1::2]:
+        before = edge - seen.grid
+        total += (before >= 0) * np.exp(-before / 10 ** rng.uniform(-0.2, 0.6)) * profile
+    return total * rng.choice((-1, 1))
+
+
+def flares(rng: np.random.Generator, seen: Observation) -> np.ndarray:
+    """[m] flares of about unit height: a sudden rise and an exponential fall (Davenport et al. 2014, simplified)."""
+    total = np.zeros(len(seen.grid))
+    for _ in range(1 + int(rng.poisson(2.0))):
+        since = seen.grid - rng.uniform(seen.grid[0], seen.grid[-1])
+        total += rng.exponential() * np.exp(-np.maximum(since, 0) / 10 ** rng.uniform(-2, -0.8)) * (since >= 0)
+    return total

@@ -1,0 +1,214 @@
+"""`transit data simulate`: a view set without a download.
+
+Every TCE is made from the seed and its number alone, so that the set does not depend on how many processes make it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transit_cli import console
+from transit_cli.data import viewset
+from transit_cli.data.settings import SimulateSettings
+from transit_cli.data.split import split_of
+from transit_cli.data.views import KEPLER, TESS, Recipe, UnusableError, make_views, recipe_for
+from transit_cli.results import ExitCode, Result, Table, TransitError
+
+if TYPE_CHECKING:
+    from transit_cli.data.viewset import ViewSet
+
+#: Changes when the same seed no longer gives the same set.
+VERSION = 1
+#: Labels and their shares.
+SHARES = {"PC": 0.25, "EB": 0.25, "J": 0.5}
+#: TCEs that a process makes at a time.
+BLOCK = 50
+#: Light curves that are tried for one TCE.
+TRIES = 50
+#: Decimal places of a view. Beyond them processors disagree on sines and sums.
+DIGITS = 4
+#: TCEs of the set that stands in where none is given: enough to learn from, made in seconds.
+EMBEDDED_TCES = 3000
+
+_Row = dict[str, Any]
+
+
+def simulate(settings: SimulateSettings) -> Result:
+    """Make a simulated view set.
+
+    Raises:
+        TransitError: something stands at `settings.out`, or a process died.
+    """
+    made = make(settings)
+    labels = made.labels
+    counts = {label: int((labels == label).sum()) for label in SHARES}
+    table = Table(
+        ("label", "TCEs", "median period, days", "median S/N"),
+        [
+            (
+                label,
+                f"{count:,}",
+                *(f"{np.nanmedian(made.tces[c][labels == label]):.3g}" for c in ("period_days", "snr")),
+            )
+            for label, count in counts.items()
+            if count
+        ],
+        title=f"{settings.out}: simulated {settings.mission.upper() if settings.mission == 'tess' else 'Kepler'}-like "
+        f"views of {'/'.join(map(str, made.lengths.values()))} bins",
+    )
+    data = {
+        "path": str(made.path),
+        "simulated": True,
+        "tces": len(made),
+        "seed": settings.seed,
+        "mission": settings.mission,
+        "views": made.lengths,
+        "labels": counts,
+    }
+    return Result(data, [table], f"{len(made):,} simulated TCEs in {settings.out}\nnext: transit train {settings.out}")
+
+
+def embedded(cache: Path) -> Path:
+    """The set that is used where none is given: that of an earlier call in `cache`, or a new one.
+
+    Args:
+        cache: a folder for things that can be made again.
+
+    Returns:
+        The view set's folder, in `cache`. Its name says what it is made of, so that a later version makes its own.
+    """
+    out = cache / f"simulated-tess-{EMBEDDED_TCES}-v{VERSION}"
+    if not (out / viewset.INFO).exists():
+        console.note(f"no view set was given: simulating {EMBEDDED_TCES:,} TCEs once, into {out}")
+        try:
+            make(SimulateSettings(out=out, tces=EMBEDDED_TCES, mission="tess"))
+        except TransitError as error:
+            if error.code != "output-exists":  # another process was faster
+                raise
+    return out
+
+
+def cache_folder() -> Path:
+    """Where this user's caches are kept: ~/Library/Caches/transit on macOS, $XDG_CACHE_HOME/transit elsewhere."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "transit"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transit"
+
+
+def make(settings: SimulateSettings) -> ViewSet:
+    """Simulate and write a view set."""
+    viewset.refuse_existing(settings.out)
+    recipe = _recipe(settings)
+    one_block = partial(_block, settings.seed, settings.tces, settings.mission, recipe)
+    views: dict[str, list[np.ndarray]] = {name: [] for name in recipe.lengths}
+    rows: list[_Row] = []
+    with console.progress("simulating", settings.tces) as bar:
+        for block_views, block_rows in _blocks(one_block, settings):
+            for name, made in block_views.items():
+                views[name].append(made)
+            rows += block_rows
+            bar.update(advance=len(block_rows))
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    about = {
+        "simulated": True,
+        "simulation": VERSION,
+        "seed": settings.seed,
+        "mission": settings.mission,
+        "views": recipe.document(),
+    }
+    return viewset.write(settings.out, {n: np.concatenate(parts) for n, parts in views.items()}, columns, about)
+
+
+def _recipe(settings: SimulateSettings) -> Recipe:
+    standard = TESS if settings.mission == "tess" else KEPLER
+    if not settings.views:
+        return replace(standard, secondary=settings.secondary, odd_even=settings.odd_even)
+    try:
+        return recipe_for(settings.views, secondary=settings.secondary, odd_even=settings.odd_even)
+    except ValueError as wanted:
+        settings.refuse("views", str(wanted), "--views 201/61")
+
+
+def _blocks(one_block: partial[tuple[dict[str, np.ndarray], list[_Row]]], settings: SimulateSettings) -> Iterator[Any]:
+    """All blocks in their order, made by one process or by several."""
+    firsts = range(0, settings.tces, BLOCK)
+    workers = min(settings.workers or _cores(), len(firsts))
+    if workers < 2 or settings.tces <= 4 * BLOCK:  # a process takes longer to start than that to make
+        yield from map(one_block, firsts)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+    try:
+        yield from pool.map(one_block, firsts)
+    except BrokenProcessPool:
+        raise TransitError(
+            "a process that simulated was killed",
+            wanted="enough memory for all of them",
+            fix="--workers 1",
+            exit_code=ExitCode.MACHINE,
+            code="worker-killed",
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _one_thread() -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends the pool
+
+
+def _block(seed: int, tces: int, mission: str, recipe: Recipe, first: int) -> tuple[dict[str, np.ndarray], list[_Row]]:
+    """The TCEs `first`, `first` + 1, ...: their views, and their rows of the table."""
+    made = [one(seed, number, mission, recipe) for number in range(first, min(first + BLOCK, tces))]
+    return {name: np.stack([views[name] for views, _ in made]) for name in recipe.lengths}, [row for _, row in made]
+
+
+def one(seed: int, number: int, mission: str, recipe: Recipe) -> tuple[dict[str, np.ndarray], _Row]:
+    """One TCE: its views and its row."""
+    from transit_cli.data import lightcurves
+
+    rng = np.random.default_rng([VERSION, seed, number])
+    label = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    for _ in range(TRIES):
+        try:
+            found = lightcurves.find(rng, label, mission)
+            views, scalars = make_views(found.time, found.flux, found.signal, recipe)
+        except (lightcurves.NothingFoundError, UnusableError):
+            continue
+        star = f"SIM {seed}-{number:06}"
+        row = {
+            "star": star,
+            "signal": "1",
+            "mission": mission,
+            "period_days": _digits(found.signal.period),
+            "epoch_days": _digits(found.signal.epoch, 9),
+            "time_system": "BTJD" if mission == "tess" else "BKJD",
+            "duration_hours": _digits(24 * found.signal.duration, 5),
+            "depth_ppm": _digits(scalars["measured_depth_ppm"], 5),
+            "snr": _digits(scalars["measured_snr"], 5),
+            "label": label,
+            "split": split_of(star),
+            "source": f"simulated ({found.kind})",
+        }
+        row |= {name: _digits(value, 5) for name, value in scalars.items() if not name.startswith("measured")}
+        return {name: np.round(view, DIGITS) for name, view in views.items()}, row
+    raise AssertionError(f"TCE {number} of seed {seed}: no {label} was found in {TRIES} light curves")
+
+
+def _digits(value: float, digits: int = 7) -> float:
+    return float(f"{value:.{digits}g}")
