@@ -2,7 +2,7 @@
 PYTHON ?= .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: help setup demo test torture docs check format
+.PHONY: help setup demo test torture docs networks check format
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,3 +35,10 @@ check: $(READY) ## style, types, floors
 format: $(READY) ## put the code into its one style
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
+
+networks: $(READY) ## the network that comes with transit, trained anew on a simulated set (docs/network_card.md)
+	rm -rf build/sim-201-61 build/network-201-61
+	.venv/bin/transit data simulate build/sim-201-61 --mission tess --tces 1500 --seed 1
+	.venv/bin/transit train build/sim-201-61 --target PC,EB --scalars= --members 3 --epochs 12 --seed 1 --device cpu \
+	  --run-dir build/network-201-61
+	cp build/network-201-61/model.safetensors transit_cli/vetting/weights/201-61.safetensors

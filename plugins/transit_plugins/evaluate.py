@@ -19,7 +19,7 @@ app = typer.Typer()
 def evaluate(settings: EvaluateSettings) -> Result:
     """Judge a network on labelled signals: every figure with its interval, plots, worst mistakes.
 
-    Without VIEWSET it is judged on the set that it was trained on.
+    RUN alone is judged on the set that it was trained on; VIEWSET alone, with the network that comes with transit.
     """
     from transit_cli.vetting.evaluate import evaluate
 

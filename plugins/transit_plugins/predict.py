@@ -19,7 +19,8 @@ app = typer.Typer()
 def predict(settings: PredictSettings) -> Result:
     """Score new signals: a light curve with its period, a catalog, or a view set.
 
-    A signal that cannot be scored is a row with its error, never a 0. Exits 0 whatever the scores are.
+    One argument is INPUT, scored by the network that comes with transit; of two, the first is the RUN. A signal that
+    cannot be scored is a row with its error, never a 0. Exits 0 whatever the scores are.
     """
     from transit_cli.vetting.predict import predict
 

@@ -80,7 +80,7 @@ def test_stars_of_the_test_part_are_scored_by_all_folds(runs, cli, tmp_path):
     ("arguments", "code", "words"),
     [
         (["nowhere"], 4, "is no run"),
-        ([], 2, "RUN is missing"),
+        ([], 2, "neither RUN nor VIEWSET"),
         (["{plain}", "nowhere"], 4, "does not exist"),
         (["{plain}", "--split", "folds"], 4, "not trained on folds"),
         (["{plain}", "--threshold", "1.5"], 2, "0 <= x <= 1"),

@@ -161,7 +161,7 @@ def test_a_catalog_and_a_folder(run, cli, light_curve, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["{run}"], 2, "INPUT is missing"),
+        ([], 2, "there is no INPUT"),
         (["{run}", "{curve}"], 2, "--period and --epoch and --duration are missing"),
         (["{run}", "{curve}", "--period", "3", "--epoch", "1326"], 2, "--duration is missing"),
         (["{run}", "{curve}", "--period", "0", "--epoch", "1", "--duration", "2"], 2, "0 < x"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transit_cli.data.viewset import ViewSet
+from transit_cli.data.viewset import INFO, ViewSet
 from transit_cli.device.select import select
-from transit_cli.results import TransitError
-from transit_cli.vetting import report
+from transit_cli.results import ExitCode, TransitError
+from transit_cli.vetting import report, shipped
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.judge import judge
 from transit_cli.vetting.pictures import require_matplotlib
@@ -28,22 +29,42 @@ def evaluate(settings: EvaluateSettings) -> Result:
         require_matplotlib("--no-report")
     ensemble, views = chosen(settings)
     judged = judge(ensemble, views, settings)
-    beside = settings.run if settings.run.is_dir() else settings.run.parent
-    folder = settings.out or beside / f"evaluate-{views.path.name}-{judged.split}"
+    folder = settings.out or _beside(settings.run) / f"evaluate-{views.path.name}-{judged.split}"
     files = report.write(folder, judged, views, ensemble, pictures=settings.report)
     return report.result(judged, views, ensemble, files)
 
 
+def _beside(run: Path | None) -> Path:
+    """Where the report goes: into the run, or into the current folder where there is none."""
+    if run is None or (run / INFO).is_file():
+        return Path()
+    return run if run.is_dir() else run.parent
+
+
 def chosen(settings: EvaluateSettings) -> tuple[Ensemble, ViewSet]:
-    """The network and the view set that the arguments mean."""
-    ensemble = open_run(settings.run, select(settings.device))
-    if settings.view_set:
-        return ensemble, ViewSet.open(settings.view_set)
+    """The network and the view set that the arguments mean; one argument alone may be either."""
+    run, path, device = settings.run, settings.view_set, select(settings.device)
+    if run and path is None and (run / INFO).is_file():
+        run, path = None, run
+    if run is None:
+        if path is None:
+            raise TransitError(
+                "there is neither RUN nor VIEWSET",
+                wanted="a run to judge, or a view set to judge the network that comes with transit on",
+                fix="transit evaluate VIEWSET",
+                exit_code=ExitCode.USAGE,
+                code="setting-missing",
+            )
+        views = ViewSet.open(path)
+        return shipped.for_lengths(views.lengths, device), views
+    ensemble = open_run(run, device)
+    if path:
+        return ensemble, ViewSet.open(path)
     if ensemble.training_set is None:
         raise TransitError(
-            f"the view set that {settings.run} was trained on is not where it was",
+            f"the view set that {run} was trained on is not where it was",
             wanted="a VIEWSET to judge it on",
-            fix=f"transit evaluate {settings.run} VIEWSET",
+            fix=f"transit evaluate {run} VIEWSET",
             code="viewset-missing",
         )
     return ensemble, ensemble.training_set

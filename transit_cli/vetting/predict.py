@@ -11,6 +11,7 @@ from transit_cli import console
 from transit_cli.data.viewset import write_table
 from transit_cli.device.select import select
 from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.vetting import shipped
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.judge import mean_score
 from transit_cli.vetting.pictures import require_matplotlib
@@ -44,10 +45,22 @@ def predict(settings: PredictSettings) -> Result:
 
 def gather(settings: PredictSettings) -> tuple[Ensemble, Signals, Path]:
     """The network, the signals and the folder for what comes of them, from whatever the input is."""
-    ensemble, path = open_run(settings.run, select(settings.device)), settings.input
+    run, path = (settings.run, settings.input) if settings.input else (None, settings.run)
+    if path is None:
+        raise TransitError(
+            "there is no INPUT",
+            wanted="a view set, a catalog with --light-curves, or a light curve with --period, --epoch and --duration",
+            fix="transit predict VIEWSET",
+            exit_code=ExitCode.USAGE,
+            code="setting-missing",
+        )
+    device = select(settings.device)
+    ensemble = open_run(run, device) if run else None
     folder = settings.out or Path(f"predict-{path.name.split('.')[0]}")
     if path.is_dir():
-        return ensemble, from_view_set(path), folder
+        signals = from_view_set(path)
+        return ensemble or shipped.for_lengths(signals.lengths, device), signals, folder
+    ensemble = ensemble or shipped.open_named(shipped.DEFAULT, device)
     if settings.light_curves:
         lengths, check = ensemble.card.views, settings.check_periods
         return ensemble, from_catalog(path, settings.light_curves, folder, lengths, check=check), folder
@@ -55,7 +68,7 @@ def gather(settings: PredictSettings) -> tuple[Ensemble, Signals, Path]:
         raise TransitError(
             f"{path} is a catalog, and the light curves of its stars are not given",
             wanted="the folder that holds them",
-            fix=f"transit predict {settings.run} {path} --light-curves FOLDER",
+            fix="add --light-curves FOLDER",
             exit_code=ExitCode.USAGE,
             code="setting-missing",
         )

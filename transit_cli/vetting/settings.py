@@ -13,8 +13,8 @@ from transit_cli.config import Flag, Positional, Range, Settings
 class EvaluateSettings(Settings):
     """What `transit evaluate` judges, and on what."""
 
-    run: Annotated[Path, Positional("RUN")]
-    "Folder that `transit train` wrote."
+    run: Annotated[Path | None, Positional("RUN")] = None
+    "Folder that `transit train` wrote; without one, the network that comes with transit."
 
     view_set: Annotated[Path | None, Positional("VIEWSET")] = None
     "Folder with labelled views; without one, the set that the run was trained on."
@@ -42,10 +42,10 @@ class EvaluateSettings(Settings):
 class PredictSettings(Settings):
     """What `transit predict` scores."""
 
-    run: Annotated[Path, Positional("RUN")]
-    "Folder that `transit train` wrote."
+    run: Annotated[Path | None, Positional("RUN")] = None
+    "Folder that `transit train` wrote; leave it away to use the network that comes with transit."
 
-    input: Annotated[Path, Positional("INPUT")]
+    input: Annotated[Path | None, Positional("INPUT")] = None
     "View set, light curve (with --period, --epoch and --duration), or catalog (with --light-curves)."
 
     light_curves: Path | None = None

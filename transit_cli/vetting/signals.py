@@ -84,7 +84,7 @@ def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str
         raise TransitError(
             f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing",
             wanted="where to fold a light curve: period and epoch in days, duration in hours",
-            fix=f"transit predict {settings.run} {file} --period DAYS --epoch DAYS --duration HOURS",
+            fix="add --period DAYS --epoch DAYS --duration HOURS",
             exit_code=ExitCode.USAGE,
             code="setting-missing",
         )

@@ -1,0 +1,71 @@
+"""The networks that come with transit: small, simulated and saying so, and used where no run is given."""
+
+import json
+
+import numpy as np
+import pytest
+
+from transit_cli.model import saved
+from transit_cli.vetting import shipped
+
+
+def test_they_are_small_and_say_what_they_learned_from():
+    files = shipped.files()
+    assert "201-61" in files
+    assert sum(file.stat().st_size for file in files.values()) < 1_000_000
+    for name, file in files.items():
+        card = saved.read_card(file)
+        assert f"{card.views['global']}-{card.views['local']}" == name
+        assert card.simulated
+        assert "simulated" in card.trained_on
+        assert card.members > 1, "a spread needs more than one"
+        assert card.scalars == [], "views alone: how periods of simulated labels are spread is nothing to learn from"
+
+
+@pytest.mark.parametrize("lengths", [tuple(map(int, name.split("-"))) for name in shipped.files()])
+def test_a_view_set_alone_is_scored_and_judged_by_them(set_at, cli, tmp_path, lengths):
+    set_at(tmp_path / "views", size=60, lengths=lengths)
+    scored = cli("predict", tmp_path / "views", "--json", "--no-picture", "--out", tmp_path / "p")
+    assert scored.returncode == 0, scored.stderr
+    data = json.loads(scored.stdout)["data"]
+    assert "simulated" in data["trained_on"]
+    assert data["scored"] == 60
+    judged = cli("evaluate", tmp_path / "views", "--no-report", "--resamples", 20, "--out", tmp_path / "e", "--json")
+    assert judged.returncode == 0, judged.stderr
+    found = json.loads(judged.stdout)["data"]
+    assert found["run"].startswith("the network that comes with transit")
+    assert "simulated" in found["trained_on"]
+    assert np.isfinite(found["average_precision"])
+    shown = cli("predict", tmp_path / "views", "--no-picture", "--out", tmp_path / "p2").stdout
+    assert "simulated" in shown
+
+
+def test_other_lengths_are_refused_with_those_there_are(set_at, cli, tmp_path):
+    set_at(tmp_path / "views")
+    done = cli("predict", tmp_path / "views", "--no-picture")
+    assert done.returncode == 4
+    assert "201/61" in done.stderr
+
+
+def test_a_deep_clean_transit_scores_high_and_noise_low():
+    """Views made here by hand, not by the simulator that the networks learned from."""
+    from transit_cli.device.select import select
+
+    random = np.random.default_rng(0)
+    device = select("cpu")
+    for name in shipped.files():
+        bins, local_bins = map(int, name.split("-"))
+        reach = 2.0 if bins == 201 else 4.0
+        phase = np.abs(np.linspace(-reach, reach, local_bins))
+        box = -np.clip((0.55 - phase) / 0.1, 0, 1)
+        orbit = np.zeros(bins)
+        orbit[bins // 2 - bins // 50 : bins // 2 + bins // 50 + 1] = -1
+        transit = {"global": orbit + random.normal(0, 0.02, bins), "local": box + random.normal(0, 0.02, local_bins)}
+        noise = {"global": random.normal(0, 0.3, bins), "local": random.normal(0, 0.3, local_bins)}
+        views = {
+            key: np.stack([transit[key] / -transit[key].min(), noise[key] / -noise[key].min()]).astype(np.float32)
+            for key in transit
+        }
+        signal, junk = shipped.open_named(name, device).score(views, {}).mean(0)
+        assert signal > 0.7, name
+        assert junk < 0.3, name
