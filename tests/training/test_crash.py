@@ -51,7 +51,7 @@ def start(tmp_path):
 
 
 def finish(process):
-    process.join(120)
+    process.join(400)
     assert process.exitcode is not None
     return process.exitcode
 
@@ -75,9 +75,13 @@ def kill_and_resume(start, views, folder, kills, seed, **options):
     lasted = time.monotonic() - begun
     moments = random.Random(seed)
     broken, done = folder / "broken", 0
+
+    def go_on():
+        begun = (broken / "config.yaml").exists()
+        return start({"resume": broken} if begun else flags | {"run_dir": broken, "checkpoint_minutes": 1e-3})
+
     while done < kills:
-        resumable = (broken / "config.yaml").exists()
-        process = start({"resume": broken} if resumable else flags | {"run_dir": broken, "checkpoint_minutes": 1e-3})
+        process = go_on()
         process.join(moments.uniform(0, lasted * 1.6 / kills))
         if process.exitcode is not None:  # it came through before it was killed often enough: once more
             assert process.exitcode == 0
@@ -87,7 +91,7 @@ def kill_and_resume(start, views, folder, kills, seed, **options):
         process.kill()
         assert finish(process) == -signal.SIGKILL
         done += 1
-    assert finish(start({"resume": broken})) == 0
+    assert finish(go_on()) == 0
     assert_same(folder / "whole", broken)
     assert not list(broken.rglob("*.part"))
 
