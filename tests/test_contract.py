@@ -14,6 +14,7 @@ SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "result.schema.json
 #: Arguments with which each command finishes in seconds. A new command gets its line here.
 #: "@name" is a path that does not exist yet, "#views" a small view set, "#run" a run on it.
 QUICK = {
+    "accumulate": [["--input", "global=31,local=21", "--device", "cpu", "--no-plan"]],
     "data": [["import", str(Path(__file__).parent / "data" / "eight_views.npz"), "@set"]],
     "doctor": [["--only", "python,chip"]],
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],

@@ -13,7 +13,7 @@ def one_trial(size, limit=None, steps=None):
     from transit_cli.tuning import trial
     from transit_cli.tuning.child import TrialSpec
 
-    spec = TrialSpec(size, {}, {"global": 31, "local": 21}, limit_bytes=limit, steps=steps)
+    spec = TrialSpec(size, views={"global": 31, "local": 21}, limit_bytes=limit, steps=steps)
     try:
         ran, machine = trial.run(spec, 100)
     except TransitError as error:

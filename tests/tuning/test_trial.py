@@ -46,7 +46,7 @@ def spec(tmp_path):
     def of(deed, size=16, **options):
         path = tmp_path / "my_net.py"
         path.write_text(NETWORK.format(deed=DEEDS[deed]))
-        return TrialSpec(size, {"network": f"{path}:build", "device": "cpu"}, inputs=((8,),), **options)
+        return TrialSpec(size, train={"network": f"{path}:build", "device": "cpu"}, inputs=((8,),), **options)
 
     return of
 
@@ -92,7 +92,7 @@ def test_an_error_that_is_not_about_memory_surfaces(spec):
 
 
 def test_a_network_that_cannot_be_built_is_told_in_its_own_words(spec, tmp_path):
-    asked = TrialSpec(4, {"network": f"{tmp_path}/none.py:build"}, inputs=((8,),))
+    asked = TrialSpec(4, train={"network": f"{tmp_path}/none.py:build"}, inputs=((8,),))
     with pytest.raises(TransitError, match="names a file that is not there"):
         trial.run(asked, 60)
 
@@ -100,7 +100,7 @@ def test_a_network_that_cannot_be_built_is_told_in_its_own_words(spec, tmp_path)
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS does not enforce RLIMIT_DATA")
 def test_the_limit_is_the_kernels(spec):
     """A batch of 800 MiB under a limit of 600 MiB is refused by the kernel; without the limit it runs."""
-    asked = TrialSpec(100, {"device": "cpu"}, {"global": 20_001, "local": 201}, limit="600MiB")
+    asked = TrialSpec(100, train={"device": "cpu"}, views={"global": 20_001, "local": 201}, limit="600MiB")
     ran, machine = trial.run(asked, 60)
     assert machine.limit_bytes == 600 << 20
     assert ran.verdict in {Verdict.OUT_OF_MEMORY, Verdict.OVER_LIMIT}
@@ -131,7 +131,7 @@ def test_nobody_is_left_behind(spec, tmp_path):
     script = f"""
 from transit_cli.tuning import trial
 from transit_cli.tuning.child import TrialSpec
-trial.run(TrialSpec(16, {asked.train!r}, inputs=((8,),)), 100)
+trial.run(TrialSpec(16, train={asked.train!r}, inputs=((8,),)), 100)
 """
     parent = subprocess.Popen([sys.executable, "-c", script])
     try:

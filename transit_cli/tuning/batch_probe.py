@@ -56,7 +56,7 @@ def spec_of(settings: WorkSettings) -> TrialSpec:
     train: dict[str, Any] = {name: getattr(settings, name) for name in SHARED}
     train["viewset"] = str(settings.viewset) if settings.viewset else None
     views = {} if settings.viewset else settings.lengths
-    return TrialSpec(1, train, views, settings.shapes, settings.memory_limit)
+    return TrialSpec(1, train=train, views=views, inputs=settings.shapes, limit=settings.memory_limit)
 
 
 def training_rows(viewset: Path) -> int:

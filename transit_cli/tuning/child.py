@@ -38,7 +38,9 @@ class TrialSpec:
     """What to run.
 
     Attributes:
-        size: samples of a batch.
+        size: samples of a batch, or of a micro-batch.
+        accumulate: micro-batches of an optimizer step.
+        last: samples of the last of them, where it is smaller.
         train: fields of `TrainSettings`: network, precision, optimizer, device and, if it is known, the view set.
         views: without a view set, the length of each view by name.
         inputs: instead of views, the shapes of one sample for a network of one's own, positional.
@@ -49,6 +51,8 @@ class TrialSpec:
     """
 
     size: int
+    accumulate: int = 1
+    last: int = 0
     train: dict[str, Any] = field(default_factory=dict)
     views: dict[str, int] = field(default_factory=dict)
     inputs: tuple[tuple[int, ...], ...] = ()
@@ -97,7 +101,7 @@ def _run(spec: TrialSpec, say: Callable[..., None]) -> None:
         if device.kind == "cpu":
             # Threads start and kernels load in the first step. Under the limit a thread that cannot start would end the
             # process without words, and it would not be the batch's fault.
-            work.step(min(2, spec.size))
+            work.step([min(2, spec.size)])
         limit = spec.limit_bytes or memory_limit.in_bytes(device, spec.limit)
         memory_limit.impose(device, limit)
         facts = {"device": device.kind, "name": device.facts.name, "precision": work.precision}
@@ -116,12 +120,13 @@ def _run(spec: TrialSpec, say: Callable[..., None]) -> None:
 def _time(spec: TrialSpec, work: Work, monitor: Monitor, beat: Callable[[int], None]) -> tuple[float, int]:
     """Take steps until they have been timed well; the median seconds of a step, and how many there were."""
     ends = ((spec.steps, 0.0),) if spec.steps else LONG if spec.long else QUICK
+    sizes = [spec.size] * (spec.accumulate - 1) + [spec.last or spec.size]
     times: list[float] = []
     steps, block, spent, started = 0, 1, 0.0, time.perf_counter()
     while not any(steps >= least and time.perf_counter() - started >= seconds for least, seconds in ends):
         before = time.perf_counter()
         for _ in range(block):
-            work.step(spec.size)
+            work.step(sizes)
         work.device.synchronize()
         spent = (time.perf_counter() - before) / block
         monitor.sample()

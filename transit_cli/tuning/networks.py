@@ -12,12 +12,11 @@ from transit_cli.model import registry
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 
-def named(inputs: Sequence[Sequence[int]]) -> dict[str, tuple[int, ...]]:
-    """Plain shapes with names, in the order in which `OneLogit` hands them on."""
-    return {f"input{index}": tuple(shape) for index, shape in enumerate(inputs)}
+#: What the inputs of a network of one's own are called, with a number: they are handed on in this order.
+PLAIN = "input"
 
 
 def build_own(name: str) -> nn.Module:

@@ -79,3 +79,20 @@ class ProbeSettings(WorkSettings):
 
     write: Path | None = None
     "Write the best batch to this file, for `transit train --config`."
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccumulateSettings(WorkSettings):
+    """Options of `transit accumulate`."""
+
+    effective_batch: Annotated[int, Range(2, 65_535)] = 256
+    "Samples of one optimizer step."
+
+    plan: bool = True
+    "Run the step in micro-batches of several sizes, and choose."
+
+    proof: bool = True
+    "Compare gradients of micro-batches with those of the full batch."
+
+    ddp: bool = False
+    "Prove it across two processes too (DistributedDataParallel over gloo, on the CPU)."

@@ -18,6 +18,8 @@ from transit_cli.training.step import Batch, Step
 from transit_cli.tuning import networks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import nn
 
     from transit_cli.data.stream import Stored
@@ -33,11 +35,10 @@ class Work:
     """
 
     def __init__(self, spec: TrialSpec, device: Device) -> None:
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.train.items()}
-        viewset = Path(str(given["viewset"])) if given.get("viewset") else None
-        settings = TrainSettings().replace(**{**given, "viewset": viewset, "batch_size": spec.size})
+        settings = settings_of(spec)
         torch.manual_seed(settings.seed)
         self.device = device
+        self.samples = spec.size * spec.accumulate
         self._held: object = None
         network, examples = self._prepare(spec, settings)
         self._examples = examples.to(device.torch_device) if isinstance(examples, Examples) else examples
@@ -52,9 +53,9 @@ class Work:
         """The precision that the step computes in."""
         return self._step.precision
 
-    def step(self, size: int) -> None:
-        """One optimizer step on a batch of random samples, gathered and changed as training does."""
-        self._step.step([self.batch(size)])
+    def step(self, sizes: Sequence[int]) -> None:
+        """One optimizer step on micro-batches of random samples, gathered and changed as training does."""
+        self._step.step([self.batch(size) for size in sizes])
 
     def batch(self, size: int) -> Batch:
         """A batch of random samples."""
@@ -70,13 +71,42 @@ class Work:
             task = planned.tasks[0]
             self._held = planned, planned.examples.subset(task.validation)  # there while training, so here too
             return registry.build(settings.network, *sizes(planned.examples)), planned.examples.subset(task.train)
-        if spec.inputs:
-            return networks.build_own(settings.network), _random(networks.named(spec.inputs), spec.size)
-        ours = settings.network in {"two-branch", "astronet"} or settings.scalars != DEFAULT_SCALARS
-        scalars = len(settings.scalars) if ours else 0
-        shapes: dict[str, tuple[int, ...]] = {name: (length,) for name, length in spec.views.items()}
-        shapes |= {"scalars": (scalars,)} if scalars else {}
-        return registry.build(settings.network, spec.views, scalars), _random(shapes, spec.size)
+        shapes = shapes_of(spec, settings)
+        return network_for(settings.network, shapes), _random(shapes, self.samples)
+
+
+def settings_of(spec: TrialSpec) -> TrainSettings:
+    """The settings of the training that a trial is for."""
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.train.items()}
+    given |= {"viewset": Path(str(given["viewset"])) if given.get("viewset") else None}
+    return TrainSettings().replace(**given, batch_size=spec.size, accumulate=spec.accumulate)
+
+
+def shapes_of_settings(spec: TrialSpec) -> dict[str, tuple[int, ...]]:
+    """The shape of one sample of each input, of the view set or without one."""
+    settings = settings_of(spec)
+    if settings.viewset is None:
+        return shapes_of(spec, settings)
+    views, scalars = sizes(plan(settings).examples)
+    shapes: dict[str, tuple[int, ...]] = {name: (length,) for name, length in views.items()}
+    return shapes | ({"scalars": (scalars,)} if scalars else {})
+
+
+def shapes_of(spec: TrialSpec, settings: TrainSettings) -> dict[str, tuple[int, ...]]:
+    """The shape of one sample of each input, where there is no view set."""
+    if spec.inputs:
+        return {f"{networks.PLAIN}{index}": tuple(shape) for index, shape in enumerate(spec.inputs)}
+    ours = settings.network in {"two-branch", "astronet"} or settings.scalars != DEFAULT_SCALARS
+    shapes: dict[str, tuple[int, ...]] = {name: (length,) for name, length in spec.views.items()}
+    return shapes | ({"scalars": (len(settings.scalars),)} if ours and settings.scalars else {})
+
+
+def network_for(name: str, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
+    """A network for inputs of these shapes: by its views, or a person's own by plain ones."""
+    if f"{networks.PLAIN}0" in shapes:
+        return networks.build_own(name)
+    views = {view: shape[0] for view, shape in shapes.items() if view != "scalars"}
+    return registry.build(name, views, shapes["scalars"][0] if "scalars" in shapes else 0)
 
 
 def _random(shapes: dict[str, tuple[int, ...]], count: int) -> Examples:

@@ -1,0 +1,219 @@
+"""The proof that accumulation is exact: gradients of k micro-batches against those of one full batch.
+
+The real step runs both, and what the optimizer is handed is compared: after accumulation, unscaling and clipping.
+Dropout is turned off and BatchNorm frozen for it, because they are not equal by nature; how unequal is measured apart.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from transit_cli.training.settings import StepSettings
+from transit_cli.training.step import Batch, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from transit_cli.device.base import Device
+
+#: Samples of the full batch: none of the k divides it, and for k = 7 the last micro-batch has a single sample.
+SAMPLES, PARTS = 31, (2, 3, 4, 7)
+#: Of the run of 20 steps: the set gives groups of 13, 13 and 5.
+EFFECTIVE, STEPS = 13, 20
+
+#: What float64 must stay under, and the gradients in float32 on the device: the same terms are added in another order.
+#: Weights are not held to the second: Adam divides each gradient by its own size, so that one which is all rounding
+#: error still moves its weight by a full step.
+TOLERANCE_FLOAT64, TOLERANCE_DEVICE = 1e-10, 1e-4
+
+BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest difference between two sets of tensors, by parameter.
+
+    Attributes:
+        absolute: of each parameter, the largest |a - b|.
+        relative: of each parameter, that over its largest |a|; where a is all zero, the absolute one.
+    """
+
+    absolute: dict[str, float]
+    relative: dict[str, float]
+
+    @property
+    def worst(self) -> float:
+        """The largest relative difference."""
+        return max(self.relative.values())
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison.
+
+    Attributes:
+        what: "gradients" or "weights after 20 steps".
+        parts: micro-batches k.
+        clip: whether clipping acted.
+        scaler: whether a gradient scaler was at work.
+        difference: from the full batch.
+    """
+
+    what: str
+    parts: int
+    clip: bool
+    scaler: bool
+    difference: Difference
+
+
+def compare(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Difference:
+    """The difference of two sets of tensors of the same names and shapes."""
+    absolute: dict[str, float] = {}
+    relative: dict[str, float] = {}
+    for name, values in expected.items():
+        largest = float((values - found[name]).abs().max())
+        size = float(values.abs().max())
+        absolute[name], relative[name] = largest, largest / size if size else largest
+    return Difference(absolute, relative)
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """A batch as micro-batches of equal size, the last one smaller, as training cuts it."""
+    size = -(-len(batch) // parts)
+    targets = batch.targets.split(size)
+    inputs = {name: values.split(size) for name, values in batch.inputs.items()}
+    return [Batch({name: values[i] for name, values in inputs.items()}, target) for i, target in enumerate(targets)]
+
+
+def sample(shapes: Mapping[str, tuple[int, ...]], device: Device, dtype: torch.dtype, count: int = SAMPLES) -> Batch:
+    """Random samples, the same ones every time, of these shapes."""
+    generator = torch.Generator().manual_seed(1)
+    inputs = {name: torch.randn(count, *shape, generator=generator) for name, shape in shapes.items()}
+    targets = torch.arange(count).remainder(2)
+    place: dict[str, Any] = {"device": device.torch_device, "dtype": dtype}
+    return Batch({name: values.to(**place) for name, values in inputs.items()}, targets.to(**place))
+
+
+def without_chance(network: nn.Module) -> nn.Module:
+    """A copy whose samples do not touch each other and whose every pass is the same: no dropout, frozen BatchNorm."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, BATCH_NORM):
+            module.register_forward_pre_hook(_freeze)
+        elif isinstance(module, nn.modules.dropout._DropoutNd):  # noqa: SLF001 - the one name all of them share
+            module.p = 0.0
+    return network
+
+
+def _freeze(module: nn.Module, _: object) -> None:
+    module.eval()  # the step puts the whole network in training mode each time
+
+
+class Recorder:
+    """The real step on a copy of a network, which keeps the gradients that its optimizer is handed."""
+
+    def __init__(self, network: nn.Module, device: Device, *, clip: float = 0.0, scaler: bool = False) -> None:
+        self.network = copy.deepcopy(network)
+        settings = StepSettings(precision="fp32", clip=clip, learning_rate=1e-3)
+        self.step = Step(self.network, device, settings, total_steps=STEPS)
+        if scaler:
+            self.step.scaler = torch.amp.GradScaler(device.kind, init_scale=2.0**16)
+        self.step.optimizer.register_step_pre_hook(self._keep)
+        self.gradients: dict[str, Tensor] = {}
+
+    def _keep(self, *_: object) -> None:
+        named = self.network.named_parameters()
+        self.gradients = {name: p.grad.detach().clone() for name, p in named if p.grad is not None}
+
+    def take(self, micro_batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """One step; its gradients."""
+        torch.manual_seed(0)
+        self.step.step(micro_batches)
+        return self.gradients
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights now."""
+        return {name: values.detach() for name, values in self.network.named_parameters()}
+
+
+def prove(
+    network: nn.Module,
+    batch: Batch,
+    device: Device,
+    parts: Sequence[int] = PARTS,
+    scalers: Sequence[bool] = (False, True),
+) -> list[Check]:
+    """Compare k micro-batches with the full batch, with and without clipping and scaler, and after 20 steps.
+
+    Args:
+        network: in the precision to prove it in.
+        batch: the full batch, on the device, in that precision.
+        device: where to compute.
+        parts: the k to prove.
+        scalers: whether to prove it without a gradient scaler, with one, or both.
+    """
+    calm = without_chance(network)
+    free = Recorder(calm, device).take([batch])
+    norm = float(torch.stack([values.double().norm() for values in free.values()]).norm())
+    checks = []
+    for scaler in scalers:
+        for clip in (0.0, norm / 2):
+            expected = Recorder(calm, device, clip=clip, scaler=scaler).take([batch])
+            for count in parts:
+                found = Recorder(calm, device, clip=clip, scaler=scaler).take(split(batch, count))
+                checks.append(Check("gradients", count, bool(clip), scaler, compare(expected, found)))
+    expected = _trained(calm, device, batch, 1)
+    checks += [
+        Check(
+            f"weights after {STEPS} steps", count, True, False, compare(expected, _trained(calm, device, batch, count))
+        )
+        for count in parts
+    ]
+    return checks
+
+
+def _trained(network: nn.Module, device: Device, batch: Batch, parts: int) -> dict[str, Tensor]:
+    """Weights after 20 optimizer steps over groups of 13, 13 and 5 samples, each in `parts` micro-batches."""
+    recorder = Recorder(network, device, clip=1.0)
+    groups = split(batch, -(-len(batch) // EFFECTIVE))
+    for index in range(STEPS):
+        recorder.take(split(groups[index % len(groups)], parts))
+    return recorder.weights
+
+
+def unequal_by_nature(network: nn.Module, batch: Batch, device: Device) -> dict[str, float]:
+    """What accumulation changes although its sums are exact, and by how much the gradients differ for k = 2.
+
+    Empty for a network with neither BatchNorm nor dropout.
+    """
+    dropout = nn.modules.dropout._DropoutNd  # noqa: SLF001 - as above
+    kinds: dict[str, tuple[type[nn.Module], ...]] = {
+        "BatchNorm: statistics of a micro-batch, not of the whole": BATCH_NORM,
+        "dropout: each micro-batch draws its own units": (dropout,),
+    }
+    found = {}
+    for label, kind in kinds.items():
+        lively = copy.deepcopy(network)
+        if not any(isinstance(module, kind) for module in lively.modules()):
+            continue
+        for module in lively.modules():
+            if isinstance(module, (*BATCH_NORM, dropout)) and not isinstance(module, kind):
+                module.register_forward_pre_hook(_freeze)
+        expected = Recorder(lively, device).take([batch])
+        found[label] = compare(expected, Recorder(lively, device).take(split(batch, 2))).worst
+    return found
+
+
+def unweighted_error(network: nn.Module, batch: Batch, device: Device, parts: int = PARTS[-1]) -> float:
+    """The error that counting every micro-batch alike would make: what the proof has to tell from rounding."""
+    calm = without_chance(network)
+    expected = Recorder(calm, device).take([batch])
+    each = [Recorder(calm, device).take([part]) for part in split(batch, parts)]
+    averaged = {name: torch.stack([item[name] for item in each]).mean(0) for name in expected}
+    return compare(expected, averaged).worst
