@@ -30,7 +30,7 @@ def doctor(settings: DoctorSettings) -> Result:
     if settings.fix:
         blocks, verdict = [report.snippet(rows)], f"# {verdict}"
     else:
-        blocks = [report.table(rows), report.advice(rows)]
+        blocks = [report.table(rows), *([report.advice(rows)] if {"warn", "fail"} & set(statuses) else [])]
     failed = "fail" in statuses or (settings.strict and "warn" in statuses)
     data = {
         "rows": [asdict(row) for row in rows],

@@ -48,7 +48,8 @@ def clean(monkeypatch):
 def test_the_table_of_a_recorded_machine(name, clean):
     rows = diagnose(DoctorSettings(only=ROWS), replay(name))
     shown = console._plain_table(report.table(rows))
-    text = "\n".join([shown, report.advice(rows).text, report.verdict(rows, everything=True), ""])
+    advice = report.advice(rows).text
+    text = "\n".join([shown, "", *filter(None, [advice]), report.verdict(rows, everything=True), ""])
     assert max(map(len, text.splitlines())) <= 80
     snapshot = HERE / "snapshots" / f"{name}.txt"
     if os.environ.get("UPDATE_SNAPSHOTS"):

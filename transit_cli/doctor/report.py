@@ -40,7 +40,7 @@ def _together(ids: list[str]) -> str:
 
 
 def advice(rows: Sequence[Row]) -> Text:
-    """For every row that is not well, why it matters and what to type; an empty line where there is none."""
+    """For every row that is not well, why it matters and what to type."""
     troubled = _troubled(rows)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in troubled:
@@ -56,7 +56,7 @@ def advice(rows: Sequence[Row]) -> Text:
         ]
         if row.fix:
             lines.append(f"{'':{margin}}$ {row.fix}")
-    return Text("\n".join(["", *lines, ""]) if lines else "")
+    return Text("\n".join([*lines, ""]))
 
 
 def _troubled(rows: Sequence[Row]) -> list[Row]:
