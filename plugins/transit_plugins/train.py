@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from transit_cli.command import command
+from transit_cli.config import Range
 from transit_cli.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@command(app, TrainSettings)
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(TrainSettings):
+    """Options of `transit train`: its settings, and a batch size that may be found here."""
+
+    batch_size: Annotated[int | Literal["auto"], Range(1, 65_535)] = 64  # type: ignore[assignment]
+    "Samples that pass the network at once: the micro-batch. auto probes for the best one, once a machine and network."
+
+
+@command(app, TrainOptions)
 def train(settings: TrainSettings) -> Result:
     """Train a classifier on a view set: safely, resumably, and ready to evaluate.
 
@@ -27,6 +36,10 @@ def train(settings: TrainSettings) -> Result:
     """
     from transit_cli.training import loop, rehearsal
 
+    if cast("int | str", settings.batch_size) == "auto":
+        from transit_cli.tuning.auto import best_batch
+
+        settings = settings.replace(batch_size=best_batch(settings))
     if settings.overfit:
         return rehearsal.overfit(settings)
     if settings.dry_run:

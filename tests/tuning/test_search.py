@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transit_cli.tuning.search import MAX_TRIALS, TOLERANCE, Trial, Verdict, search
@@ -74,6 +74,7 @@ machines = st.builds(
 ceilings = st.one_of(st.just(65_535), st.integers(1, 65_535))
 
 
+@settings(deadline=None)
 @given(machine=machines, ceiling=ceilings, stop_at_best=st.booleans())
 @example(Machine(limit=4 * GIB, fixed=330 << 20, per_sample=4 << 20), 65_535, False)
 @example(Machine(limit=24 * GIB, fixed=0, per_sample=1), 65_535, False)
@@ -96,6 +97,7 @@ def test_every_machine_gets_a_safe_answer_that_ran(machine, ceiling, stop_at_bes
         assert machine.holds(proven.size)
 
 
+@settings(deadline=None)
 @given(machine=machines.map(lambda machine: replace(machine, noise=0.0)), ceiling=ceilings)
 def test_the_largest_leaves_less_than_a_quarter_unused(machine, ceiling):
     answer = search(machine, ceiling=ceiling)
@@ -107,6 +109,7 @@ def test_the_largest_leaves_less_than_a_quarter_unused(machine, ceiling):
     assert size == capacity or size * 1.3 >= capacity + 1 or size + 1 >= capacity or used > 0.8, (size, capacity)
 
 
+@settings(deadline=None)
 @given(machine=machines)
 def test_a_machine_that_can_is_always_answered_and_proven(machine):
     answer = search(machine, ceiling=65_535)
@@ -115,6 +118,7 @@ def test_a_machine_that_can_is_always_answered_and_proven(machine):
         assert answer.verified
 
 
+@settings(deadline=None)
 @given(machine=machines)
 def test_the_best_is_the_smallest_within_five_percent_of_the_best_that_ran(machine):
     answer = search(machine, ceiling=65_535)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transit_cli.tuning.trial import Machine
 
 #: Options of `transit train` that a probe was made with, and that its answer depends on.
-SHARED = ("network", "views", "scalars", "optimizer", "precision", "device")
+SHARED = ("network", "views", "scalars", "optimizer", "precision", "way", "device")
 
 
 @dataclass

@@ -119,7 +119,7 @@ class Recorder:
 
     def __init__(self, network: nn.Module, device: Device, *, clip: float = 0.0, scaler: bool = False) -> None:
         self.network = copy.deepcopy(network)
-        settings = StepSettings(precision="fp32", clip=clip, learning_rate=1e-3)
+        settings = StepSettings(precision="fp32", way="eager", clip=clip, learning_rate=1e-3)
         self.step = Step(self.network, device, settings, total_steps=STEPS)
         if scaler:
             self.step.scaler = torch.amp.GradScaler(device.kind, init_scale=2.0**16)
