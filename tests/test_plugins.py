@@ -154,3 +154,37 @@ def test_the_plugin_that_the_page_shows_works(transit, tmp_path):
     assert refused.returncode == 2
     assert "0 < x" in refused.stderr
     assert "Turn a transit depth" in transit("--help", env=environment | {"COLUMNS": "120"}).stdout
+
+
+def test_the_network_that_the_page_shows_trains(transit, tmp_path):
+    from tests.training.conftest import write_set
+
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    (tmp_path / "my_net.py").write_text(code_blocks(page)["my_net.py"])
+    write_set(tmp_path / "views")
+    done = transit("train", "views", "--network", "my_net.py:build", "--device", "cpu", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_reader_that_the_page_shows_reads(transit, tmp_path):
+    import numpy as np
+
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "lc_reader.py").write_text(code_blocks(page)["lc_reader.py"])
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "transit-lc"\nversion = "1"\n[tool.setuptools]\npy-modules = ["lc_reader"]\n'
+        '[project.entry-points."transit.readers"]\nlc = "lc_reader:read"\n'
+    )
+    install(tmp_path / "site", source)
+    time = np.arange(0, 27, 0.02)
+    flux = 1000 * (1 - 0.01 * (np.abs((time - 1 + 1.5) % 3 - 1.5) < 0.06))
+    flux += np.random.default_rng(0).normal(0, 0.5, len(time))
+    np.savetxt(tmp_path / "42.lc", np.column_stack([time, flux]))
+    signal = ["--period", "3", "--epoch", "1", "--duration", "2.88"]
+    environment = {"PYTHONPATH": str(tmp_path / "site")}
+    done = transit("data", "fold", "42.lc", *signal, "--json", cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "TIC 42" in done.stdout
