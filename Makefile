@@ -13,8 +13,10 @@ $(READY): pyproject.toml constraints.txt setup_m4_dev.sh
 	./setup_m4_dev.sh
 	@touch $@
 
-demo: $(READY) ## set up, then show what transit does
-	.venv/bin/transit plugins
+demo: $(READY) ## set up, train on a simulated set, show how good the network is
+	rm -rf runs/demo
+	.venv/bin/transit train --run-dir runs/demo
+	.venv/bin/transit evaluate runs/demo
 
 test: $(READY) ## set up, then run the tests
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m 'not torture'
