@@ -2,7 +2,7 @@
 PYTHON ?= .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: help setup demo test torture docs networks check format
+.PHONY: help setup demo test torture bench docs networks check format
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,6 +23,10 @@ test: $(READY) ## set up, then run the tests
 
 torture: $(READY) ## the long tests: kills, leaks, whole data sets
 	$(PYTHON) -m pytest -m torture
+
+bench: $(READY) ## training speed beside Lightning, Accelerate and a plain loop, where these are installed
+	$(PYTHON) benchmarks/train.py --network two-branch
+	$(PYTHON) benchmarks/train.py --network astronet
 
 docs: $(READY) ## docs/commands.md from the options themselves
 	$(PYTHON) docs/commands.py > docs/commands.md

@@ -13,7 +13,7 @@ from transit_cli.data.scaling import Scaling, scaled
 from transit_cli.data.viewset import ViewSet
 from transit_cli.model import saved
 from transit_cli.results import TransitError
-from transit_cli.training.metrics import CHUNK, DEFAULT_CHUNK
+from transit_cli.training import inference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,10 +84,9 @@ class Ensemble:
         self.check({name: values.shape[1] for name, values in views.items()})
         scalings = [Scaling(**scaling) for scaling in self.card.scalars]
         count = len(next(iter(views.values())))
-        chunk = CHUNK.get(self.device.kind, DEFAULT_CHUNK)
         scores = np.full((len(self.networks), count), np.nan)
-        for start in range(0, count, chunk):
-            part = slice(start, start + chunk)
+        for start in range(0, count, inference.CHUNK):
+            part = slice(start, start + inference.CHUNK)
             inputs = {name: np.array(views[name][part], np.float32) for name in self.card.views}
             finite = np.all([np.isfinite(view).all(1) for view in inputs.values()], axis=0)
             if scalings:
@@ -100,10 +99,9 @@ class Ensemble:
                 tick(start + len(finite))
         return scores
 
-    @torch.inference_mode()
     def _score(self, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-        tensors = {name: torch.from_numpy(values).to(self.device.torch_device) for name, values in inputs.items()}
-        logits = torch.stack([network(tensors).float() for network in self.networks]).cpu().numpy().astype(np.float64)
+        tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
+        logits = inference.logits(self.networks, tensors, self.device).numpy().astype(np.float64)
         return 1 / (1 + np.exp(-logits))
 
     def score_rows(
