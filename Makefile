@@ -24,7 +24,11 @@ test: $(READY) ## set up, then run the tests
 torture: $(READY) ## the long tests: kills, leaks, whole data sets
 	$(PYTHON) -m pytest -m torture
 
-bench: $(READY) ## training speed beside Lightning, Accelerate and a plain loop, where these are installed
+bench: $(READY) ## ratios against peers, each in one run; some peers have to be installed (each script says which)
+	$(PYTHON) benchmarks/startup.py
+	$(PYTHON) benchmarks/doctor.py
+	$(PYTHON) benchmarks/sets.py simulate
+	$(PYTHON) benchmarks/views.py
 	$(PYTHON) benchmarks/train.py --network two-branch
 	$(PYTHON) benchmarks/train.py --network astronet
 
@@ -42,9 +46,12 @@ format: $(READY) ## put the code into its one style
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-networks: $(READY) ## the network that comes with transit, trained anew on a simulated set (docs/network_card.md)
-	rm -rf build/sim-201-61 build/network-201-61
+networks: $(READY) ## the networks that come with transit, trained anew on simulated sets (docs/network_card.md)
+	rm -rf build/sim-201-61 build/network-201-61 build/sim-2001-201 build/network-2001-201
 	.venv/bin/transit data simulate build/sim-201-61 --mission tess --tces 1500 --seed 1
-	.venv/bin/transit train build/sim-201-61 --target PC,EB --scalars= --members 3 --epochs 12 --seed 1 --device cpu \
-	  --run-dir build/network-201-61
-	cp build/network-201-61/model.safetensors transit_cli/vetting/weights/201-61.safetensors
+	.venv/bin/transit data simulate build/sim-2001-201 --mission kepler --tces 1500 --seed 1
+	for bins in 201-61 2001-201; do \
+	  .venv/bin/transit train build/sim-$$bins --target PC,EB --scalars= --members 3 --epochs 12 --seed 1 --device cpu \
+	    --run-dir build/network-$$bins && \
+	  cp build/network-$$bins/model.safetensors transit_cli/vetting/weights/$$bins.safetensors || exit 1; \
+	done
