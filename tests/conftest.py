@@ -13,9 +13,17 @@ from tests.mps_simulator.fixture import mps  # noqa: F401 - a fixture is known b
 # Two pytest workers share two cores: threads that spin while they wait would make everything several times slower.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
-# What is measured in tests is no knowledge about this machine; child processes inherit it.
+# What is measured in tests is no knowledge about this machine; child processes inherit it. What is built for the tests
+# themselves stays where it can be found again.
+os.environ.setdefault("TRANSIT_TESTS_CACHE", os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"))
 _CACHE = tempfile.TemporaryDirectory(prefix="transit-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
+
+def pytest_unconfigure():
+    """Remove the cache of this process."""
+    _CACHE.cleanup()
+
 
 ROOT = Path(__file__).parent.parent
 

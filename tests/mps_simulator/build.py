@@ -61,7 +61,7 @@ def _cache() -> Path:
     content = hashlib.sha256()
     for source in (*SOURCES, HERE / "src" / "simulator.h", Path(__file__)):
         content.update(source.read_bytes())
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    base = Path(os.environ.get("TRANSIT_TESTS_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
     return base / "transit-tests" / "mps-simulator" / f"torch-{version('torch')}-{python}-{content.hexdigest()[:12]}"
 
