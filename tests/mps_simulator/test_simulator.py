@@ -347,7 +347,7 @@ def test_faults_as_text():
 
 def test_several_that_want_it_at_once_build_it_once(mps, tmp_path, monkeypatch):
     """The compiler is replaced by one that counts its runs: the real build takes half a minute."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TRANSIT_TESTS_CACHE", str(tmp_path))
     runs = []
 
     def compile_slowly(folder):
@@ -364,7 +364,7 @@ def test_several_that_want_it_at_once_build_it_once(mps, tmp_path, monkeypatch):
 
 
 def test_without_a_compiler_it_says_so(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TRANSIT_TESTS_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(build.Unavailable, match=r"a C\+\+ compiler"):
         environment()
@@ -373,7 +373,7 @@ def test_without_a_compiler_it_says_so(monkeypatch, tmp_path):
 def test_without_a_compiler_tests_skip_but_not_on_ci(tmp_path):
     (tmp_path / "conftest.py").write_text("from tests.mps_simulator.fixture import mps\n")
     (tmp_path / "test_it.py").write_text("def test_it(mps):\n    pass\n")
-    surroundings = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "CXX": "no-such-compiler", "PYTHONPATH": str(ROOT)}
+    surroundings = os.environ | {"TRANSIT_TESTS_CACHE": str(tmp_path), "CXX": "no-such-compiler", "PYTHONPATH": str(ROOT)}
     command = [
         sys.executable,
         "-m",
