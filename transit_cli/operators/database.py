@@ -66,7 +66,7 @@ def check(device: Device, wanted: Sequence[str], samples: int, emit: Callable[[d
                 )
                 for sample in itertools.islice(inputs, samples):
                     _one(device, entries[name], sample, row)
-            except (AssertionError, AttributeError, ImportError, IndexError, ValueError, KeyError) as error:
+            except (AssertionError, AttributeError, ImportError, LookupError, RuntimeError, ValueError) as error:
                 row |= {"forward": "not judged", "words": f"{type(error).__name__}: {error}".splitlines()[0]}
         row["fell_back"] = any("will fall back to run on the CPU" in str(warning.message) for warning in caught)
         emit({"name": name, **row})
