@@ -373,7 +373,11 @@ def test_without_a_compiler_it_says_so(monkeypatch, tmp_path):
 def test_without_a_compiler_tests_skip_but_not_on_ci(tmp_path):
     (tmp_path / "conftest.py").write_text("from tests.mps_simulator.fixture import mps\n")
     (tmp_path / "test_it.py").write_text("def test_it(mps):\n    pass\n")
-    surroundings = os.environ | {"TRANSIT_TESTS_CACHE": str(tmp_path), "CXX": "no-such-compiler", "PYTHONPATH": str(ROOT)}
+    surroundings = os.environ | {
+        "TRANSIT_TESTS_CACHE": str(tmp_path),
+        "CXX": "no-such-compiler",
+        "PYTHONPATH": str(ROOT),
+    }
     command = [
         sys.executable,
         "-m",
