@@ -23,8 +23,8 @@ MAX_TRIALS, KEPT_FOR_PROOF = 12, 2
 START, FIRST_GROWTH, GROWTH = 8, 4, 8
 
 #: The share to aim at, of the size at which the line meets the memory limit. Peaks of one size differ between processes
-#: by 10 % of what the batch needs, mostly by how the C library's heap happens to break up. The answer stays safe at a
-#: peak 17 % higher, and 1.3 times the answer still does not fit at one 10 % lower.
+#: by 10 % of what the batch needs and more, mostly by how the C library's heap happens to break up. The answer stays
+#: safe at a peak 17 % higher; that 1.3 times the answer does not fit is tried.
 AIM = 0.85
 #: A size that is this share of it ends the search; one beyond this share is not accepted as proven.
 CLOSE_ENOUGH, SAFE = 0.80, 0.92
@@ -270,11 +270,10 @@ def _candidate(state: _Search) -> int:
 
 
 def _room(state: _Search, proven: Trial) -> int:
-    """A size to try above one that is proven, where memory is left that a jump in the curve had hidden; 0 for none."""
-    used = (proven.peak_bytes or 0) / proven.limit_bytes
+    """1.3 times a size that is proven, to see it fail; 0 where that is known, or no trial is left to prove a larger."""
     size = min(max(_rounded(1.3 * proven.size), proven.size + 1), state.ceiling)
     news = state.largest.size < size < state.failed_size
-    return size if used < CLOSE_ENOUGH and news and state.left >= KEPT_FOR_PROOF else 0
+    return size if news and state.left >= KEPT_FOR_PROOF else 0
 
 
 def _prove(state: _Search, size: int, above: int = 0) -> Trial | None:
