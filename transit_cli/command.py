@@ -226,7 +226,7 @@ def _parameter(setting: config.Setting) -> inspect.Parameter:
 
 
 def _typer_type(kind: Any) -> tuple[Any, bool]:
-    """The type that Typer is told, and whether `config.convert` makes the real one from text."""
+    """The type that Typer is told, and whether `convert.convert` makes the real one from text."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in {typing.Union, types.UnionType}:
         arms = [arm for arm in args if arm is not types.NoneType]

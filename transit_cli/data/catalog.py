@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli.config import nearest
+from transit_cli.convert import nearest
 from transit_cli.data.star import CATALOGS, star_name
 from transit_cli.data.timesystem import ZEROS, name_of, zero_of
 from transit_cli.results import TransitError

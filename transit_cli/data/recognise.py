@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transit_cli.config import nearest
+from transit_cli.convert import nearest
 from transit_cli.results import TransitError
 
 #: Our names for arrays of [N, L] values, and what others call them (compared without case, `_`, `-`, `.` and spaces).

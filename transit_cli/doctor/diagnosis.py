@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from transit_cli import console
-from transit_cli.config import nearest
+from transit_cli.convert import nearest
 from transit_cli.device import environment, machine
 from transit_cli.doctor import machine_rows, setup_rows
 from transit_cli.doctor.proving import Prover
