@@ -1,6 +1,7 @@
 """What every test shares. Rooms have their own conftest.py for what only they need."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,9 @@ from tests.mps_simulator.fixture import mps  # noqa: F401 - a fixture is known b
 
 # Two pytest workers share two cores: threads that spin while they wait would make everything several times slower.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+
+# A suite that runs in the background may have been told to ignore Ctrl-C; the programs that it tests must not be.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What is measured in tests is no knowledge about this machine; child processes inherit it. What is built for the tests
 # themselves stays where it can be found again.
