@@ -73,7 +73,7 @@ def test_the_answer_fills_the_recommended_memory_and_no_more(mps):
     ],
 )
 def test_sizes_that_fail_cost_a_trial_each(mps, fault, verdict, words):
-    done, document = probe(mps, "--seconds", "20", faults=[fault])
+    done, document = probe(mps, "--seconds", "40", faults=[fault])
     assert done.returncode == 0, done.stderr
     data = document["data"]
     assert data["stopped_by"] == words
