@@ -14,7 +14,7 @@ from transit_cli.discovery import discover
 #: Commands that work on a view set, with what makes them quick. A new one gets its line here.
 COMMANDS = {
     "train": ["--epochs", "1", "--run-dir", "run"],
-    "probe-batch": ["--max-batch", "64"],
+    "probe-batch": ["--only-best", "--memory-limit", "1GiB"],
     "accumulate": [],
     "profile": [],
 }

@@ -68,7 +68,8 @@ class Growth:
 
 
 def timeline(workload: Workload, steps: int = 3) -> list[Sample]:
-    """Memory at the end of each phase of a few steps."""
+    """Memory at the end of each phase of a few steps, after a first one that chooses how the step runs."""
+    workload.run_step()
     samples: list[Sample] = []
     count = _counter(workload.device)
     for step in range(steps):
