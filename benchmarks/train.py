@@ -2,12 +2,16 @@
 
 Each contender is a process of its own, so that none profits from another's settings, and they take turns, so that a
 busy spell hits all of them. All train the same network on the same in-memory views with AdamW, a one-cycle schedule and
-gradients clipped at 1.0. Figures are medians over rounds; ratios are medians of each round's ratio to Lightning.
+gradients clipped at 1.0. Figures are medians over rounds; ratios are medians of each round's ratio to Lightning, or to
+the plain loop where Lightning is not installed.
 
     python benchmarks/train.py [--network two-branch] [--batch 64] [--rounds 8] [--steps 12]
+
+Peers run where they are installed (pip install lightning accelerate); the others run without them.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -16,10 +20,12 @@ import sys
 import tempfile
 import time
 from itertools import islice
+from pathlib import Path
 
 VIEWS = {"global": 2001, "local": 201}
 TOTAL, PEAK = 100_000, 5e-3
 CONTENDERS = ("lightning", "accelerate", "plain", "transit-one-thread", "transit")
+PEERS = ("lightning", "accelerate")
 
 
 def examples(batch):
@@ -187,22 +193,16 @@ def start(name, arguments, cache):
     environment = os.environ | {"XDG_CACHE_HOME": cache}
     if name == "transit-one-thread":
         environment["OMP_NUM_THREADS"] = "1"
-    command = [
-        sys.executable,
-        __file__,
-        "--child",
-        name,
-        "--network",
-        arguments.network,
-        "--batch",
-        str(arguments.batch),
-    ]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, env=environment, text=True, **pipes)
+    network = ["--network", arguments.network, "--batch", str(arguments.batch)]
+    command = [sys.executable, __file__, "--child", name, *network]
+    with Path(cache, f"{name}.stderr").open("w") as errors:
+        return subprocess.Popen(
+            command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        )
 
 
-def ask(process, count):
-    """Let a contender run; None where it cannot, for want of its package."""
+def ask(name, process, count, cache):
+    """Let a contender run, and give what it says of it."""
     try:
         process.stdin.write(f"{count}\n")
         process.stdin.flush()
@@ -211,7 +211,8 @@ def ask(process, count):
                 return json.loads(line)
     except BrokenPipeError:
         pass
-    return None
+    words = Path(cache, f"{name}.stderr").read_text()
+    sys.exit(f"{name} ended before its time:\n{words[-2000:]}")
 
 
 def main():
@@ -225,32 +226,31 @@ def main():
     if arguments.child:
         child(arguments.child, arguments.network, arguments.batch)
         return
+    absent = [name for name in PEERS if importlib.util.find_spec(name) is None]
+    running = [name for name in CONTENDERS if name not in absent]
     with tempfile.TemporaryDirectory() as cache:
-        processes = {name: start(name, arguments, cache) for name in CONTENDERS}
-        ready = {name: ask(process, 4) for name, process in processes.items()}
-        running = [name for name in CONTENDERS if ready[name]]
+        processes = {name: start(name, arguments, cache) for name in running}
+        for name in running:
+            ask(name, processes[name], 4, cache)
         load = [os.getloadavg()[0]]
         rounds = []
         for _ in range(arguments.rounds):
-            rounds.append({name: ask(processes[name], arguments.steps) for name in running})
+            rounds.append({name: ask(name, processes[name], arguments.steps, cache) for name in running})
             load.append(os.getloadavg()[0])
         for process in processes.values():
-            process.stdin.close()
-            process.wait()
+            process.communicate()
     print(
         f"{arguments.network}, batch {arguments.batch}, {arguments.rounds} rounds of {arguments.steps} steps, ", end=""
     )
     print(f"{os.cpu_count()} cores, load {min(load):.1f} to {max(load):.1f} (the benchmark itself makes about 2)")
-    for name in CONTENDERS:
-        if name not in running:
-            print(f"{name:20} not installed")
-            continue
+    beside = "lightning" if "lightning" in running else "plain"
+    for name in running:
         speed = statistics.median(arguments.batch * arguments.steps / turn[name]["seconds"] for turn in rounds)
-        line = f"{name:20} {speed:8,.0f} samples/s"
-        if "lightning" in running:
-            ratios = sorted(turn["lightning"]["seconds"] / turn[name]["seconds"] for turn in rounds)
-            line += f"  {statistics.median(ratios):5.2f} x Lightning ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        print(f"{line}  {rounds[-1][name]['way']}".rstrip())
+        ratios = sorted(turn[beside]["seconds"] / turn[name]["seconds"] for turn in rounds)
+        spread = f"{statistics.median(ratios):5.2f} x {beside} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        print(f"{name:20} {speed:8,.0f} samples/s  {spread}  {rounds[-1][name]['way']}".rstrip())
+    if absent:
+        print(f"not installed, so left out: {', '.join(absent)} (pip install {' '.join(absent)})")
 
 
 if __name__ == "__main__":
