@@ -2,10 +2,11 @@
 
     python benchmarks/views.py [--rounds 5] [--stars 24]
 
-lightkurve runs where it is installed (`pip install "transit-cli[fetch]"`). One core; four years of long cadence; the chains run in turn,
-round after round, and the figures are medians. lightkurve gets its faster way of binning (means; our bins are medians,
-and the local ones overlap four times), and its default flattening, a Savitzky-Golay filter of one width, against our
-choice among twenty splines. Then `data prepare` on a made-up survey with one worker and with one per core.
+lightkurve runs where it is installed (`pip install "transit-cli[fetch]"`). One core; four years of long cadence; the
+chains run in turn, round after round, and the figures are medians. lightkurve gets its faster way of binning (means;
+our bins are medians, and the local ones overlap four times), and its default flattening, a Savitzky-Golay filter of one
+width, against our choice among twenty splines. Then `data prepare` on a made-up survey with one worker and with one per
+core.
 """
 
 from __future__ import annotations
