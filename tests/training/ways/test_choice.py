@@ -78,7 +78,32 @@ def test_a_small_batch_is_not_worth_a_timing(monkeypatch):
     made = timings(monkeypatch, channels_last=0.5)
     monkeypatch.setattr(choice, "SMALL_BATCH", 16 * sum(VIEWS.values()) + 1)
     assert chosen() == "eager"
+    torch.set_num_threads(2)
+    assert chosen() == "single"
     assert made == []
+
+
+def test_a_small_batch_runs_single_only_with_the_same_numbers(monkeypatch):
+    monkeypatch.setattr(choice, "SMALL_BATCH", 10**6)
+    torch.set_num_threads(2)
+    for network in (Reading(), Viewing()):
+        step = make_step("auto", network)
+        torch.manual_seed(3)
+        state = torch.get_rng_state()
+        step.step([batch_of(16, 0)])
+        assert step.way.name == "eager"
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_small_resumed_run_keeps_its_way(monkeypatch):
+    monkeypatch.setattr(choice, "SMALL_BATCH", 10**6)
+    first = make_step("auto")
+    first.step([batch_of(9, 0)])
+    torch.set_num_threads(2)
+    resumed = make_step("auto")
+    resumed.load_state_dict(first.state_dict())
+    resumed.step([batch_of(9, 0)])
+    assert resumed.way.name == "eager"
 
 
 def test_a_cache_that_cannot_be_written_stops_nobody(monkeypatch, tmp_path):
@@ -123,6 +148,18 @@ class Reading(nn.Module):
         self.counter += 1
         values = self.convolution(inputs["global"].unsqueeze(1))
         return values.mean((1, 2)) * values.stride(1)
+
+
+class Viewing(nn.Module):
+    """A network that takes for granted how its tensors lie: `view` refuses them channels-last."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv1d(1, 4, 3, padding=1)
+
+    def forward(self, inputs):
+        values = self.convolution(inputs["global"].unsqueeze(1))
+        return values.view(len(values), -1).mean(1)
 
 
 def test_a_way_that_changes_the_numbers_is_left_out():

@@ -1,8 +1,12 @@
-"""Which way a step runs: the one that was asked for, the device's only good one, or the fastest by a short timing."""
+"""Which way a step runs: the one that was asked for, the device's only good one, or the fastest by a short timing.
+
+A small batch is not timed: `single`, which was at least as fast wherever it was measured (docs/performance.md).
+"""
 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import psutil
@@ -16,6 +20,8 @@ from transit_cli.training.ways.replicas import LEAST_SAMPLES, Replicas, Unsuitab
 from transit_cli.training.ways.way import ChannelsLast, Single, Way
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from transit_cli.device.base import CapturingDevice
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Rounds in which the ways take turns, after one that only warms up; the best round of each counts.
 ROUNDS = 3
-#: A batch of fewer numbers than this is not worth choosing for: a few milliseconds, mostly PyTorch's own.
+#: A batch of fewer numbers than this is not worth timing: a few milliseconds, mostly PyTorch's own.
 SMALL_BATCH = 8192
 #: Another way is taken only where it needs less than this share of the default's time: ties go to what everybody runs.
 WORTH_IT = 0.95
@@ -52,7 +58,7 @@ def choose(step: Step, batch: Batch, preferred: str = "") -> Way:
     if preferred in names:
         names = [preferred]
     if len(names) > 1:
-        names = [_fastest(step, batch, names)]
+        names = [_fastest(step, batch, names) if _worth_timing(batch) else next(reversed(agreeing(step, batch, names)))]
     try:
         return _make(names[0], step, batch)
     except TransitError:
@@ -60,20 +66,24 @@ def choose(step: Step, batch: Batch, preferred: str = "") -> Way:
 
 
 def candidates(step: Step, batch: Batch) -> list[str]:
-    """The ways that may be worth it on the step's device, the default first."""
+    """The ways that may be worth it on the step's device, the default first; for a small batch, the best one last."""
     device = step.device
     if device.can_capture and not step.scaler.is_enabled():
         return [Captured.name]
     if device.kind != "cpu":
         return [Way.name]
-    if sum(values.numel() for values in batch.inputs.values()) < SMALL_BATCH:
-        return [Way.name]
+    if not _worth_timing(batch):
+        return [Way.name, Single.name] if torch.get_num_threads() > 1 else [Way.name]
     names = [Way.name, ChannelsLast.name]
     if torch.get_num_threads() > 1:
         names.append(Single.name)
         if len(batch) >= 2 * LEAST_SAMPLES:
             names.append(Replicas.name)
     return names
+
+
+def _worth_timing(batch: Batch) -> bool:
+    return sum(values.numel() for values in batch.inputs.values()) >= SMALL_BATCH
 
 
 def _make(name: str, step: Step, batch: Batch) -> Way:
@@ -132,17 +142,22 @@ def _key(step: Step, batch: Batch) -> str:
 
 
 def timed(step: Step, batch: Batch, names: list[str]) -> dict[str, float]:
-    """Seconds of forward and backward in each way, the best of a few rounds that take turns.
-
-    A way is left out where it cannot run this network, or gives other gradients than the default. Random numbers,
-    buffers and gradients are put back.
-    """
-    state = step.device.rng_state()
-    buffers = [(buffer, buffer.clone()) for buffer in step.network.buffers()]
-    ways: dict[str, Way] = {}
+    """Seconds of forward and backward in each way that agrees, the best of a few rounds that take turns."""
+    ways = agreeing(step, batch, names)
     seconds: dict[str, float] = {}
+    with _put_back(step) as state:
+        for _ in range(ROUNDS):
+            for name, way in ways.items():
+                spent = _once(step, way, batch, state)[0]
+                seconds[name] = min(spent, seconds.get(name, spent))
+    return seconds
+
+
+def agreeing(step: Step, batch: Batch, names: list[str]) -> dict[str, Way]:
+    """The first of the ways, and those of the others that can run this network and give the same gradients."""
+    ways: dict[str, Way] = {}
     expected: Tensor | None = None
-    try:
+    with _put_back(step) as state:
         for name in names:
             try:
                 way = _make(name, step, batch)
@@ -156,15 +171,20 @@ def timed(step: Step, batch: Batch, names: list[str]) -> dict[str, float]:
             elif not (found - expected).norm() <= TOLERANCE * expected.norm():
                 continue
             ways[name] = way
-        for _ in range(ROUNDS):
-            for name, way in ways.items():
-                spent = _once(step, way, batch, state)[0]
-                seconds[name] = min(spent, seconds.get(name, spent))
+    return ways
+
+
+@contextmanager
+def _put_back(step: Step) -> Iterator[Tensor]:
+    """Gives the state of the random numbers; puts it back at the end, and the network's buffers."""
+    state = step.device.rng_state()
+    buffers = [(buffer, buffer.clone()) for buffer in step.network.buffers()]
+    try:
+        yield state
     finally:
         step.device.set_rng_state(state)
         for buffer, value in buffers:
             buffer.copy_(value)
-    return seconds
 
 
 def _once(step: Step, way: Way, batch: Batch, state: Tensor) -> tuple[float, Tensor]:
