@@ -15,6 +15,9 @@ SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "result.schema.json
 #: "@name" is a path that does not exist yet, "#views" a small view set, "#run" a run on it.
 QUICK = {
     "accumulate": [["--input", "global=31,local=21", "--device", "cpu", "--no-plan"]],
+    "bench": [
+        ["--network", "two-branch", "--views", "64,32", "--batch-size", "2", "--seconds", "1", "--device", "cpu"]
+    ],
     "data": [["import", str(Path(__file__).parent / "data" / "eight_views.npz"), "@set"]],
     "doctor": [["--only", "python,chip"]],
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],

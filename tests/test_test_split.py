@@ -16,6 +16,7 @@ COMMANDS = {
     "train": ["--epochs", "1", "--run-dir", "run"],
     "probe-batch": ["--only-best", "--memory-limit", "1GiB"],
     "accumulate": [],
+    "bench": ["--network", "two-branch", "--batch-size", "2", "--seconds", "1"],
     "profile": [],
 }
 

@@ -46,15 +46,16 @@ class Change:
 def compare(first: Path, second: Path) -> list[Change]:
     """The whole step and each phase, in two documents that `transit profile --json` printed."""
     before, after = _read(first), _read(second)
-    changes = [_change("step", before["step_samples_seconds"], after["step_samples_seconds"])]
+    changes = [change("step", before["step_samples_seconds"], after["step_samples_seconds"])]
     phases = after["phase_samples_seconds"]
     changes += [
-        _change(name, old, phases[name]) for name, old in before["phase_samples_seconds"].items() if name in phases
+        change(name, old, phases[name]) for name, old in before["phase_samples_seconds"].items() if name in phases
     ]
     return changes
 
 
-def _change(name: str, before: list[float], after: list[float]) -> Change:
+def change(name: str, before: list[float], after: list[float]) -> Change:
+    """How a quantity changed, by its samples in two runs."""
     from scipy.stats import mannwhitneyu
 
     chance = 1.0 if before == after else float(mannwhitneyu(before, after).pvalue)

@@ -30,7 +30,7 @@ class Peaks:
 
     Attributes:
         copy: bytes read and written a second by a copy of one large float32 array.
-        matmul: floating-point operations a second of a float32 matrix product.
+        matmul: floating-point operations a second of a matrix product.
     """
 
     copy: float
@@ -69,14 +69,14 @@ class Roofline:
         return self.by_calls / self.seconds
 
 
-def measure_peaks(device: Device) -> Peaks:
-    """Measure this machine, in about a second."""
+def measure_peaks(device: Device, dtype: torch.dtype = torch.float32) -> Peaks:
+    """Measure this machine, in about a second; `dtype` is that of the multiplied matrices."""
     where = device.torch_device
     source = torch.ones(COPY_VALUES, device=where)
     target = torch.empty_like(source)
     copy = best(device, lambda: target.copy_(source))
     side = MATRIX[device.kind]
-    left = torch.ones(side, side, device=where)
+    left = torch.ones(side, side, device=where, dtype=dtype)
     product = torch.empty_like(left)
     matmul = best(device, lambda: torch.mm(left, left, out=product))
     return Peaks(2 * source.nbytes / copy, 2 * side**3 / matmul)

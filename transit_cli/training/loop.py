@@ -70,7 +70,7 @@ def train_planned(
         with awake(), Deferred() as signals, screen(planned.steps(settings), settings.epochs) as shown:
             job = Job(settings, planned.examples, device, run, limit, shown, signals, board, prepare)
             fitted = [Fit(task, job).train() for task in planned.tasks]
-        return finish(settings, run, planned, fitted)
+        return finish(settings, run, planned, fitted, device)
 
 
 @contextmanager

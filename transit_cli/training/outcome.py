@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +12,16 @@ import numpy as np
 from transit_cli import __version__, console
 from transit_cli.data import feed
 from transit_cli.data.viewset import write_table
+from transit_cli.device import precision
 from transit_cli.model import saved
 from transit_cli.results import Result, Table
-from transit_cli.training import metrics
+from transit_cli.training import metrics, reached
 from transit_cli.training.run import SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from transit_cli.device.base import Device
     from transit_cli.training.fit import Fitted
     from transit_cli.training.plan import Plan
     from transit_cli.training.run import Run
@@ -29,6 +33,7 @@ def finish(
     run: Run,
     plan: Plan,
     fitted: Sequence[Fitted],
+    device: Device,
 ) -> Result:
     """Write the scores and the finished networks, and say how good they are on the rows held out from them."""
     viewset = plan.viewset
@@ -55,7 +60,8 @@ def finish(
         transit=__version__,
     )
     saved.save(run.path / saved.FILE, [fit.state for fit in fitted], card)
-    return _result(settings, run, plan, fitted, found)
+    result = _result(settings, run, plan, fitted, found)
+    return beside_bench(result, settings, run, plan, device)
 
 
 def held_out_scores(fitted: Sequence[Fitted]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -131,6 +137,22 @@ def _result(
         "fits": rows,
     }
     return Result(data, [table], verdict)
+
+
+def beside_bench(result: Result, settings: TrainSettings, run: Run, plan: Plan, device: Device) -> Result:
+    """Say what share of the machine's benched speed the median epoch reached, where `transit bench` has measured it."""
+    views = feed.inputs_of(plan.viewset, settings.views)
+    resolved = precision.resolve(device, settings.precision)
+    work = reached.Work(settings.network, views, settings.batch_size, resolved)
+    benched = reached.benched(work, device)
+    speeds = [record["samples_per_second"] for record in run.history() if record["micro_batch"] == settings.batch_size]
+    if benched is None or not speeds:
+        return result
+    speed = statistics.median(speeds)
+    line = f"\nspeed: {speed:,.0f} samples/s, {speed / benched:.0%} of what `transit bench` reached here"
+    data = {**result.data, "bench_samples_per_second": benched, "bench_share": speed / benched}
+    head, _, tail = result.verdict.partition("\n")
+    return replace(result, data=data, verdict=f"{head}{line}\n{tail}")
 
 
 def _card_name(network: str) -> str:

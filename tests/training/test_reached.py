@@ -1,0 +1,43 @@
+"""At its end, a run is held against what `transit bench` measured here, if it has."""
+
+import pytest
+
+from transit_cli.device.select import select
+from transit_cli.training import reached
+from transit_cli.training.loop import train
+from transit_cli.training.ways import remembered
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path / "cache")
+
+
+def test_a_run_says_what_share_of_the_bench_it_reached(settings):
+    given = settings(scalars=())
+    reached.keep(reached.Work("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu"), 1e6)
+    result = train(given)
+    assert 0 < result.data["bench_share"] < 1
+    assert result.data["bench_samples_per_second"] == 1e6
+    assert f"{result.data['bench_share']:.0%} of what `transit bench` reached here" in result.verdict
+    assert result.verdict.splitlines()[-1].startswith("next: ")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        reached.Work("astronet", {"global": 40, "local": 20}, 16, "fp32"),
+        reached.Work("two-branch", {"global": 41, "local": 20}, 16, "fp32"),
+        reached.Work("two-branch", {"global": 40, "local": 20}, 17, "fp32"),
+        reached.Work("two-branch", {"global": 40, "local": 20}, 16, "bf16"),
+    ],
+)
+def test_figures_of_other_work_say_nothing(other):
+    reached.keep(other, select("cpu"), 1e6)
+    assert reached.benched(reached.Work("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu")) is None
+
+
+def test_without_a_bench_nothing_is_said(settings):
+    result = train(settings(epochs=1))
+    assert "speed:" not in result.verdict
+    assert "bench_share" not in result.data

@@ -1,0 +1,57 @@
+"""Figures of an earlier run beside those of this one: what changed, and whether by more than chance."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from transit_cli.profiling.compare import Change, change
+from transit_cli.results import TransitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from transit_cli.bench.figures import Figure
+
+#: What has to be equal for two runs to be of the same machine.
+MACHINE = ("device_name", "threads", "torch")
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The data of a document that `transit bench --json` printed.
+
+    Raises:
+        TransitError: it is none.
+    """
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        if document["command"] == "bench" and document["data"]["figures"]:
+            return document["data"]
+        found = f"holds a document of `transit {document['command']}`"
+    except OSError as error:
+        found = f"cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError):
+        found = "is no bench"
+    raise TransitError(
+        f"{file} {found}",
+        wanted="what `transit bench --json` printed",
+        fix=f"transit bench --json > {file.name}",
+        code="bench-unreadable",
+    )
+
+
+def compare(before: dict[str, Any], figures: Sequence[Figure]) -> list[tuple[Figure, Change]]:
+    """The seconds of each figure that both runs have."""
+    known = {(row["network"], row["pass"], row["batch_size"]): row["samples_seconds"] for row in before["figures"]}
+    both = [(figure, known.get((figure.network, figure.kind, figure.batch_size))) for figure in figures]
+    return [(figure, change(figure.kind, old, list(figure.seconds))) for figure, old in both if old]
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """In words, what of machine and views was another then."""
+    return [
+        f"{name.replace('_', ' ')} {before.get(name)} -> {now[name]}"
+        for name in (*MACHINE, "views")
+        if before.get(name) != now[name]
+    ]

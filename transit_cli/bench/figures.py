@@ -1,0 +1,190 @@
+"""One figure of the bench: a network training or inferring at one batch size, timed and set against the limits."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from transit_cli.bench.energy import NoMeter
+from transit_cli.profiling import inspection, workload
+from transit_cli.profiling.settings import ProfileSettings
+from transit_cli.training import inference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transit_cli.bench.energy import Meter
+    from transit_cli.bench.settings import BenchSettings
+    from transit_cli.device.base import Device
+    from transit_cli.profiling.roofline import Peaks
+
+Pass = Literal["train", "infer"]
+
+#: Runs after the first that are not counted: caches, allocator and optimizer state become what they stay.
+WARM_UP = 2
+#: Blocks of runs that are timed at least, and seconds of one: waiting for the device at every step would slow it down.
+LEAST_BLOCKS, BLOCK = 5, 0.1
+#: What the first training step takes on a CPU, in steps: there the ways of running it are timed against each other.
+FIRST_STEP = 18
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured of one network, pass and batch size.
+
+    Attributes:
+        network: its name.
+        kind: training steps, or predictions from views in host memory.
+        batch_size: samples at once.
+        way: how the training step runs; "" for inference.
+        precision: arithmetic.
+        seconds: of a run of the batch, one number a block of runs.
+        warm_up_seconds: of the first run, with all that is chosen, compiled and allocated once.
+        bytes: read and written by the operators of a run, if each moved its tensors once.
+        flops: floating-point operations of its convolutions and matrix products.
+        bytes_share: share of the measured copy rate.
+        flops_share: share of the measured matrix-product rate.
+        joules: of one run; None where energy cannot be measured.
+    """
+
+    network: str
+    kind: Pass
+    batch_size: int
+    way: str
+    precision: str
+    seconds: tuple[float, ...]
+    warm_up_seconds: float
+    bytes: int
+    flops: int
+    bytes_share: float
+    flops_share: float
+    joules: float | None
+
+    @property
+    def median(self) -> float:
+        """Median seconds of a run."""
+        return statistics.median(self.seconds)
+
+    @property
+    def samples_per_second(self) -> float:
+        """Samples a second, by the median."""
+        return self.batch_size / self.median
+
+    @property
+    def spread(self) -> float:
+        """The range of the middle half of the timings, as a share of the median."""
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / self.median
+
+    @property
+    def watts(self) -> float | None:
+        """Mean power."""
+        return None if self.joules is None else self.joules / statistics.fmean(self.seconds)
+
+    @property
+    def samples_per_joule(self) -> float | None:
+        """Samples for the energy of one joule, which is samples a second a watt."""
+        return self.batch_size / self.joules if self.joules else None
+
+
+def measure(
+    settings: BenchSettings,
+    network: str,
+    kind: Pass,
+    batch_size: int,
+    seconds: float,
+    *,
+    device: Device,
+    peaks: Peaks,
+    meter: Meter | None,
+) -> Figure:
+    """Measure one figure.
+
+    Args:
+        settings: precision, views and device.
+        network: a network's name.
+        kind: what to run.
+        batch_size: samples at once.
+        seconds: how long to time, once it is warm.
+        device: the device of the settings, open.
+        peaks: what it can do.
+        meter: of its energy, if there is one.
+    """
+    shared = {"views": settings.views, "device": device.kind, "batch_size": batch_size}
+    precision = settings.precision if kind == "train" else "fp32"
+    asked = ProfileSettings(network=network, precision=precision, inference=kind == "infer", **shared)
+    run = workload.build(asked)
+    work: Callable[[], object] = run.run_step
+    if kind == "infer":
+        inputs = {name: values.cpu() for name, values in run.draw()[0][0].items()}
+
+        def work() -> object:
+            return inference.logits([run.step.network], inputs, device)
+
+    first, found, joules = timed(work, device, seconds, meter)
+    # Parts of a step that run in threads of their own cannot be watched: what is counted is the eager step.
+    inspected = inspection.inspect(workload.build(asked.replace(way="eager")) if kind == "train" else run)
+    middle = statistics.median(found)
+    return Figure(
+        network=network,
+        kind=kind,
+        batch_size=batch_size,
+        way=run.step.way.name if run.step.way else "",
+        precision=run.step.precision,
+        seconds=tuple(found),
+        warm_up_seconds=first,
+        bytes=inspected.bytes,
+        flops=inspected.flops,
+        bytes_share=inspected.bytes / peaks.copy / middle,
+        flops_share=inspected.flops / peaks.matmul / middle,
+        joules=joules,
+    )
+
+
+def timed(
+    work: Callable[[], object], device: Device, seconds: float, meter: Meter | None
+) -> tuple[float, list[float], float | None]:
+    """Seconds of the first run, of a run in each of several blocks, and joules of a run if they can be told."""
+
+    def block(count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count):
+            work()
+        device.synchronize()
+        return (time.perf_counter() - start) / count
+
+    first = block(1)
+    one = block(WARM_UP)
+    count = max(1, int(BLOCK / one))
+    found: list[float] = []
+
+    def blocks() -> None:
+        end = time.perf_counter() + seconds
+        while len(found) < LEAST_BLOCKS or time.perf_counter() < end:
+            found.append(block(count))
+
+    if meter is None:
+        blocks()
+        return first, found, None
+    try:
+        return first, found, meter.joules_of(blocks) / (len(found) * count)
+    except NoMeter:
+        return first, found, None
+
+
+def seconds_before(kind: Pass, batch_size: int, smaller: Figure | None, device: Device) -> float:
+    """What a figure takes before it can be timed and at the least while it is, judged by that of a smaller batch."""
+    if smaller is None:
+        return 0.0
+    run = smaller.median * batch_size / smaller.batch_size
+    return run * ((FIRST_STEP if kind == "train" and device.kind == "cpu" else 1) + WARM_UP + LEAST_BLOCKS + 1)
+
+
+def clear(device: Device) -> None:
+    """Give back what a figure took, so that the next one finds the device as it was."""
+    import gc
+
+    gc.collect()
+    device.empty_cache()
