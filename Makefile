@@ -31,6 +31,8 @@ bench: $(READY) ## ratios against peers, each in one run; peers that are not ins
 	$(PYTHON) benchmarks/views.py
 	$(PYTHON) benchmarks/train.py --network two-branch
 	$(PYTHON) benchmarks/train.py --network astronet
+	$(PYTHON) benchmarks/loop.py
+	$(PYTHON) benchmarks/inference.py
 
 docs: $(READY) ## docs/commands.md from the options themselves
 	$(PYTHON) docs/commands.py > docs/commands.md
