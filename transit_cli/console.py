@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from transit_cli.results import Document, Result, Table, Text, TransitError
+from transit_cli.results import Document, ExitCode, Result, Table, Text, TransitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines of progress where stderr is not a terminal.
 PLAIN_INTERVAL = 10.0
+#: The code of an error that another process, which did not `hush`, says as well or better.
+NOT_OURS = "process-lost"
 
 
 @dataclass
@@ -37,6 +39,7 @@ class _Session:
     as_json: bool = False
     quiet: bool = False
     warnings: list[str] = field(default_factory=list)
+    hushed: str = ""
 
 
 _session: _Session | None = None
@@ -51,6 +54,12 @@ def session(*, as_json: bool = False, quiet: bool = False) -> Iterator[None]:
         yield
     finally:
         _session = before
+
+
+def hush(name: str) -> None:
+    """Print nothing from now on but errors, with this name before them: another process shows what is to be shown."""
+    if _session:
+        _session.quiet, _session.hushed = True, name
 
 
 def _rich(*, stderr: bool) -> Console:
@@ -70,7 +79,7 @@ def warn(text: str) -> None:
     if _session is None:
         warnings.warn(text, stacklevel=2)
         return
-    if text not in _session.warnings:
+    if text not in _session.warnings and not _session.hushed:
         _session.warnings.append(text)
         _error_line(f"warning: {text}", style="yellow")
 
@@ -179,6 +188,8 @@ def size(count: float) -> str:
 def show(result: Result, *, command: str, version: str) -> None:
     """Print a command's result: one JSON document, or its blocks and verdict."""
     state = _session or _Session()
+    if state.hushed:
+        return
     notices = [*state.warnings, *(text for text in result.warnings if text not in state.warnings)]
     if state.as_json:
         _json(Document(command, version, result.exit_code, result.data, result.verdict, notices))
@@ -197,12 +208,15 @@ def show(result: Result, *, command: str, version: str) -> None:
 def show_error(error: TransitError, *, command: str, version: str) -> None:
     """Print a failure: found, wanted, fix on stderr; and the document on stdout with `--json`."""
     state = _session or _Session()
-    _error_line(f"error: {error.found}", style="bold red")
+    if state.hushed and (error.code == NOT_OURS or error.exit_code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}):
+        return
+    name = f"{state.hushed}: " if state.hushed else ""
+    _error_line(f"{name}error: {error.found}", style="bold red")
     if error.wanted:
         _error_line(f"  wanted: {error.wanted}")
     if error.fix:
         _error_line(f"  to fix: {error.fix}")
-    if state.as_json:
+    if state.as_json and not state.hushed:
         _json(Document(command, version, error.exit_code, warnings=state.warnings, errors=[error.document()]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -43,13 +44,15 @@ class CudaTimer:
 
 
 class CudaDevice:
-    """The current NVIDIA GPU (`CUDA_VISIBLE_DEVICES` chooses among several)."""
+    """The current NVIDIA GPU (`CUDA_VISIBLE_DEVICES` chooses among several; under torchrun, each process's own)."""
 
     kind: Kind = "cuda"
     max_batch: int | None = None
     can_capture = True
 
     def __init__(self) -> None:
+        if "LOCAL_RANK" in os.environ:  # one of several processes that torchrun has started, a GPU each
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         self.torch_device = torch.device("cuda", torch.cuda.current_device())
         found = torch.cuda.get_device_properties(self.torch_device)
         self.facts = DeviceFacts(

@@ -78,6 +78,11 @@ def latest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def latest_steps(folder: Path) -> int:
+    """The optimizer steps of the last whole checkpoint, 0 where there is none."""
+    return next((steps_of(file) for file in reversed(files(folder)) if load(file) is not None), 0)
+
+
 def at(folder: Path, steps: int) -> dict[str, Any] | None:
     """The state of the whole checkpoint after `steps` optimizer steps; None where there is none."""
     return next(filter(None, (load(file) for file in files(folder) if steps_of(file) == steps)), None)

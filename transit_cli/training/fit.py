@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,101 +16,27 @@ from transit_cli.model import registry
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import checkpoint, metrics
 from transit_cli.training.augment import Augmentation
+from transit_cli.training.job import Fitted, Position
 from transit_cli.training.learner import Learner
+from transit_cli.training.processes import LostError
 from transit_cli.training.schedule import learning_rate
 from transit_cli.training.step import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from transit_cli.data.feed import Examples, Feed
-    from transit_cli.device.base import Device
-    from transit_cli.memory.limit import MemoryLimit
-    from transit_cli.training.board import Board
-    from transit_cli.training.interrupt import Deferred
+    from transit_cli.data.feed import Feed
+    from transit_cli.training.job import Job
     from transit_cli.training.plan import Task
-    from transit_cli.training.run import Run
-    from transit_cli.training.screen import Screen
     from transit_cli.training.settings import TrainSettings
 
 #: Training rows by which the noise of the views is measured.
 NOISE_ROWS = 2000
 #: Seconds between two halvings of the micro-batch under memory pressure: the first needs time to show.
 PATIENCE_WITH_MEMORY = 10.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all fits of a run share.
-
-    Attributes:
-        settings: how to train.
-        examples: what the places of a task are places in.
-        device: where to compute.
-        run: the folder to write to.
-        limit: the memory to stay within.
-        screen: what to show progress on.
-        signals: Ctrl-C and SIGTERM, held back.
-        board: TensorBoard's event files, if they are asked for.
-        prepare: is shown each network that is built, before it trains.
-    """
-
-    settings: TrainSettings
-    examples: Examples | Stored
-    device: Device
-    run: Run
-    limit: MemoryLimit
-    screen: Screen
-    signals: Deferred
-    board: Board | None = None
-    prepare: Callable[[nn.Module, Device], None] | None = None
-
-
-@dataclass
-class Position:
-    """How far a fit has come; with the learner's state, all that it needs to go on."""
-
-    epoch: int = 0
-    "Epochs completed."
-    step: int = 0
-    "Optimizer steps within the current epoch."
-    seconds: float = 0.0
-    "Time trained."
-    best: float = -math.inf
-    "Best validation average precision."
-    best_epoch: int = 0
-    best_steps: int = 0
-    finished: bool = False
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A trained network.
-
-    Attributes:
-        task: what it was.
-        rows: the validation rows, in the view set.
-        state: its weights, on the CPU.
-        logits: of the validation rows, [N].
-        epochs: that it took.
-        kept_epoch: the epoch whose weights these are.
-        metrics: of the validation rows.
-        seconds: of training, over all resumptions.
-        samples: that passed in them.
-    """
-
-    task: Task
-    rows: np.ndarray
-    state: dict[str, Tensor]
-    logits: np.ndarray
-    epochs: int
-    kept_epoch: int
-    metrics: dict[str, float]
-    seconds: float
-    samples: int
+#: Seconds that each process leaves to those before it for saving, where some have ended.
+SUCCESSION = 2.0
 
 
 class Fit:
@@ -120,17 +44,19 @@ class Fit:
 
     def __init__(self, task: Task, job: Job) -> None:
         settings = job.settings
-        self.task, self.job, self.settings = task, job, settings
+        self.task, self.job, self.settings, self.processes = task, job, settings, job.processes
         self.folder = job.run.checkpoints(task.name)
         torch.manual_seed(task.seed)
         network = registry.build(settings.network, *sizes(job.examples))
         if job.prepare is not None:
             job.prepare(network, job.device)
         training, self.validation = job.examples.subset(task.train), job.examples.subset(task.validation)
+        places = task.validation[self.processes.rows(len(task.validation))]
+        self._judged = job.examples.subset(places) if self.processes.count > 1 else self.validation
         self.batching = Batching(len(training), settings.batch_size, settings.accumulate)
         self.total_steps = self.batching.steps * settings.epochs
         weighted = settings.replace(positive_weight=positive_weight(settings, training.targets))
-        self.learner = Learner(network, job.device, weighted, self.total_steps)
+        self.learner = Learner(network, job.device, weighted, self.total_steps, job.processes)
         few = torch.arange(0, len(training), max(1, len(training) // NOISE_ROWS))
         self.augmentation = Augmentation.of(settings, training.take(few)[0])
         self.feed: Feed
@@ -139,6 +65,7 @@ class Fit:
         else:
             self.feed = Resident(training, job.device.torch_device)
         self.position = Position()
+        self._before_step = 0, self.learner.random()
         self._saved = self._shrunk = time.monotonic()
 
     def train(self) -> Fitted:
@@ -148,15 +75,18 @@ class Fit:
             TransitError: the loss is no number any more, memory or disk have run out; the last good state is on disk.
             KeyboardInterrupt: a signal came; the state is saved.
         """
-        state = checkpoint.latest(self.folder)
-        self.job.run.forget_after(self.task.name, state["learner"]["step"]["steps"] if state else 0)
+        state = self.processes.from_first(lambda: checkpoint.latest(self.folder))
         if state:
             self.learner.load_state_dict(state["learner"])
             self.position = Position(**state["position"])
             self.job.screen.advance(self.steps)
-        while not self.position.finished:
-            self._epoch()
-        return self._result()
+        try:
+            while not self.position.finished:
+                self._epoch()
+            return self._result()
+        except LostError as lost:
+            self._left_by(lost)
+            raise
 
     @property
     def steps(self) -> int:
@@ -167,22 +97,34 @@ class Fit:
         position, signals = self.position, self.job.signals
         first, clock = position.step, time.monotonic()
         for group in self.feed.epoch(self.batching, self.task.seed, position.epoch, first):
+            if self.processes.count > 1:
+                self._before_step = self.steps, self.learner.random()
             self.learner.learn([self.augmentation(Batch(*pair)) for pair in group])
             position.step += 1
             self.job.screen.advance()
-            if self.job.screen.due:
+            minutes = (time.monotonic() - self._saved) / 60
+            look, signal, save = self.processes.most(
+                self.job.screen.due, signals.pending, minutes > self.settings.checkpoint_minutes
+            )
+            if look:
                 self._look((position.step - first) * self.settings.effective_batch / (time.monotonic() - clock))
-            if signals.pending or time.monotonic() - self._saved > 60 * self.settings.checkpoint_minutes:
+            if signal or save:
                 position.seconds += time.monotonic() - clock
                 first, clock = position.step, time.monotonic()
                 self.save()
-                signals.deliver()
+                self._deliver(signal)
         loss = self._mean_loss()
         seconds = time.monotonic() - clock
         samples = min((position.step - first) * self.settings.effective_batch, self.batching.used)
         position.seconds += seconds
         self._end_epoch(loss, samples / max(seconds, 1e-9))
-        signals.deliver()
+        self._deliver(*self.processes.most(signals.pending))
+
+    def _deliver(self, signal: int) -> None:
+        """Let a signal that has reached any process act in each."""
+        if signal:
+            self.job.signals.pending = signal
+            self.job.signals.deliver()
 
     def _look(self, speed: float) -> None:
         """Read the device for the screen, and see whether all is well."""
@@ -193,9 +135,10 @@ class Fit:
         if reason := job.limit.exceeded():
             job.device.empty_cache()
             waited = time.monotonic() - self._shrunk > PATIENCE_WITH_MEMORY
-            if waited and self.learner.micro > 1 and job.limit.exceeded():
-                self._shrunk = time.monotonic()
-                self.learner.shrink(reason)
+            reason = job.limit.exceeded() if waited and self.learner.micro > 1 else ""
+        if any(self.processes.most(bool(reason))):
+            self._shrunk = time.monotonic()
+            self.learner.shrink(reason or "in another process")
 
     def _mean_loss(self) -> float:
         """The epoch's mean loss so far; it waits for the device.
@@ -210,12 +153,33 @@ class Fit:
 
     def _diverged(self, found: str) -> TransitError:
         viewset, rate = self.settings.viewset or "", self.settings.learning_rate / 5
-        return TransitError(
+        error = TransitError(
             found,
             wanted=f"finite numbers; saved before: {self._last_saved()}",
             fix=f"transit train {viewset} --preset stable, or --learning-rate {rate:g}",
             code="diverged",
         )
+        return self.processes.everywhere(error)
+
+    def _left_by(self, lost: LostError) -> None:
+        """Save where the processes stopped together; the first one that is left does, and says why.
+
+        On a GPU the weights may wait for a sum that will never come: there the last checkpoint has to do.
+        """
+        steps, random = self._before_step
+        if self.steps == steps:  # stopped within a step, of which nothing but random numbers has been used
+            self.learner.set_random(random)
+        on_cpu = self.job.device.kind == "cpu"
+        if self.processes.rank:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            before = self.folder.stat().st_mtime_ns
+            time.sleep(min(self.processes.rank, 10) * SUCCESSION)
+            if self.folder.stat().st_mtime_ns != before or not on_cpu:
+                return  # one before this has saved, and says so
+        if on_cpu:
+            self.save(anyone=True)
+        lost.wanted += f"; saved: {self._last_saved()}"
+        lost.code = "process-ended"
 
     def _last_saved(self) -> str:
         files = checkpoint.files(self.folder)
@@ -245,9 +209,10 @@ class Fit:
             "memory_bytes": self.job.device.memory().driver,
         }
         record |= {f"validation_{name}": value for name, value in found.items()}
-        self.job.run.log(record)
-        if self.job.board:
-            self.job.board.log(record)
+        if self.processes.rank == 0:
+            self.job.run.log(record)
+            if self.job.board:
+                self.job.board.log(record)
         self.job.screen.epoch(self.task.name, position.epoch, loss, precision, speed)
         if settings.empty_cache_epochs and position.epoch % settings.empty_cache_epochs == 0:
             self.job.device.empty_cache()
@@ -255,16 +220,19 @@ class Fit:
 
     def _score(self) -> np.ndarray:
         with self.learner.average.applied():
-            return metrics.score(self.learner.step.network, self.validation, self.job.device)
+            return self.processes.together(metrics.score(self.learner.step.network, self._judged, self.job.device))
 
-    def save(self) -> None:
-        """Write a checkpoint.
+    def save(self, *, anyone: bool = False) -> None:
+        """Write a checkpoint, in process 0 unless `anyone` may.
 
         Raises:
             TransitError: a weight is no number, or the disk does not take it; the checkpoints before stay.
         """
         if not self.learner.weights_finite():
             raise self._diverged(f"weights of {self.task.name} are no numbers at step {self.steps}")
+        self._saved = time.monotonic()
+        if self.processes.rank and not anyone:
+            return
         state = {"position": dataclasses.asdict(self.position), "learner": self.learner.state_dict()}
         try:
             checkpoint.save(self.folder, self.steps, state)
@@ -277,12 +245,11 @@ class Fit:
                 code="checkpoint-unwritable",
             ) from error
         checkpoint.prune(self.folder, self.settings.keep_checkpoints, {self.position.best_steps})
-        self._saved = time.monotonic()
 
     def _result(self) -> Fitted:
         position, kept = self.position, self.position.epoch
         if self.settings.patience and position.best_steps != self.steps:
-            best = checkpoint.at(self.folder, position.best_steps)
+            best = self.processes.from_first(lambda: checkpoint.at(self.folder, position.best_steps))
             if best is None:
                 console.warn(f"the best checkpoint of {self.task.name} is torn: keeping the last weights")
             else:

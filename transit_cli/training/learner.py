@@ -10,6 +10,7 @@ import torch
 from transit_cli import console
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.average import WeightAverage
+from transit_cli.training.processes import ALONE, Processes
 from transit_cli.training.step import Batch, Step
 
 if TYPE_CHECKING:
@@ -27,15 +28,24 @@ class Learner:
         device: where to compute.
         settings: how; `positive_weight` already balanced.
         total_steps: optimizer steps of the whole fit.
+        processes: those that learn together.
 
     Attributes:
         micro: samples of a micro-batch now: the batch size, or less where memory is short.
         loss: the sum of the losses since the epoch began, on the device.
     """
 
-    def __init__(self, network: nn.Module, device: Device, settings: TrainSettings, total_steps: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        device: Device,
+        settings: TrainSettings,
+        total_steps: int,
+        processes: Processes = ALONE,
+    ) -> None:
         self.device = device
-        self.step = Step(network, device, settings, total_steps)
+        processes.same_weights(network)
+        self.step = Step(network, device, settings, total_steps, processes)
         self.average = WeightAverage(network, settings.ema)
         self.micro = settings.batch_size
         self.loss = torch.zeros((), device=device.torch_device)
@@ -97,7 +107,7 @@ class Learner:
             "step": self.step.state_dict(),
             "micro": self.micro,
             "loss": self.loss,
-            "random": {"cpu": torch.get_rng_state(), "device": self.device.rng_state()},
+            "random": self.random(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -107,8 +117,16 @@ class Learner:
         self.step.load_state_dict(state["step"])
         self.micro = state["micro"]
         self.loss = state["loss"].to(self.device.torch_device)
-        torch.set_rng_state(state["random"]["cpu"])
-        self.device.set_rng_state(state["random"]["device"])
+        self.set_random(state["random"])
+
+    def random(self) -> dict[str, Tensor]:
+        """The states of the generators that a fit draws from."""
+        return {"cpu": torch.get_rng_state(), "device": self.device.rng_state()}
+
+    def set_random(self, state: dict[str, Tensor]) -> None:
+        """Go on drawing from what `random` returned."""
+        torch.set_rng_state(state["cpu"])
+        self.device.set_rng_state(state["device"])
 
 
 def smaller(batches: list[Batch], micro: int) -> list[Batch]:

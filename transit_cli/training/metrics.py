@@ -37,4 +37,4 @@ def score(network: nn.Module, examples: Examples | Stored, device: Device) -> np
     from transit_cli.training import inference
 
     found = [inference.logits([network], inputs, device)[0] for inputs in examples.chunks(inference.CHUNK)]
-    return np.concatenate([part.numpy() for part in found]).astype(np.float64)
+    return np.concatenate([np.empty(0), *(part.numpy() for part in found)]).astype(np.float64)

@@ -16,13 +16,14 @@ from transit_cli.device import precision
 from transit_cli.model import saved
 from transit_cli.results import Result, Table
 from transit_cli.training import metrics, reached
+from transit_cli.training.processes import launched
 from transit_cli.training.run import SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transit_cli.device.base import Device
-    from transit_cli.training.fit import Fitted
+    from transit_cli.training.job import Fitted
     from transit_cli.training.plan import Plan
     from transit_cli.training.run import Run
     from transit_cli.training.settings import TrainSettings
@@ -146,7 +147,7 @@ def beside_bench(result: Result, settings: TrainSettings, run: Run, plan: Plan, 
     work = reached.Work(settings.network, views, settings.batch_size, resolved)
     benched = reached.benched(work, device)
     speeds = [record["samples_per_second"] for record in run.history() if record["micro_batch"] == settings.batch_size]
-    if benched is None or not speeds:
+    if benched is None or not speeds or launched():  # what was benched is one process
         return result
     speed = statistics.median(speeds)
     line = f"\nspeed: {speed:,.0f} samples/s, {speed / benched:.0%} of what `transit bench` reached here"

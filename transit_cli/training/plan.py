@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,8 @@ def plan(settings: TrainSettings) -> Plan:
 
 def in_memory(loader: str, size: int) -> bool:
     """Whether views of `size` bytes are kept in memory: up to two copies of them, in half of what is free."""
-    return loader == "device" or (loader == "auto" and 2 * size < reading.read().available / 2)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that torchrun has started on this machine
+    return loader == "device" or (loader == "auto" and 2 * size * here < reading.read().available / 2)
 
 
 def scalars_of(settings: TrainSettings, viewset: ViewSet, learned: np.ndarray) -> tuple[str, ...]:

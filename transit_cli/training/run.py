@@ -103,9 +103,9 @@ class Run:
                 pass
             yield
 
-    def forget_after(self, fit: str, steps: int) -> None:
-        """Drop a fit's lines of metrics beyond a checkpoint that it goes on from: they will come again."""
-        kept = [record for record in self.history() if record["fit"] != fit or record["step"] <= steps]
+    def forget_after(self, steps: Mapping[str, int]) -> None:
+        """Drop the lines of metrics beyond the checkpoint (its steps, by fit) that is gone on from: they come again."""
+        kept = [record for record in self.history() if record["step"] <= steps.get(record["fit"], 0)]
         text = "".join(json.dumps(record) + "\n" for record in kept)
         write(self.path / METRICS, text)
 

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from transit_cli.device import precision
 from transit_cli.training.optimizer import Adam, AdamW
+from transit_cli.training.processes import ALONE, Processes
 from transit_cli.training.schedule import learning_rate
 from transit_cli.training.ways import choice
+from transit_cli.training.ways.sharing import Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,18 +68,28 @@ class Step:
         device: where to compute.
         settings: what a step is.
         total_steps: optimizer steps of the whole run, for the schedule.
+        processes: those that take each step together.
 
     Attributes:
         steps: optimizer steps taken.
         way: how it runs (`training.ways`); None until the first batch has been seen.
     """
 
-    def __init__(self, network: nn.Module, device: Device, settings: StepSettings, total_steps: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        device: Device,
+        settings: StepSettings,
+        total_steps: int,
+        processes: Processes = ALONE,
+    ) -> None:
         self.network = network.to(device.torch_device)
         self.device = device
         self.settings = settings
         self.total_steps = total_steps
         self.steps = 0
+        self.processes = processes
+        self.sharing: Sharing | None = None
         self.way: Way | None = None
         self._way_before = ""
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -114,6 +126,8 @@ class Step:
         if not micro_batches:
             raise ValueError("a step needs at least one micro-batch")
         if self.way is None:
+            if self.processes.count > 1 and self.sharing is None:
+                self.sharing = Sharing(self, micro_batches[0])
             self.way = choice.choose(self, micro_batches[0], self._way_before)
         return self.way
 
@@ -162,7 +176,7 @@ class Step:
             "steps": self.steps,
             "optimizer": optimizer,
             "scaler": self.scaler.state_dict(),
-            "way": self.way.name if self.way else self._way_before,
+            "way": self._way_before if self.way is None or self.sharing else self.way.name,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -72,6 +72,8 @@ def candidates(step: Step, batch: Batch) -> list[str]:
         return [Captured.name]
     if device.kind != "cpu":
         return [Way.name]
+    if step.processes.count > 1:  # each has a core, and a timing would have to be everybody's
+        return [ChannelsLast.name if _worth_timing(batch) else Way.name]
     if not _worth_timing(batch):
         return [Way.name, Single.name] if torch.get_num_threads() > 1 else [Way.name]
     names = [Way.name, ChannelsLast.name]
@@ -99,6 +101,8 @@ def _make(name: str, step: Step, batch: Batch) -> Way:
         return Way(step)
     elif step.device.kind != "cpu":
         reason = f"it is a way of the CPU, and this is {step.device.kind}"
+    elif name == Replicas.name and step.processes.count > 1:
+        reason = "with several processes, each has a core"
     elif name == Replicas.name:
         try:
             return Replicas(step, batch)

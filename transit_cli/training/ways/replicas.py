@@ -22,6 +22,7 @@ from transit_cli.training.ways.way import Way
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from transit_cli.device.base import Device
     from transit_cli.training.step import Batch, Step
 
 #: Fewer samples than this for a replica are not worth a thread.
@@ -43,10 +44,8 @@ class Replicas(Way):
 
     def __init__(self, step: Step, example: Batch) -> None:
         super().__init__(step)
-        for module in step.network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the one name all of them share
-                raise Unsuitable("BatchNorm needs the whole batch at once")
-        self._dropout = SharedDropout(step.network, partial(self._look, example))
+        check_samples_apart(step.network)
+        self._dropout = SharedDropout(step.network, partial(self._look, example), step.device)
         self._forwards = layout.channels_last(step.network) | self._dropout.forwards
         self._count = max(2, torch.get_num_threads())
         self._pool = ThreadPoolExecutor(self._count, initializer=torch.set_num_threads, initargs=(1,))
@@ -96,6 +95,13 @@ class Replicas(Way):
         return loss.detach(), gradients
 
 
+def check_samples_apart(network: nn.Module) -> None:
+    """Raise `Unsuitable` for a network whose numbers for one sample depend on the others of its batch."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the one name all of them share
+            raise Unsuitable("BatchNorm needs the whole batch at once")
+
+
 class SharedDropout:
     """Dropout with masks that are drawn for the whole batch before it is split, in the order of the layers.
 
@@ -105,17 +111,18 @@ class SharedDropout:
     Args:
         network: its `nn.Dropout` layers.
         look: runs the network once; the layers' order and shapes are learned from it.
+        device: whose random numbers must not move meanwhile.
     """
 
-    def __init__(self, network: nn.Module, look: Callable[[], None]) -> None:
+    def __init__(self, network: nn.Module, look: Callable[[], None], device: Device) -> None:
         layers = [module for module in network.modules() if type(module) is nn.Dropout]
         self._calls: list[tuple[nn.Dropout, Tensor]] = []
         self._thread = threading.local()
-        before = torch.get_rng_state()
+        before = device.rng_state()
         with layout.replaced({layer: partial(self._learn, layer) for layer in layers}):
             look()
-        if not torch.equal(torch.get_rng_state(), before):
-            torch.set_rng_state(before)
+        if not torch.equal(device.rng_state(), before):
+            device.set_rng_state(before)
             raise Unsuitable("it draws random numbers other than those of nn.Dropout")
         self.forwards: dict[nn.Module, Callable[..., Any]] = {layer: partial(self._apply, layer) for layer in layers}
 

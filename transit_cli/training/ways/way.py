@@ -36,6 +36,8 @@ class Way:
 
     def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
         """Add the gradients of the effective batch's mean loss to `.grad`; each micro-batch counts by its samples."""
+        if self._step.sharing:
+            return self._step.sharing.gradients(self, micro_batches)
         samples = sum(len(batch) for batch in micro_batches)
         total = self.backward(micro_batches[0], len(micro_batches[0]) / samples)
         for batch in micro_batches[1:]:

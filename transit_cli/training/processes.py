@@ -1,0 +1,221 @@
+"""Several processes that train together: `torchrun --nproc-per-node N -m transit_cli train ...`.
+
+Every process goes through the same optimizer steps with the same weights, optimizer state and random numbers. Each
+computes the gradients of its own part of every micro-batch; what is exchanged is their sum, once an optimizer step. So
+how many processes there are changes nothing but rounding, and a run may go on with another number of them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+
+from transit_cli import console
+from transit_cli.results import ExitCode, TransitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+_T = TypeVar("_T")
+
+#: Seconds that a process waits for the others in a step. A process that dies is noticed at once, by its connections;
+#: this is for one that hangs, or whose machine has gone.
+PATIENCE = 300
+#: Days that a process waits for others that train a network each.
+LONG = 30
+#: What a launcher tells each process.
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Processes:
+    """One process, which needs nobody; the base of `Joined`.
+
+    Attributes:
+        rank: this process's number; process 0 writes everything.
+        count: how many there are.
+    """
+
+    rank = 0
+    count = 1
+
+    def rows(self, samples: int) -> slice:
+        """This process's part of `samples`."""
+        return slice(samples * self.rank // self.count, samples * (self.rank + 1) // self.count)
+
+    def sum(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:  # noqa: ARG002 - the others need them
+        """Put the sum over all processes into the parameters' `.grad`; returns that of the losses."""
+        return loss
+
+    def most(self, *numbers: int) -> list[int]:
+        """The greatest of each number over all processes."""
+        return list(numbers)
+
+    def together(self, values: np.ndarray) -> np.ndarray:
+        """The values [N, ...] of all processes, in their order: [N of all, ...]."""
+        return values
+
+    def from_first(self, make: Callable[[], _T]) -> _T:
+        """What process 0 makes, while the others wait."""
+        return make()
+
+    def same_weights(self, network: nn.Module) -> None:
+        """Give the network process 0's weights and buffers."""
+
+    def collected(self, item: _T) -> list[_T]:
+        """Each process's item in process 0, however long the others take; nothing elsewhere."""
+        return [item]
+
+    def everywhere(self, error: TransitError) -> TransitError:
+        """An error that every process meets by itself, made such that process 0 alone says it."""
+        if self.rank:
+            error.code = console.NOT_OURS
+        return error
+
+
+#: This process by itself.
+ALONE = Processes()
+
+
+class LostError(TransitError):
+    """Another process has ended, or does not answer."""
+
+
+class Joined(Processes):
+    """This process as one of several that a launcher has started.
+
+    Gradients on a GPU travel by NCCL, everything else by gloo. Of the GPU's part nothing has been run yet.
+    """
+
+    def __init__(self) -> None:
+        import torch.distributed as dist
+
+        self.rank, self.count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        backend = "cpu:gloo,cuda:nccl" if torch.accelerator.is_available() and dist.is_nccl_available() else "gloo"
+        with self._answered():
+            dist.init_process_group(backend, timeout=dt.timedelta(seconds=PATIENCE))
+            self._patient: Any = dist.new_group(backend="gloo", timeout=dt.timedelta(days=LONG))
+
+    def sum(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """See `Processes.sum`. Parameters without a gradient have none in any process: all run the same network."""
+        import torch.distributed as dist
+
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = torch.cat([loss.reshape(1), *(gradient.flatten() for gradient in gradients)])
+        with self._answered():
+            if flat.device.type in {"cpu", "cuda"}:
+                dist.all_reduce(flat)
+            else:  # gloo knows no MPS
+                flat.copy_(self._summed_on_host(flat.cpu()))
+        sizes = [1, *(gradient.numel() for gradient in gradients)]
+        total, *sums = flat.split(sizes)
+        torch._foreach_copy_(gradients, [new.view_as(old) for new, old in zip(sums, gradients, strict=True)])
+        return total.squeeze(0)
+
+    @staticmethod
+    def _summed_on_host(values: Tensor) -> Tensor:
+        import torch.distributed as dist
+
+        dist.all_reduce(values)
+        return values
+
+    def most(self, *numbers: int) -> list[int]:
+        """See `Processes.most`."""
+        import torch.distributed as dist
+
+        values = torch.tensor(numbers, dtype=torch.int64)
+        with self._answered():
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return [int(value) for value in values.tolist()]
+
+    def together(self, values: np.ndarray) -> np.ndarray:
+        """See `Processes.together`."""
+        import torch.distributed as dist
+
+        parts: list[Any] = [None] * self.count
+        with self._answered():
+            dist.all_gather_object(parts, values)
+        return np.concatenate(parts)
+
+    def from_first(self, make: Callable[[], _T]) -> _T:
+        """See `Processes.from_first`."""
+        import torch.distributed as dist
+
+        box = [make() if self.rank == 0 else None]
+        with self._answered():
+            dist.broadcast_object_list(box, src=0, group=self._patient)
+        return box[0]  # type: ignore[return-value]
+
+    def same_weights(self, network: nn.Module) -> None:
+        """See `Processes.same_weights`."""
+        state = self.from_first(lambda: {name: value.cpu() for name, value in network.state_dict().items()})
+        network.load_state_dict(state)
+
+    def collected(self, item: _T) -> list[_T]:
+        """See `Processes.collected`."""
+        import torch.distributed as dist
+
+        parts: list[Any] | None = [None] * self.count if self.rank == 0 else None
+        with self._answered():
+            dist.gather_object(item, parts, dst=0, group=self._patient)
+        return parts or []
+
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        """Say in our words that another process has not taken part."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise LostError(
+                f"another of the {self.count} processes has ended or does not answer ({str(error).splitlines()[0]})",
+                wanted=f"all {self.count} of them",
+                fix="see what it said, or torchrun says of it",
+                exit_code=ExitCode.MACHINE,
+                code=console.NOT_OURS,
+            ) from error
+
+
+def launched() -> bool:
+    """Whether a launcher has started this process as one of several."""
+    return all(name in os.environ for name in VARIABLES) and os.environ["WORLD_SIZE"] != "1"
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """All processes that were launched together, or this one by itself. Of several, process 0 alone shows anything."""
+    if not launched():
+        yield ALONE
+        return
+    import torch.distributed as dist
+
+    processes = Joined()
+    if processes.rank:
+        console.hush(f"process {processes.rank}")
+    try:
+        yield processes
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def refuse_several(what: str, instead: str) -> None:
+    """Raise the error for something that one process does by itself.
+
+    Args:
+        what: it.
+        instead: what to do first, or else.
+    """
+    if launched():
+        raise TransitError(
+            f"{what} is given to {os.environ['WORLD_SIZE']} processes",
+            wanted="one process",
+            fix=instead,
+            exit_code=ExitCode.USAGE,
+            code="several-processes",
+        )
