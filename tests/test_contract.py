@@ -21,6 +21,7 @@ QUICK = {
     "data": [["import", str(Path(__file__).parent / "data" / "eight_views.npz"), "@set"]],
     "doctor": [["--only", "python,chip"]],
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],
+    "export": [["#run", "--format", "torchscript"]],
     "fallback-test": [["--operators"]],
     "plugins": [[]],
     "predict": [["#run", "#views", "--no-picture"]],
