@@ -20,6 +20,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(run, "PATIENCE", float("inf"))  # a busy machine must not leave anything out
     monkeypatch.setattr(figures, "BLOCK", 0.02)
+    monkeypatch.setattr(run.psutil, "cpu_percent", lambda interval: 0.0)
 
 
 def small(**changes):
@@ -40,8 +41,8 @@ def test_the_figures_follow_from_what_was_measured():
         assert item.samples_per_second == pytest.approx(
             item.batch_size / sorted(item.seconds)[len(item.seconds) // 2], rel=0.5
         )
-        assert item.bytes_share == pytest.approx(item.bytes / found.peaks.copy / item.median)
-        assert item.flops_share == pytest.approx(item.flops / found.peaks.matmul / item.median)
+        assert item.bytes_share(found.peaks) == pytest.approx(item.bytes / found.peaks.copy / item.median)
+        assert item.flops_share(found.peaks) == pytest.approx(item.flops / found.peaks.matmul / item.median)
         assert item.spread >= 0
     train, infer = found.figures[1], found.figures[3]
     assert 2 < train.flops / infer.flops < 3.01  # backward is twice forward, but for the first layers' inputs
@@ -59,9 +60,15 @@ def test_the_guide_s_figures_are_marked_as_claims():
     json.dumps(plain(result.data))
 
 
+def test_a_busy_machine_is_said(monkeypatch):
+    monkeypatch.setattr(run.psutil, "cpu_percent", lambda interval: 80.0)
+    with pytest.warns(UserWarning, match="80 % of the processors"):
+        assert run.bench(small(batch_size=(2,))).busy_percent == 80.0
+
+
 def test_a_batch_that_takes_too_long_is_left_out_with_what_it_needs(monkeypatch):
     def measure(settings, network, kind, size, seconds, **_):
-        return figures.Figure(network, kind, size, "", "fp32", (0.1 * size,) * 5, 0.0, 1, 1, 0.1, 0.1, None)
+        return figures.Figure(network, kind, size, "", "fp32", (0.1 * size,) * 5, 0.0, 1, 1, None)
 
     monkeypatch.setattr(figures, "measure", measure)
     monkeypatch.setattr(run, "PATIENCE", 3.0)

@@ -15,7 +15,7 @@ def own_cache(tmp_path, monkeypatch):
 
 def test_a_run_says_what_share_of_the_bench_it_reached(settings):
     given = settings(scalars=())
-    reached.keep(reached.Work("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu"), 1e6)
+    reached.keep(reached.Work("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu"), 1e6, quiet=True)
     result = train(given)
     assert 0 < result.data["bench_share"] < 1
     assert result.data["bench_samples_per_second"] == 1e6
@@ -33,8 +33,21 @@ def test_a_run_says_what_share_of_the_bench_it_reached(settings):
     ],
 )
 def test_figures_of_other_work_say_nothing(other):
-    reached.keep(other, select("cpu"), 1e6)
+    reached.keep(other, select("cpu"), 1e6, quiet=True)
     assert reached.benched(reached.Work("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu")) is None
+
+
+def test_a_busy_machine_s_figure_gives_way_to_a_quiet_one_s():
+    work, device = reached.Work("two-branch", {"global": 40}, 16, "fp32"), select("cpu")
+    for speed, quiet, kept in (
+        (1.0, False, 1.0),
+        (2.0, False, 2.0),
+        (9.0, True, 9.0),
+        (3.0, False, 9.0),
+        (8.0, True, 8.0),
+    ):
+        reached.keep(work, device, speed, quiet=quiet)
+        assert reached.benched(work, device) == kept
 
 
 def test_without_a_bench_nothing_is_said(settings):

@@ -44,8 +44,6 @@ class Figure:
         warm_up_seconds: of the first run, with all that is chosen, compiled and allocated once.
         bytes: read and written by the operators of a run, if each moved its tensors once.
         flops: floating-point operations of its convolutions and matrix products.
-        bytes_share: share of the measured copy rate.
-        flops_share: share of the measured matrix-product rate.
         joules: of one run; None where energy cannot be measured.
     """
 
@@ -58,8 +56,6 @@ class Figure:
     warm_up_seconds: float
     bytes: int
     flops: int
-    bytes_share: float
-    flops_share: float
     joules: float | None
 
     @property
@@ -77,6 +73,14 @@ class Figure:
         """The range of the middle half of the timings, as a share of the median."""
         low, _, high = statistics.quantiles(self.seconds, n=4)
         return (high - low) / self.median
+
+    def bytes_share(self, peaks: Peaks) -> float:
+        """Share of the measured copy rate."""
+        return self.bytes / peaks.copy / self.median
+
+    def flops_share(self, peaks: Peaks) -> float:
+        """Share of the measured matrix-product rate."""
+        return self.flops / peaks.matmul / self.median
 
     @property
     def watts(self) -> float | None:
@@ -97,7 +101,6 @@ def measure(
     seconds: float,
     *,
     device: Device,
-    peaks: Peaks,
     meter: Meter | None,
 ) -> Figure:
     """Measure one figure.
@@ -109,7 +112,6 @@ def measure(
         batch_size: samples at once.
         seconds: how long to time, once it is warm.
         device: the device of the settings, open.
-        peaks: what it can do.
         meter: of its energy, if there is one.
     """
     shared = {"views": settings.views, "device": device.kind, "batch_size": batch_size}
@@ -126,7 +128,6 @@ def measure(
     first, found, joules = timed(work, device, seconds, meter)
     # Parts of a step that run in threads of their own cannot be watched: what is counted is the eager step.
     inspected = inspection.inspect(workload.build(asked.replace(way="eager")) if kind == "train" else run)
-    middle = statistics.median(found)
     return Figure(
         network=network,
         kind=kind,
@@ -137,8 +138,6 @@ def measure(
         warm_up_seconds=first,
         bytes=inspected.bytes,
         flops=inspected.flops,
-        bytes_share=inspected.bytes / peaks.copy / middle,
-        flops_share=inspected.flops / peaks.matmul / middle,
         joules=joules,
     )
 

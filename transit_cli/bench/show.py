@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transit_cli.bench.figures import Figure
     from transit_cli.bench.peers import Race
     from transit_cli.bench.run import Bench
+    from transit_cli.profiling.roofline import Peaks
 
 
 def result(bench: Bench) -> Result:
@@ -55,8 +56,8 @@ def figure_table(bench: Bench) -> Table:
             f"{item.spread:.0%}",
             f"{1000 * item.median:.4g}",
             f"{item.warm_up_seconds:.1f}",
-            f"{item.bytes_share:.0%}",
-            f"{item.flops_share:.0%}",
+            f"{item.bytes_share(bench.peaks):.0%}",
+            f"{item.flops_share(bench.peaks):.0%}",
             item.way,
         )
         for item in bench.figures
@@ -106,7 +107,7 @@ def claim_table(bench: Bench) -> Table:
         row("training samples/s", f"{train.samples_per_second:,.0f}" if train else "-", "train", ",d"),
         row("inference samples/s", f"{infer.samples_per_second:,.0f}" if infer else "-", "infer", ",d"),
         row("largest batch", largest, "largest_batch", "d"),
-        row("memory bandwidth", f"{train.bytes_share:.0%}" if train else "-", "bandwidth_share", ".0%"),
+        row("memory bandwidth", f"{train.bytes_share(bench.peaks):.0%}" if train else "-", "bandwidth_share", ".0%"),
         row("power, W", "skip" if watts is None else f"{watts:.1f}", "watts", "d"),
         row("samples/s a W", "skip" if per_joule is None else f"{per_joule:.1f}", "samples_per_joule", ".1f"),
     ]
@@ -169,11 +170,12 @@ def document(bench: Bench) -> dict[str, Any]:
         "device": bench.device.kind,
         "device_name": bench.device.facts.name,
         "threads": bench.threads,
+        "busy_percent": bench.busy_percent,
         "torch": torch.__version__,
         "views": bench.views,
         "peak_copy_bytes_per_second": bench.peaks.copy,
         "peak_matmul_flops_per_second": bench.peaks.matmul,
-        "figures": [_record(item) for item in bench.figures],
+        "figures": [_record(item, bench.peaks) for item in bench.figures],
         "left_out": [
             {
                 "network": item.network,
@@ -208,7 +210,7 @@ def document(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _record(item: Figure) -> dict[str, Any]:
+def _record(item: Figure, peaks: Peaks) -> dict[str, Any]:
     return {
         "network": item.network,
         "pass": item.kind,
@@ -222,8 +224,8 @@ def _record(item: Figure) -> dict[str, Any]:
         "warm_up_seconds": item.warm_up_seconds,
         "bytes": item.bytes,
         "flops": item.flops,
-        "bytes_share": item.bytes_share,
-        "flops_share": item.flops_share,
+        "bytes_share": item.bytes_share(peaks),
+        "flops_share": item.flops_share(peaks),
         "joules": item.joules,
         "watts": item.watts,
         "samples_per_joule": item.samples_per_joule,

@@ -34,9 +34,11 @@ class Work:
     precision: str
 
 
-def keep(work: Work, device: Device, speed: float) -> None:
-    """Remember the samples a second that training reached on this machine."""
-    remember(KIND, _key(work, device), {"samples_per_second": speed})
+def keep(work: Work, device: Device, speed: float, *, quiet: bool) -> None:
+    """Remember the samples a second that training reached; a busy machine's never replace a quiet one's."""
+    key = _key(work, device)
+    if quiet or not (recall(KIND, key) or {}).get("quiet"):
+        remember(KIND, key, {"samples_per_second": speed, "quiet": quiet})
 
 
 def benched(work: Work, device: Device) -> float | None:

@@ -59,6 +59,16 @@ def test_a_timing_on_a_busy_machine_is_made_again_on_a_quiet_one(monkeypatch):
     assert len(made) == 2
 
 
+@pytest.mark.parametrize(
+    ("busy", "replicas", "way"), [(0, 0.45, "replicas"), (90, 0.45, "single"), (90, 0.3, "replicas")]
+)
+def test_on_a_busy_machine_one_thread_is_left_only_for_a_clear_gain(monkeypatch, busy, replicas, way):
+    torch.set_num_threads(2)
+    monkeypatch.setattr(choice.psutil, "cpu_percent", lambda interval: float(busy))
+    timings(monkeypatch, single=0.5, replicas=replicas)
+    assert chosen() == way
+
+
 def test_other_shapes_are_timed_on_their_own(monkeypatch):
     made = timings(monkeypatch, channels_last=0.5)
     chosen()

@@ -33,6 +33,9 @@ ROUNDS = 3
 SMALL_BATCH = 8192
 #: Another way is taken only where it needs less than this share of the default's time: ties go to what everybody runs.
 WORTH_IT = 0.95
+#: On a busy machine, where a timing is half chance, one thread is the default, and this the share: it does not wait for
+#: others that have lost their processor.
+WORTH_IT_BUSY = 0.8
 #: Share of the machine's processors, in percent, that others may use where a timing is to be trusted another day.
 QUIET = 15.0
 #: Largest difference of a way's gradients from the default's, in norm. Rounding alone gives 1e-6, and 1e-4 where a
@@ -127,9 +130,9 @@ def _fastest(step: Step, batch: Batch, names: list[str]) -> str:
     if entry and entry.get("way") in names and (entry.get("quiet") or not quiet):
         return entry["way"]
     seconds = timed(step, batch, names)
-    default = seconds[Way.name]
+    default, worth = (Way.name, WORTH_IT) if quiet or Single.name not in seconds else (Single.name, WORTH_IT_BUSY)
     best = min(seconds, key=lambda name: seconds[name])
-    way = best if seconds[best] < WORTH_IT * default else Way.name
+    way = best if seconds[best] < worth * seconds[default] else default
     remember("ways", key, {"way": way, "quiet": quiet, "seconds": seconds})
     shown = ", ".join(f"{name} {value * 1000:.1f} ms" for name, value in seconds.items())
     console.note(f"fastest way to run the step: {way} (forward and backward: {shown})")
