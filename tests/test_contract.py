@@ -26,7 +26,7 @@ QUICK = {
     "plugins": [[]],
     "predict": [["#run", "#views", "--no-picture"]],
     "probe-batch": [["#views", "--only-best", "--device", "cpu"]],
-    "profile": [["--views", "16,8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
+    "profile": [["--views", "16/8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
     "train": [["#views", "--epochs", "1", "--device", "cpu"]],
 }
 

@@ -33,7 +33,7 @@ def _one_thread():
 
 def small(**changes):
     return ProfileSettings(
-        **({"views": (201, 61), "batch_size": 16, "steps": 12, "growth_steps": 0, "device": "cpu"} | changes)
+        **({"views": "201/61", "batch_size": 16, "steps": 12, "growth_steps": 0, "device": "cpu"} | changes)
     )
 
 
@@ -210,7 +210,7 @@ def test_a_view_set_is_fed_as_training_feeds_it(tmp_path):
 
 
 def test_replicas_are_timed_as_trained_and_seen_channels_last(tmp_path):
-    found = run.profile(small(views=(401, 101), batch_size=32, steps=5, way="replicas", out=tmp_path))
+    found = run.profile(small(views="401/101", batch_size=32, steps=5, way="replicas", out=tmp_path))
     assert (found.own.name, len(found.own.seconds)) == ("replicas", 5)
     assert found.workload.step.way.name == "channels-last"
     data = show.document(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +21,7 @@ class ProfileSettings(StepSettings):
     network: str = "two-branch"
     "Network: two-branch, astronet, an installed one, or my_net.py:build for your own."
 
-    views: Annotated[tuple[int, ...], Flag(metavar="G,L")] = (2001, 201)
+    views: Annotated[str, Flag(metavar="G/L")] = "2001/201"
     "Bins of the global and the local view where no VIEWSET says."
 
     loader: str | None = None
@@ -61,5 +62,10 @@ class ProfileSettings(StepSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.views) != 2 or min(self.views) < 4:
-            self.refuse("views", "two lengths of at least 4 bins, such as 2001,201")
+        if not re.fullmatch(r"\d+/\d+", self.views) or min(self.lengths.values()) < 4:
+            self.refuse("views", "two lengths of at least 4 bins, such as 2001/201")
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Bins of each view where no view set says."""
+        return dict(zip(("global", "local"), map(int, self.views.split("/")), strict=True))

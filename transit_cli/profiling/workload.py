@@ -113,7 +113,7 @@ def build(settings: ProfileSettings) -> Workload:
         groups = _resident(_read(viewset, views), settings, device)
         source = f"{settings.viewset}, on the device"
     else:
-        views = {"global": settings.views[0], "local": settings.views[1]}
+        views = settings.lengths
         groups = _resident(_random(views, settings.batch_size), settings, device)
         source = "random numbers on the device"
     if settings.loader:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from transit_cli import console
 from transit_cli.results import ExitCode, Result, Table, Text, TransitError
 from transit_cli.tuning import trial as trials
-from transit_cli.tuning.batch_probe import spec_of, train_command
+from transit_cli.tuning.batch_probe import as_it_ran, spec_of, train_command
 
 if TYPE_CHECKING:
     from transit_cli.tuning.gradient_proof import Check
     from transit_cli.tuning.search import Trial
     from transit_cli.tuning.settings import AccumulateSettings
+    from transit_cli.tuning.trial import Machine
 
 #: The plan tries 1, 2, 4, ... micro-batches, up to so many ways.
 WAYS = 6
@@ -63,12 +64,14 @@ def _plan(settings: AccumulateSettings) -> tuple[Table, dict[str, Any], list[str
     effective = settings.effective_batch
     ran: list[tuple[int, int, Trial]] = []
     limit: int | None = None
+    machine: Machine | None = None
     ways = micro_batches(effective)
     with console.progress("accumulate: plan", total=len(ways)) as bar:
         for size, count, last in reversed(ways):
             spec = replace(spec_of(settings), size=size, accumulate=count, last=last, limit_bytes=limit)
-            found, machine = trials.run(spec, settings.seconds)
-            limit = limit or (machine.limit_bytes if machine else None)
+            found, seen = trials.run(spec, settings.seconds)
+            machine = machine or seen
+            limit = machine.limit_bytes if machine else None
             ran.append((size, count, found))
             bar.update(advance=1, status=f"{count} x {size}: {found.verdict}")
     fitting = [row for row in ran if row[2].fits]
@@ -112,7 +115,8 @@ def _plan(settings: AccumulateSettings) -> tuple[Table, dict[str, Any], list[str
             )
         )
     columns = ("plan", "samples/s", "ms/step", "time paid", "peak", "saved", "verdict")
-    command = train_command(settings, chosen[0], chosen[1])
+    assert machine is not None
+    command = train_command(as_it_ran(settings, chosen[2], machine), chosen[0], chosen[1])
     in_effect = chosen[0] * chosen[1]
     lines = [f"choose: {chosen[1]} micro-batches of {chosen[0]} for an effective batch of {in_effect}"]
     lines += [f"next: {command}"]

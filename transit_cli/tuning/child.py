@@ -101,14 +101,14 @@ def _run(spec: TrialSpec, say: Callable[..., None]) -> None:
         if device.kind == "cpu":
             # Threads start and kernels load in the first step. Under the limit a thread that cannot start would end the
             # process without words, and it would not be the batch's fault.
-            work.step([min(2, spec.size)])
+            work.start_kernels()
         limit = spec.limit_bytes or memory_limit.in_bytes(device, spec.limit)
         memory_limit.impose(device, limit)
         facts = {"device": device.kind, "name": device.facts.name, "precision": work.precision}
         say("ready", **facts, torch=torch.__version__, limit_bytes=limit)
         with Monitor(device, interval=0.02) as monitor:
             seconds, steps = _time(spec, work, monitor, lambda done: say("step", steps=done))
-        say("done", steps=steps, seconds_per_step=seconds, peak_bytes=_peak(device, monitor))
+        say("done", steps=steps, seconds_per_step=seconds, peak_bytes=_peak(device, monitor), way=work.way)
     except TransitError:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent is told

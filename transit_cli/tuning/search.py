@@ -72,6 +72,7 @@ class Trial:
         seconds_per_step: likewise.
         steps: optimizer steps that it took.
         long: whether this was the longer run that proves an answer.
+        way: how the steps ran (`training.ways`).
         detail: the error's or the system's words, where it did not fit.
         seconds: what the trial cost, its process's start included.
     """
@@ -84,6 +85,7 @@ class Trial:
     seconds_per_step: float | None = None
     steps: int = 0
     long: bool = False
+    way: str = ""
     detail: str = ""
     seconds: float = 0.0
 

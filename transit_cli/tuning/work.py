@@ -53,6 +53,16 @@ class Work:
         """The precision that the step computes in."""
         return self._step.precision
 
+    @property
+    def way(self) -> str:
+        """The way that the step runs (`training.ways`); empty before the first."""
+        return self._step.way.name if self._step.way else ""
+
+    def start_kernels(self) -> None:
+        """One step on two samples. It says nothing about how steps of a whole batch should run: the next one does."""
+        self.step([min(2, self.samples)])
+        self._step.way = None
+
     def step(self, sizes: Sequence[int]) -> None:
         """One optimizer step on micro-batches of random samples, gathered and changed as training does."""
         self._step.step([self.batch(size) for size in sizes])

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 ROUNDS = 3
 #: A batch of fewer numbers than this is not worth timing: a few milliseconds, mostly PyTorch's own.
 SMALL_BATCH = 8192
+#: The most samples to choose with: more say nothing new, and a large batch would run sixteen times before it trains.
+TIMED_SAMPLES = 64
 #: Another way is taken only where it needs less than this share of the default's time: ties go to what everybody runs.
 WORTH_IT = 0.95
 #: On a busy machine, where a timing is half chance, one thread is the default, and this the share: it does not wait for
@@ -61,7 +63,8 @@ def choose(step: Step, batch: Batch, preferred: str = "") -> Way:
     if preferred in names:
         names = [preferred]
     if len(names) > 1:
-        names = [_fastest(step, batch, names) if _worth_timing(batch) else next(reversed(agreeing(step, batch, names)))]
+        timed_here = _worth_timing(batch)
+        names = [_fastest(step, _sample(batch), names) if timed_here else [*agreeing(step, batch, names)][-1]]
     try:
         return _make(names[0], step, batch)
     except TransitError:
@@ -85,6 +88,11 @@ def candidates(step: Step, batch: Batch) -> list[str]:
         if len(batch) >= 2 * LEAST_SAMPLES:
             names.append(Replicas.name)
     return names
+
+
+def _sample(batch: Batch) -> Batch:
+    """The part of a batch to choose with: a power of two, so that batches of about one size run one way."""
+    return batch.rows(slice(0, min(1 << (len(batch).bit_length() - 1), TIMED_SAMPLES)))
 
 
 def _worth_timing(batch: Batch) -> bool:
