@@ -16,7 +16,7 @@ SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "result.schema.json
 QUICK = {
     "accumulate": [["--input", "global=31,local=21", "--device", "cpu", "--no-plan"]],
     "bench": [
-        ["--network", "two-branch", "--views", "64,32", "--batch-size", "2", "--seconds", "1", "--device", "cpu"]
+        ["--network", "two-branch", "--views", "64/32", "--batch-size", "2", "--seconds", "1", "--device", "cpu"]
     ],
     "data": [["import", str(Path(__file__).parent / "data" / "eight_views.npz"), "@set"]],
     "doctor": [["--only", "python,chip"]],

@@ -17,6 +17,7 @@ from transit_cli.device import precision
 from transit_cli.device.select import select
 from transit_cli.profiling import roofline
 from transit_cli.training import reached
+from transit_cli.training.settings import view_lengths
 from transit_cli.training.ways.choice import QUIET
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def bench(settings: BenchSettings) -> Bench:
     """
     before = earlier.read(settings.compare) if settings.compare else None
     views = views_of(settings)
-    settings = settings.replace(viewset=None, views=tuple(views.values()))
+    settings = settings.replace(viewset=None, views="/".join(map(str, views.values())))
     largest = largest_batch(settings, views) if settings.largest_batch else None
     device = select(settings.device)
     resolved = precision.resolve(device, settings.precision)
@@ -132,7 +133,7 @@ def views_of(settings: BenchSettings) -> dict[str, int]:
         TransitError: the view set is none, or lacks one of the two.
     """
     if settings.viewset is None:
-        return dict(zip(("global", "local"), settings.views, strict=True))
+        return view_lengths(settings.views)
     return feed.inputs_of(ViewSet.open(settings.viewset), ("global", "local"))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from transit_cli.config import Flag, Positional, Range, Settings
+from transit_cli.training.settings import view_lengths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class BenchSettings(Settings):
     network: Annotated[tuple[str, ...], Flag(metavar="NAME,...")] = ("two-branch", "astronet")
     "Networks: two-branch, astronet, installed ones, or my_net.py:build for your own."
 
-    views: Annotated[tuple[int, ...], Flag(metavar="G,L")] = (2001, 201)
+    views: Annotated[str, Flag(metavar="G/L")] = "2001/201"
     "Bins of the global and the local view where no VIEWSET says."
 
     batch_size: Annotated[tuple[int, ...], Range(1, 65_535), Flag(metavar="N,...")] = (8, 64, 512)
@@ -45,8 +46,10 @@ class BenchSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.views) != 2 or min(self.views) < 4:
-            self.refuse("views", "two lengths of at least 4 bins, such as 2001,201")
+        try:
+            view_lengths(self.views)
+        except ValueError:
+            self.refuse("views", "two lengths of at least 4 bins, such as 2001/201")
         for name in ("network", "batch_size"):
             if not getattr(self, name):
                 self.refuse(name, "at least one")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from transit_cli.config import Flag, Positional, Range
-from transit_cli.training.settings import StepSettings
+from transit_cli.training.settings import StepSettings, view_lengths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +61,7 @@ class ProfileSettings(StepSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not re.fullmatch(r"\d+/\d+", self.views) or min(self.lengths.values()) < 4:
+        try:
+            view_lengths(self.views)
+        except ValueError:
             self.refuse("views", "two lengths of at least 4 bins, such as 2001/201")
-
-    @property
-    def lengths(self) -> dict[str, int]:
-        """Bins of each view where no view set says."""
-        return dict(zip(("global", "local"), map(int, self.views.split("/")), strict=True))

@@ -17,6 +17,7 @@ from transit_cli.device import precision, select
 from transit_cli.model import registry
 from transit_cli.profiling.phases import INFERENCE_PHASES, PHASES, marking
 from transit_cli.results import TransitError
+from transit_cli.training.settings import view_lengths
 from transit_cli.training.step import Batch, Step
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def build(settings: ProfileSettings) -> Workload:
         groups = _resident(_read(viewset, views), settings, device)
         source = f"{settings.viewset}, on the device"
     else:
-        views = settings.lengths
+        views = view_lengths(settings.views)
         groups = _resident(_random(views, settings.batch_size), settings, device)
         source = "random numbers on the device"
     if settings.loader:

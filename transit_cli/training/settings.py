@@ -196,3 +196,15 @@ class TrainSettings(StepSettings, MemorySettings):
         super().__post_init__()
         if self.folds == 1:
             self.refuse("folds", "0, or at least 2")
+
+
+def view_lengths(views: str) -> dict[str, int]:
+    """The length of each view, from bins written as "2001/201".
+
+    Raises:
+        ValueError: they are written otherwise, or fewer than 4.
+    """
+    lengths = dict(zip(("global", "local"), map(int, views.split("/")), strict=True))
+    if min(lengths.values()) < 4:
+        raise ValueError("fewer than 4 bins")
+    return lengths
