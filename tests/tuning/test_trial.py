@@ -7,11 +7,13 @@ import time
 import psutil
 import pytest
 
+from transit_cli.device.select import select
 from transit_cli.memory import pressure, reading
 from transit_cli.results import TransitError
 from transit_cli.tuning import trial
 from transit_cli.tuning.child import TrialSpec
 from transit_cli.tuning.search import Verdict
+from transit_cli.tuning.work import Work
 
 NETWORK = """
 import os, signal, time, torch
@@ -58,6 +60,14 @@ def test_a_batch_that_fits(spec):
     assert ran.samples_per_second == pytest.approx(16 / ran.seconds_per_step)
     assert 100 << 20 < ran.peak_bytes < ran.limit_bytes == machine.limit_bytes <= reading.read().total
     assert (machine.device, machine.precision) == ("cpu", "fp32")
+
+
+def test_the_first_kernels_do_not_choose_how_a_batch_runs():
+    work = Work(TrialSpec(64, train={"device": "cpu"}, views={"global": 201, "local": 61}), select("cpu"))
+    work.start_kernels()
+    assert work.way == ""
+    work.step([64])
+    assert work.way
 
 
 @pytest.mark.parametrize(

@@ -69,12 +69,13 @@ def test_on_a_busy_machine_one_thread_is_left_only_for_a_clear_gain(monkeypatch,
     assert chosen() == way
 
 
-def test_other_shapes_are_timed_on_their_own(monkeypatch):
+@pytest.mark.parametrize(("samples", "timings_made"), [(17, 1), (31, 1), (32, 2), (40, 2)])
+def test_batches_of_about_one_size_run_one_way(monkeypatch, samples, timings_made):
     made = timings(monkeypatch, channels_last=0.5)
     chosen()
     step = make_step("auto")
-    step.step([batch_of(17, 0)])
-    assert len(made) == 2
+    step.step([batch_of(samples, 0)])
+    assert len(made) == timings_made
 
 
 def test_threads_bring_the_ways_that_use_them(monkeypatch):
