@@ -18,7 +18,10 @@ QUICK = {
     "bench": [
         ["--network", "two-branch", "--views", "64/32", "--batch-size", "2", "--seconds", "1", "--device", "cpu"]
     ],
-    "data": [["import", str(Path(__file__).parent / "data" / "eight_views.npz"), "@set"]],
+    "data": [
+        ["import", str(Path(__file__).parent / "data" / "eight_views.npz"), "@set"],
+        ["simulate", "@set", "--tces", "3", "--mission", "tess"],
+    ],
     "doctor": [["--only", "python,chip"]],
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],
     "export": [["#run", "--format", "torchscript"]],

@@ -6,14 +6,12 @@ Every TCE is made from the seed and its number alone, so that the set does not d
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +24,12 @@ from transit_cli.data.views import KEPLER, TESS, Recipe, UnusableError, make_vie
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transit_cli.data.viewset import ViewSet
 
 #: Changes when the same seed no longer gives the same set.
-VERSION = 1
+VERSION = 2
 #: Labels and their shares.
 SHARES = {"PC": 0.25, "EB": 0.25, "J": 0.5}
 #: TCEs that a process makes at a time.
@@ -97,13 +97,6 @@ def embedded(cache: Path) -> Path:
             if error.code != "output-exists":  # another process was faster
                 raise
     return out
-
-
-def cache_folder() -> Path:
-    """Where this user's caches are kept: ~/Library/Caches/transit on macOS, $XDG_CACHE_HOME/transit elsewhere."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "transit"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transit"
 
 
 def make(settings: SimulateSettings) -> ViewSet:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from transit_cli.cache import cache_folder
 from transit_cli.data import feed
 from transit_cli.data.feed import Batching
 from transit_cli.data.scaling import Scaling, scaled
-from transit_cli.data.simulate import cache_folder, embedded
+from transit_cli.data.simulate import embedded
 from transit_cli.data.stream import Stored
 from transit_cli.data.viewset import ViewSet
 from transit_cli.memory import reading

@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from transit_cli.cache import cache_folder
 
-def cache_folder() -> Path:
-    """Where this user's caches are kept: ~/Library/Caches/transit on macOS, $XDG_CACHE_HOME/transit elsewhere."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "transit"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transit"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def recall(kind: str, key: str) -> dict[str, Any] | None:
