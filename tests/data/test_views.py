@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transit_cli.data.binning import bin_medians, filled
+from transit_cli.data.binning import bin_medians, bridged, filled, median
 from transit_cli.data.measure import secondary_phase
 from transit_cli.data.views import (
     KEPLER,
@@ -51,6 +51,29 @@ def test_published_median_filter(points, bins, width, reach, expected):
     x, y = (np.array(part, float) for part in points)
     medians, _ = bin_medians(x, y, bins=bins, width=width, low=-reach, high=reach)
     np.testing.assert_allclose(filled(medians, y), expected)
+
+
+def test_empty_bins_are_bridged_by_lines():
+    nothing, flux = np.nan, np.arange(5.0)
+    view = bridged(np.array([nothing, 1, nothing, nothing, 4, 2, nothing]), flux)
+    np.testing.assert_allclose(view, [1, 1, 2, 3, 4, 2, 2])
+    np.testing.assert_allclose(bridged(np.full(3, nothing), flux), [2, 2, 2])
+
+
+def test_a_gap_is_a_line_in_views_as_yu_made_them_and_level_in_astronets():
+    time = np.arange(0, 27, 0.02)
+    time = time[(time % 5 < 1.5) | (time % 5 > 3)]
+    flux = 1 + 0.01 * (time % 5)
+    signal = Signal(5.0, 4.5, 0.2)
+    bridge = np.diff(make_views(time, flux, signal, TESS)[0]["global"], 2)
+    level = np.diff(make_views(time, flux, signal, KEPLER)[0]["global"])
+    assert np.abs(bridge[90:110]).max() < 0.1
+    assert (level == 0).mean() > 0.2
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
+def test_the_median_is_numpys(values):
+    assert median(np.array(values)) == np.median(values)
 
 
 def test_published_normalisation():  # light_curve/fast_ops/normalize_test.cc

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli.data.binning import bin_medians
+from transit_cli.data.binning import bin_medians, median
 
 if TYPE_CHECKING:
     from transit_cli.data.views import Folded
@@ -41,8 +41,8 @@ def measure(folded: Folded, cadence: float) -> dict[str, float]:
     }
     around = near.flux[distance > 0.75 * duration]
     around = around if len(around) >= 3 else folded.flux
-    level = np.median(around)
-    scatter = 1.4826 * np.median(np.abs(around - level))
+    level = median(around)
+    scatter = 1.4826 * median(np.abs(around - level))
     if not inside.any() or not level > 0:
         return found
     dip = level - near.flux

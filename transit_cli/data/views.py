@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from transit_cli.data.binning import bin_medians, filled
+from transit_cli.data.binning import bin_medians, bridged, filled, median
 from transit_cli.data.measure import measure, secondary_phase
 
 
@@ -51,6 +51,7 @@ class Recipe:
         global_width: width of a global bin, in units of period / global_bins.
         local_width: width of a local bin, in durations.
         local_span: reach of the local view either side of the centre, in durations.
+        bridge: give an empty bin its place on the line between its neighbours, instead of the median of all flux.
         secondary: add the view "secondary", around the deepest dip outside the transit.
         odd_even: add the views "odd" and "even", of every other transit.
     """
@@ -60,6 +61,7 @@ class Recipe:
     global_width: float = 1.0
     local_width: float = 0.16
     local_span: float = 4.0
+    bridge: bool = False
     secondary: bool = False
     odd_even: bool = False
 
@@ -76,8 +78,8 @@ class Recipe:
 
 #: Shallue & Vanderburg (2018).
 KEPLER = Recipe()
-#: Yu et al. (2019).
-TESS = Recipe(global_bins=201, local_bins=61, global_width=1.2, local_span=2.0)
+#: Yu et al. (2019). Their published views have straight lines across gaps.
+TESS = Recipe(global_bins=201, local_bins=61, global_width=1.2, local_span=2.0, bridge=True)
 
 
 def recipe_for(lengths: str, *, secondary: bool = False, odd_even: bool = False) -> Recipe:
@@ -99,6 +101,7 @@ def recipe_for(lengths: str, *, secondary: bool = False, odd_even: bool = False)
         global_width=base.global_width,
         local_width=width,
         local_span=base.local_span,
+        bridge=base.bridge,
         secondary=secondary,
         odd_even=odd_even,
     )
@@ -153,7 +156,7 @@ def global_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
     half = folded.signal.period / 2
     width = recipe.global_width * folded.signal.period / recipe.global_bins
     medians, _ = bin_medians(folded.phase, folded.flux, bins=recipe.global_bins, width=width, low=-half, high=half)
-    return filled(medians, folded.flux)
+    return (bridged if recipe.bridge else filled)(medians, folded.flux)
 
 
 def local_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
@@ -162,7 +165,7 @@ def local_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
     half = min(signal.period / 2, recipe.local_span * signal.duration)
     width = recipe.local_width * signal.duration
     medians, _ = bin_medians(folded.phase, folded.flux, bins=recipe.local_bins, width=width, low=-half, high=half)
-    return filled(medians, folded.flux)
+    return (bridged if recipe.bridge else filled)(medians, folded.flux)
 
 
 def scale_of(view: np.ndarray) -> float:
@@ -171,7 +174,7 @@ def scale_of(view: np.ndarray) -> float:
     Raises:
         UnusableError: nothing lies below the median.
     """
-    depth = float(np.median(view) - view.min())
+    depth = float(median(view) - view.min())
     if not depth > 0:
         raise UnusableError("flat view")
     return depth
@@ -183,7 +186,7 @@ def normalise(view: np.ndarray, scale: float | None = None) -> np.ndarray:
     Raises:
         UnusableError: the view is flat, so that it has no depth to be measured in.
     """
-    return (view - np.median(view)) / (scale_of(view) if scale is None else scale)
+    return (view - median(view)) / (scale_of(view) if scale is None else scale)
 
 
 def make_views(
@@ -212,7 +215,7 @@ def make_views(
     if len(time) == 0:
         raise UnusableError("light curve is empty")
     folded = fold(time, flux, signal)
-    scalars = measure(folded, float(np.median(np.diff(time))) if len(time) > 1 else 0.0)
+    scalars = measure(folded, median(np.diff(time)) if len(time) > 1 else 0.0)
     if scalars["points_in_transit"] == 0:
         raise UnusableError("no cadence in transit")
     local = local_bins(folded, recipe)
