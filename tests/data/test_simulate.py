@@ -91,8 +91,8 @@ def test_a_planet_shows_a_dip_in_the_middle_of_both_views(mission, recipe):
             planets.append(views)
     for views in planets:
         local = views["local"]
-        middle = local[len(local) // 2 - len(local) // 20 : len(local) // 2 + len(local) // 20]
-        assert np.median(middle) < -0.4
+        reach = len(local) // 60  # the catalogued duration may be three times too long
+        assert np.median(local[len(local) // 2 - reach : len(local) // 2 + reach + 1]) < -0.4
         assert abs(int(np.argmin(views["global"])) - recipe.global_bins // 2) < 0.15 * recipe.global_bins
 
 

@@ -1,11 +1,14 @@
 """What is simulated obeys the laws it claims to obey."""
 
+import contextlib
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transit_cli.data import instrument, systems
+from transit_cli.data import instrument, lightcurves, systems
 from transit_cli.data.search import deepest_box
 from transit_cli.data.systems import SOLAR_YEAR, Orbit, eclipse
 
@@ -114,6 +117,25 @@ def test_tess_was_off_for_three_days_in_sector_4():
     assert fourth
     for time in fourth:
         assert not ((time > 1418.54) & (time < 1421.21)).any()
+
+
+def test_times_are_the_barycentres():
+    for seed in range(20):
+        step = np.diff(instrument.observe_tess(np.random.default_rng(seed)).grid)
+        assert np.abs(step / instrument.TESS_CADENCE - 1).max() <= 1.01 * 2 * np.pi * instrument.LIGHT_TIME / 365.25
+
+
+@pytest.mark.parametrize("mission", ["tess", "kepler"])
+def test_what_is_too_weak_to_be_found_hardly_changes_the_mix(mission):
+    kinds = Counter()
+    tries = 150
+    for seed in range(tries):
+        with contextlib.suppress(lightcurves.NothingFoundError):
+            kinds[lightcurves.find(np.random.default_rng(seed), "J", mission).kind] += 1
+    assert kinds.total() > 0.65 * tries
+    expected = lightcurves.JUNK["variable"] * tries
+    assert kinds["variable star"] == pytest.approx(expected, abs=4 * np.sqrt(expected))
+    assert len(kinds) == len(lightcurves.JUNK)
 
 
 def test_red_noise_is_red_and_of_unit_variance():

@@ -49,6 +49,8 @@ ANOMALY = (1418.54, 1421.21)
 #: Share of signals of Yu et al. (2019, table 1) found in the data up to each sector.
 SECTOR_SHARES = (0.11, 0.34, 0.03, 0.50, 0.02)
 TESS_CADENCE = 30 / 1440
+#: Days that light takes from the Sun to the Earth: times are the barycentre's, cadences the spacecraft's.
+LIGHT_TIME = 0.00577
 KEPLER_CADENCE = 0.02043361
 
 
@@ -59,6 +61,7 @@ def observe_tess(rng: np.random.Generator) -> Observation:
     orbits = [orbit for sector in SECTORS[first : last + 1] for orbit in sector[:2]]
     begin, end = orbits[0][0], orbits[-1][1]
     grid = begin + rng.random() * TESS_CADENCE + TESS_CADENCE * np.arange(int((end - begin) / TESS_CADENCE))
+    grid += LIGHT_TIME * rng.random() * np.sin(2 * np.pi * (grid / 365.25 + rng.random()))
     kept = np.zeros(len(grid), bool)
     for low, high in orbits:
         cut = rng.exponential(0.35, 2) * (rng.random(2) < 0.5)  # scattered light, flagged
@@ -128,13 +131,20 @@ def dump_jolts(rng: np.random.Generator, seen: Observation) -> np.ndarray:
 
 
 def edge_ramps(rng: np.random.Generator, seen: Observation) -> np.ndarray:
-    """[m] ramps where an orbit begins or ends, of about unit height: thermal settling, scattered light."""
+    """[m] ramps where an orbit begins or ends, of about unit height: thermal settling, scattered light.
+
+    In half of the light curves all begins are alike, and so are all ends.
+    """
     total = np.zeros(len(seen.grid))
+    alike = rng.random() < 0.5
+    heights, scales = rng.normal(size=2), 10 ** rng.uniform(-1.4, -0.2, 2)
     for index, edge in enumerate(seen.edges):
-        if rng.random() < 0.6:
-            away = np.abs(seen.grid - edge)
-            own = seen.grid >= edge if index % 2 == 0 else seen.grid <= edge
-            total += own * rng.normal() * np.exp(-away / 10 ** rng.uniform(-1.3, 0.0))
+        if rng.random() < (0.8 if alike else 0.6):
+            side = index % 2
+            height = heights[side] * (1 + 0.3 * rng.normal()) if alike else rng.normal()
+            scale = scales[side] if alike else 10 ** rng.uniform(-1.4, -0.2)
+            own = seen.grid >= edge if side == 0 else seen.grid <= edge
+            total += own * height * np.exp(-np.abs(seen.grid - edge) / scale)
     return total
 
 
@@ -165,7 +175,7 @@ def scattered_light(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     profile = 1 + 0.5 * repeating(rng, seen.grid, 3)
     for edge in seen.edges[1::2]:
         before = edge - seen.grid
-        total += (before >= 0) * np.exp(-before / 10 ** rng.uniform(-0.2, 0.6)) * profile
+        total += (before >= 0) * np.exp(-np.abs(before) / 10 ** rng.uniform(-1.0, 0.4)) * profile
     return total * rng.choice((-1, 1))
 
 

@@ -20,22 +20,28 @@ if TYPE_CHECKING:
     from transit_cli.data.instrument import Observation
 
 #: Knot spacings of the detrending, in days: those of the mission's pipelines and of `transit data prepare`.
-SPACINGS = {"tess": (0.4, 2.5), "kepler": (0.8, 4.0)}
+SPACINGS = {"tess": (0.3, 1.5), "kepler": (0.8, 4.0)}
 #: Shares of what makes junk (see `_ingredients`).
 JUNK = {
-    "variable": 0.44,
-    "dumps": 0.14,
-    "edges": 0.12,
-    "strays": 0.06,
-    "jumps": 0.05,
-    "red": 0.04,
-    "scattered": 0.04,
-    "missed": 0.11,
+    "variable": 0.47,
+    "dumps": 0.12,
+    "edges": 0.15,
+    "strays": 0.05,
+    "jumps": 0.04,
+    "scattered": 0.07,
+    "cadence": 0.03,
+    "missed": 0.07,
 }
+#: Days after which the spacecraft is in the same place again, where the same goes wrong: an orbit, a month.
+ORBIT = {"tess": (12.8, 14.8), "kepler": (30.0, 32.0)}
+#: The shortest period that is searched, in days.
+SHORTEST = {"tess": 0.1, "kepler": 0.5}
 #: A pipeline reports nothing below this significance.
-THRESHOLD = 6.5
+THRESHOLD = 7.5
+#: How often something too weak to be found is made stronger.
+STRENGTHS = 4
 #: Trial periods of a search: drawn evenly in their logarithm, evenly, and close by the best of them.
-TRIALS = (45, 20, 21)
+TRIALS = (30, 14, 13)
 
 
 class NothingFoundError(Exception):
@@ -98,12 +104,12 @@ def _eclipses(rng: np.random.Generator, label: str, seen: Observation, spacing: 
     """A planet or a binary. The noise follows from the S/N, log-normal as in Yu et al. (2019)."""
     time = seen.time
     span = float(time[-1] - time[0])
-    make, typical, spread = (systems.planet, 48, 1.1) if label == "PC" else (systems.binary, 150, 1.35)
+    make, typical, spread = (systems.planet, 55, 1.0) if label == "PC" else (systems.binary, 130, 1.7)
     system = make(rng, time, seen.cadence, min(0.8 * span, 30.0))
     inside = int(in_transit(time, (system.signal,), 1.0).sum())
     if label == "EB":  # binaries of short period are faint, or blended with a brighter star
         typical *= np.sqrt(min(system.signal.period, 3.0) / 2)
-    snr = max(float(np.exp(rng.normal(np.log(typical), spread))), 8.0)
+    snr = max(float(np.exp(rng.normal(np.log(typical), spread))), 11.0)
     sigma = system.depth * np.sqrt(inside) / snr
     if inside < 4 or system.depth < 1e-4 or sigma > 0.03:
         raise NothingFoundError
@@ -118,9 +124,13 @@ def _eclipses(rng: np.random.Generator, label: str, seen: Observation, spacing: 
 
 
 def _reported(rng: np.random.Generator, true: Signal, span: float) -> Signal:
-    """A signal with the errors of a box search: a few per cent of a duration, which is itself known to a tenth."""
-    duration = min(true.duration * float(np.exp(rng.normal(0.02, 0.1))), 0.7 * true.period)
-    drift = rng.normal(0, 0.05) * true.duration * true.period / span
+    """A signal with the errors of a box search: a few per cent of a duration, which is itself known to a tenth.
+
+    One in ten durations is far off, as catalogues have them, and one period in sixteen.
+    """
+    spread, shift = (0.7 if rng.random() < 0.1 else 0.1), (0.2 if rng.random() < 0.06 else 0.05)
+    duration = min(true.duration * float(np.exp(rng.normal(0, spread))), 0.7 * true.period)
+    drift = rng.normal(0, shift) * true.duration * true.period / span
     epoch = true.epoch + rng.normal(0, 0.025) * true.duration
     return Signal(float(true.period + drift), float(epoch), max(duration, 0.5 / 24))
 
@@ -142,29 +152,41 @@ def _background(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     return total[seen.kept]
 
 
-def _ingredients(rng: np.random.Generator, seen: Observation, kind: str) -> tuple[np.ndarray, tuple[float, ...]]:
-    """[n] what is wrong with a light curve of junk, in units of its white noise; periods at which it may repeat."""
+def _ingredients(
+    rng: np.random.Generator, seen: Observation, kind: str, mission: str
+) -> tuple[np.ndarray, tuple[float, ...]]:
+    """[n] what is wrong with a light curve of junk, in units of its white noise; periods at which it may repeat.
+
+    Where there are none, it is searched for at all periods.
+    """
 
     def strength(typical: float, spread: float) -> float:
         return float(np.exp(rng.normal(np.log(typical), spread)))
 
     if kind == "variable":
         shape, period = systems.variability(rng, seen.time)
-        return strength(1.3, 0.9) * shape, tuple(period * k for k in (0.5, 1, 1, 2, 3))
+        while period < SHORTEST[mission]:
+            period *= int(rng.integers(2, 4))
+        return strength(1.6, 1.1) * shape, (period,)
     if kind == "dumps":
         step = float(np.median(np.diff(seen.dumps)))
         wrong = strength(0.9, 0.5) * instrument.dump_drift(rng, seen)
         wrong += rng.exponential(2.0) * instrument.dump_jolts(rng, seen)
-        return wrong[seen.kept], tuple(step * k for k in (0.25, 0.5, 1, 1, 2))
-    if kind == "red":
-        return rng.uniform(1, 3) * instrument.red_noise(rng, len(seen.grid), seen.cadence)[seen.kept], ()
+        return wrong[seen.kept], (step * float(rng.choice((0.5, 1, 2), p=(0.15, 0.7, 0.15))),)
     make, typical, spread = {
-        "edges": (instrument.edge_ramps, 3.0, 0.6),
+        "edges": (instrument.edge_ramps, 5.0, 0.6),
         "strays": (instrument.strays, 6.0, 0.7),
         "jumps": (instrument.jumps, 4.0, 0.6),
-        "scattered": (instrument.scattered_light, 3.0, 0.7),
+        "scattered": (instrument.scattered_light, 5.0, 0.7),
     }[kind]
-    return strength(typical, spread) * make(rng, seen)[seen.kept], ()
+    return strength(typical, spread) * make(rng, seen)[seen.kept], _orbits(rng, mission)
+
+
+def _orbits(rng: np.random.Generator, mission: str) -> tuple[float, ...]:
+    """Trial periods of about an orbit, or of two; none where the search is not of that kind."""
+    if rng.random() > 0.6:
+        return ()
+    return tuple((rng.uniform(*ORBIT[mission], 12) * (1 + (rng.random() < 0.2))).tolist())
 
 
 def _junk(rng: np.random.Generator, seen: Observation, spacing: float, mission: str) -> Found:
@@ -172,10 +194,29 @@ def _junk(rng: np.random.Generator, seen: Observation, spacing: float, mission: 
     kind = str(rng.choice(list(JUNK), p=list(JUNK.values())))
     if kind == "missed":
         return _missed(rng, seen, spacing)
-    wrong, periods = _ingredients(rng, seen, kind)
+    if kind == "cadence":
+        return _cadence(rng, seen, spacing, mission)
+    wrong, periods = _ingredients(rng, seen, kind, mission)
+    background = _background(rng, seen)
+    for _ in range(STRENGTHS):
+        time, flux = _detrended(seen, 1 + 1e-3 * (background + wrong), spacing, ())
+        signal, significance = _search(rng, time, flux, periods, SHORTEST[mission])
+        if significance >= THRESHOLD:
+            return Found(time, flux, signal, "J", "variable star" if kind == "variable" else f"instrument: {kind}")
+        wrong *= 1.6 * THRESHOLD / significance
+    raise NothingFoundError
+
+
+def _cadence(rng: np.random.Generator, seen: Observation, spacing: float, mission: str) -> Found:
+    """A multiple of the cadence, at which every few cadences fall onto each other.
+
+    Between them the phase drifts with the light travel time alone, so that a stretch of time folds to a narrow dip.
+    """
+    wrong = float(np.exp(rng.normal(1.5, 0.6))) * instrument.edge_ramps(rng, seen)[seen.kept]
     time, flux = _detrended(seen, 1 + 1e-3 * (_background(rng, seen) + wrong), spacing, ())
-    signal = _search(rng, time, flux, periods, shortest=0.1 if mission == "tess" else 0.5)
-    return Found(time, flux, signal, "J", "variable star" if kind == "variable" else f"instrument: {kind}")
+    steps = int(np.ceil(SHORTEST[mission] / seen.cadence)) + int(rng.choice(4, p=(0.3, 0.4, 0.15, 0.15)))
+    signal = Signal(steps * seen.cadence, float(time[np.argmin(flux)]), float(rng.uniform(0.0015, 0.005)))
+    return Found(time, flux, signal, "J", "multiple of the cadence")
 
 
 def _missed(rng: np.random.Generator, seen: Observation, spacing: float) -> Found:
@@ -201,35 +242,32 @@ def _missed(rng: np.random.Generator, seen: Observation, spacing: float) -> Foun
 
 def _search(
     rng: np.random.Generator, time: np.ndarray, flux: np.ndarray, periods: tuple[float, ...], shortest: float
-) -> Signal:
-    """The deepest box: over random periods and those at which the light curve repeats, then close by the best.
+) -> tuple[Signal, float]:
+    """The deepest box and its significance: at given periods, or over random ones; then close by the best.
 
-    A full search tries some 10,000 periods; a hundred that include the true ones find what it would find.
+    A full search tries some 10,000 periods. Where it is known at which of them the light curve repeats, a few do.
     """
     time, flux = _thinned(time, flux)
     span = float(time[-1] - time[0])
-    longest = 0.85 * span
-    known = np.repeat([period for period in periods if shortest <= period <= longest], 3)
-    trials = np.concatenate(
-        [
-            np.exp(rng.uniform(np.log(shortest), np.log(longest), TRIALS[0])),
-            rng.uniform(min(5.0, longest / 2), longest, TRIALS[1]),
-            known * (1 + 0.002 * rng.standard_normal(len(known))),
-        ]
-    )
+    longest = 0.95 * span
+    if periods:
+        trials = np.clip(np.repeat(periods, max(1, 5 // len(periods))), shortest, longest)
+        trials *= 1 + 0.001 * rng.standard_normal(len(trials))
+    else:
+        short = np.exp(rng.uniform(np.log(shortest), np.log(longest), TRIALS[0]))
+        trials = np.concatenate([short, rng.uniform(min(5.0, longest / 2), longest, TRIALS[1])])
     coarse, _ = deepest_box(time, flux, trials)
     step = 0.25 * max(coarse.duration, 0.02) * coarse.period / span
     near = np.maximum(coarse.period + step * np.linspace(-3, 3, TRIALS[2]), shortest)
     signal, significance = deepest_box(time, flux, near)
-    if significance < THRESHOLD:
-        raise NothingFoundError
     duration = signal.duration
     if duration > 0.1 * signal.period:  # a pipeline's limits on the duration cut wide boxes short
-        duration *= float(np.exp(rng.normal(-0.25, 0.4)))
-    return Signal(signal.period, signal.epoch, float(np.clip(duration, 0.002, 0.7 * signal.period)))
+        duration *= float(np.exp(rng.normal(-0.35, 0.55)))
+    duration = float(np.clip(duration, 0.002, 0.7 * signal.period))
+    return Signal(signal.period, signal.epoch, duration), significance
 
 
-def _thinned(time: np.ndarray, flux: np.ndarray, most: int = 1500) -> tuple[np.ndarray, np.ndarray]:
+def _thinned(time: np.ndarray, flux: np.ndarray, most: int = 900) -> tuple[np.ndarray, np.ndarray]:
     """At most `most` points: means of neighbouring ones."""
     group = -(-len(time) // most)
     if group == 1:

@@ -8,7 +8,7 @@ from transit_cli.data.views import Signal
 
 #: Phase bins of a trial fold, and the widths of the boxes tried, in bins.
 BINS = 160
-WIDTHS = (1, 2, 4, 7, 12, 20, 34, 56, 80)
+WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def deepest_box(time: np.ndarray, flux: np.ndarray, periods: np.ndarray) -> tuple[Signal, float]:

@@ -133,8 +133,8 @@ def planet(rng: np.random.Generator, time: np.ndarray, exposure: float, longest:
     Periods are log-normal about 4 days; stars are dwarfs and subgiants; radii are those of hot Jupiters or smaller.
     """
     for _ in range(20):
-        period = float(np.exp(rng.normal(np.log(4.2), 0.95)))
-        density = float(np.exp(rng.normal(np.log(0.6), 0.7)))  # in that of the Sun; subgiants are below
+        period = float(np.exp(rng.normal(np.log(4.4), 1.1)))
+        density = float(np.exp(rng.normal(np.log(0.8), 0.9)))  # in that of the Sun; subgiants are below
         distance = (period / SOLAR_YEAR) ** (2 / 3) * density ** (1 / 3)
         if 0.3 < period < longest and distance > 2.2:
             break
@@ -177,8 +177,8 @@ class _Pair:
 
     @property
     def restless(self) -> bool:
-        """Whether tides change the light by more than a third of what the eclipses do."""
-        return 2 * self.tide > 0.35 * self.depth
+        """Whether tides change the light by more than a quarter of what the eclipses do."""
+        return 2 * self.tide > 0.25 * self.depth
 
     @property
     def depth(self) -> float:
@@ -191,7 +191,8 @@ class _Pair:
 
 def _pair(rng: np.random.Generator, start: float, period: float) -> _Pair:
     """Two main-sequence stars, or an evolved one and a dwarf; circular where the period is short."""
-    mass, share = float(np.exp(rng.normal(0.15, 0.3))), float(0.08 + 0.92 * rng.random() ** 1.5)
+    mass = float(np.exp(rng.normal(0.15, 0.3))) * min(1.0, (period / 0.8) ** 0.4)
+    share = float(0.08 + 0.92 * rng.random() ** 1.5)
     radius = mass**0.9 * float(np.exp(abs(rng.normal(0, 0.35))))
     ratio = (share * mass) ** 0.9 / radius
     distance = (period / SOLAR_YEAR) ** (2 / 3) * (mass * (1 + share)) ** (1 / 3) / radius
@@ -206,7 +207,8 @@ def _pair(rng: np.random.Generator, start: float, period: float) -> _Pair:
         min(eccentricity, max(0.0, 1 - smallest / distance)),
         float(rng.uniform(0, 2 * np.pi)),
     )
-    light = share ** float(rng.uniform(0.5, 4.5)) * ratio**2
+    alike = min(1.0, period / 1.5)  # stars in contact share their surface's temperature
+    light = share ** (float(rng.uniform(0.0, 4.5)) * alike) * ratio**2
     tide = 1.3 * share * distance**-3.0 * float(rng.uniform(0.6, 1.4))
     return _Pair(orbit, ratio, light, tide, 0.35 * (ratio / distance) ** 2 * float(rng.uniform(0, 2)))
 
@@ -217,7 +219,9 @@ def binary(rng: np.random.Generator, time: np.ndarray, exposure: float, longest:
     It folds at half the period where both eclipses look alike. A pair whose light never rests is taken by people for a
     variable star, and is among those here.
     """
-    period = float(np.clip(np.exp(rng.normal(np.log(1.9), 1.15)), 0.25, longest))
+    period = 0.0
+    while not 0.22 < period < longest:
+        period = float(np.exp(rng.normal(np.log(2.0), 1.25)))
     for _ in range(12):
         pair = _pair(rng, float(time[0]), period)
         if not pair.restless:
@@ -246,30 +250,41 @@ def _as_found(rng: np.random.Generator, pair: _Pair, depths: tuple[float, float]
     return Signal(period, epoch, min(durations[deeper] or max(durations), 0.6 * period))
 
 
+#: Multiples of its period at which a search reports a variable star, with their shares, in the order of `variability`.
+FOLDS = (
+    ((1, 2), (0.8, 0.2)),
+    ((1, 2, 3), (0.55, 0.35, 0.1)),
+    ((1, 0.5, 2), (0.75, 0.2, 0.05)),
+    ((1, 2), (0.8, 0.2)),
+)
+
+
 def variability(rng: np.random.Generator, time: np.ndarray) -> tuple[np.ndarray, float]:
-    """[n] a variable star of unit variance: spots, pulsations or tides; and its period in days."""
-    kind = rng.choice(4, p=(0.3, 0.25, 0.33, 0.12))
+    """[n] a variable star of unit variance: spots, pulsations or tides; and the period at which it is reported."""
+    kind = int(rng.choice(4, p=(0.25, 0.28, 0.37, 0.10)))
     if kind == 0:  # spots, which come and go
-        period = float(np.exp(rng.uniform(np.log(0.3), np.log(8))))
+        period = float(np.exp(rng.uniform(np.log(0.25), np.log(4))))
         cycles = (time - time[0]) / period
         slow = 1 + 0.4 * np.sin(2 * np.pi * (cycles / rng.uniform(4, 20) + rng.random()))
         flux = slow * repeating(rng, cycles + 0.02 * np.sin(cycles / 3), 3)
     elif kind == 1:  # pulsations: one strong mode and weaker ones
-        period = float(np.exp(rng.uniform(np.log(0.04), np.log(1.2))))
+        period = float(np.exp(rng.uniform(np.log(0.035), np.log(0.8))))
         modes = 1 + int(rng.poisson(1.0))
         flux = np.zeros(len(time))
         for mode in range(modes):
             own = period if mode == 0 else period * float(rng.uniform(0.6, 1.6))
             flux += (1 if mode == 0 else rng.uniform(0.05, 0.7)) * np.sin(2 * np.pi * (time / own + rng.random()))
     elif kind == 2:  # tides and near-contact binaries: two humps a cycle, the minima or maxima unequal
-        period = float(np.exp(rng.uniform(np.log(0.22), np.log(2.5))))
+        period = float(np.exp(rng.uniform(np.log(0.2), np.log(1.8))))
         angle = 2 * np.pi * (time / period + rng.random())
-        sharp = rng.uniform(0, 0.55)
-        flux = -np.cos(2 * angle) - sharp * np.cos(4 * angle) + rng.normal(0, 0.25) * np.cos(angle)
-        flux += rng.normal(0, 0.15) * np.sin(angle)
+        apart = np.abs(angle / np.pi - np.floor(angle / np.pi + 0.5))  # from the nearest minimum, in half cycles
+        deeper = np.maximum(0, 1 - apart / rng.uniform(0.12, 0.3)) * rng.uniform(0, 1.8) * (rng.random() < 0.6)
+        flux = -np.cos(2 * angle) - deeper - rng.uniform(0, 0.3) * np.cos(4 * angle)
+        flux += rng.normal(0, 0.25) * np.cos(angle) + rng.normal(0, 0.15) * np.sin(angle)
     else:  # fast rise, slow fall: RR Lyrae and their like
         period = float(np.exp(rng.uniform(np.log(0.25), np.log(3))))
         angle = 2 * np.pi * (time / period + rng.random())
         tilt = rng.uniform(0.2, 0.6)
         flux = np.sum([tilt ** (k - 1) / k * np.sin(k * angle) for k in range(1, 6)], axis=0)
-    return flux / max(float(np.std(flux)), 1e-12), period
+    folds, shares = FOLDS[kind]
+    return flux / max(float(np.std(flux)), 1e-12), period * float(rng.choice(folds, p=shares))
