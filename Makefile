@@ -52,7 +52,7 @@ networks: $(READY) ## the networks that come with transit, trained anew on simul
 	rm -rf build/sim-201-61 build/network-201-61 build/sim-2001-201 build/network-2001-201
 	.venv/bin/transit data simulate build/sim-201-61 --mission tess --tces 7500 --seed 1
 	.venv/bin/transit data simulate build/sim-2001-201 --mission kepler --tces 1500 --seed 1
-	.venv/bin/transit train build/sim-201-61 --target PC,EB --scalars= --members 3 --epochs 6 --batch-size 128 --seed 1 \
+	.venv/bin/transit train build/sim-201-61 --target PC,EB --scalars= --members 5 --epochs 6 --batch-size 128 --seed 1 \
 	  --device cpu --run-dir build/network-201-61
 	.venv/bin/transit train build/sim-2001-201 --target PC,EB --scalars= --members 3 --epochs 12 --seed 1 \
 	  --device cpu --run-dir build/network-2001-201

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transit_cli.data.simulate import cache_folder, embedded
+from transit_cli.cache import cache_folder
+from transit_cli.data.simulate import embedded
 from transit_cli.device.select import select
 from transit_cli.memory.limit import MemoryLimit
 from transit_cli.results import Result
