@@ -30,6 +30,8 @@ PACKAGES = ("lightning", "accelerate")
 CONTENDERS = (*PACKAGES, "plain", "transit")
 #: Steps of each contender before the rounds.
 WARM_UP = 4
+#: Fewest and most steps of a turn, where they are as many as the slowest does in a second.
+LEAST_STEPS, MOST_STEPS = 3, 200
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Race:
 def race(
     course: Course,
     rounds: int,
-    steps: int,
+    steps: int = 0,
     *,
     contenders: Sequence[str] = CONTENDERS,
     after: Callable[[int], object] = lambda _: None,
@@ -99,7 +101,7 @@ def race(
     Args:
         course: what they train.
         rounds: how often each has its turn.
-        steps: optimizer steps of a turn.
+        steps: optimizer steps of a turn; 0 for about as many as the slowest does in a second.
         contenders: who; "transit-one-thread" is transit with one thread of torch's.
         after: is told the number of each round that is done.
 
@@ -112,8 +114,8 @@ def race(
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         children = {name: stack.enter_context(_Child(name, course, Path(folder))) for name in running}
-        for child in children.values():
-            child.steps(WARM_UP)
+        slowest = max(child.steps(WARM_UP)["seconds"] for child in children.values()) / WARM_UP
+        steps = steps or max(LEAST_STEPS, min(MOST_STEPS, int(1 / slowest)))
         for number in range(1, rounds + 1):
             for name, child in children.items():
                 turns[name].append(child.steps(steps))

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 TIMING = 0.5
 #: A figure that takes more than so many times its share of the time is left out.
 PATIENCE = 3.0
-#: The batch at which peers run, if it is among those asked for, and how long.
-PEER_BATCH, PEER_ROUNDS, PEER_SECONDS = 64, 5, 1.0
+#: The batch at which peers run, if it is among those asked for, and how often each has its turn.
+PEER_BATCH, PEER_ROUNDS = 64, 5
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def bench(settings: BenchSettings) -> Bench:
     races = {}
     if settings.peers:
         for network in settings.network:
-            races[network] = _race(network, views, batch, found, device)
+            races[network] = _race(network, views, batch, device)
     then = (before, earlier.compare(before, found)) if before else None
     threads = torch.get_num_threads()
     return Bench(device, views, threads, busy, peaks, found, left_out, no_energy, largest, races, batch, then)
@@ -173,14 +173,10 @@ def _figures(
     return found, left_out
 
 
-def _race(network: str, views: dict[str, int], batch: int, found: list[Figure], device: Device) -> Race:
-    """Peers and transit in turn, each turn about as long as transit takes for a second's work."""
-    trained = [item for item in found if (item.network, item.kind) == (network, "train")]
-    speed = min(item.samples_per_second for item in trained) if trained else batch
-    steps = max(3, min(200, int(PEER_SECONDS * speed / batch)))
+def _race(network: str, views: dict[str, int], batch: int, device: Device) -> Race:
+    """Peers and transit in turn."""
     with console.progress(f"{network} beside peers", PEER_ROUNDS) as bar:
-        course = peers.Course(network, views, batch, device.kind)
-        return peers.race(course, PEER_ROUNDS, steps, after=bar.update)
+        return peers.race(peers.Course(network, views, batch, device.kind), PEER_ROUNDS, after=bar.update)
 
 
 def largest_batch(settings: BenchSettings, views: dict[str, int]) -> int | None:
