@@ -141,7 +141,8 @@ class Progress:
         if not self._total:
             return f"{self._done:g}"
         spent = time.monotonic() - self._started
-        left = spent / self._done * (self._total - self._done) if self._done else 0.0
+        known = self._done >= min(self._total / 50, 5)  # the first of many carries what starting takes
+        left = spent / self._done * (self._total - self._done) if known else 0.0
         return f"{self._done:g}/{self._total:g}" + (f", {duration(left)} left" if left >= 1 else "")
 
 
