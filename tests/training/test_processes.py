@@ -305,6 +305,9 @@ def test_killed_and_resumed_with_any_number_of_processes_it_ends_with_the_same_w
             assert ended(ranks) == [0] * count
             break
         ranks[moments.randrange(count)].kill()
+        time.sleep(moments.uniform(0, 1))
+        for process in ranks:
+            process.terminate()  # as torchrun does, which tells those that train a member each
         assert None not in ended(ranks, within=60), "a process goes on without the others"
         kills += 1
     else:
