@@ -9,6 +9,7 @@ rounds; ratios are medians of each round's ratio to Lightning, or to the plain l
 
 import argparse
 import os
+import tempfile
 
 from transit_cli.bench import peers
 
@@ -26,13 +27,15 @@ def main():
     options = parser.parse_args()
     course = peers.Course(options.network, VIEWS, options.batch, options.device)
     load = [os.getloadavg()[0]]
-    race = peers.race(
-        course,
-        options.rounds,
-        options.steps,
-        contenders=CONTENDERS,
-        after=lambda _: load.append(os.getloadavg()[0]),
-    )
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache  # the way of the step is chosen here and now
+        race = peers.race(
+            course,
+            options.rounds,
+            options.steps,
+            contenders=CONTENDERS,
+            after=lambda _: load.append(os.getloadavg()[0]),
+        )
     what = f"{options.network}, batch {options.batch}, {options.rounds} rounds of {options.steps} steps"
     own = "(the benchmark itself makes about 2)"
     print(f"{what}, {os.cpu_count()} cores, load {min(load):.1f} to {max(load):.1f} {own}")
