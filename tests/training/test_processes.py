@@ -293,14 +293,16 @@ def test_torchrun_starts_it(views, tmp_path):
 def test_killed_and_resumed_with_any_number_of_processes_members_keep_their_bits(start, settings, tmp_path):
     options = HARD | {"epochs": 60, "members": 3, "checkpoint_minutes": 1e-3}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    begun = time.monotonic()
     train(settings(**{"batch_size": 15, "way": "channels-last"} | options | {"run_dir": whole}))
+    lasted = time.monotonic() - begun
     moments = random.Random(random.randrange(1000))
     kills = 0
     while kills < 12:
         begun = (broken / "config.yaml").exists()
         count = moments.choice([1, 2, 2, 3])
         ranks = start(count, resume=broken) if begun else start(count, run_dir=broken, **options)
-        ranks[0].join(moments.uniform(1, 8))
+        ranks[0].join(moments.uniform(0, lasted / 3))
         if any(process.exitcode is not None for process in ranks):
             assert ended(ranks) == [0] * count
             break
