@@ -34,7 +34,7 @@ def build():
 
 DEEDS = {
     "nothing": "pass",
-    "abort": "print('validateComputeFunctionArguments: failed assertion'); os.abort()",
+    "abort": "print('validateComputeFunctionArguments: failed assertion', flush=True); os.abort()",
     "abort for memory": "os.write(2, b'terminate called: std::bad_alloc\\n'); os.abort()",
     "killed": "os.kill(os.getpid(), signal.SIGKILL)",
     "hang": "time.sleep(1000)",
