@@ -301,7 +301,7 @@ def test_killed_and_resumed_with_any_number_of_processes_members_keep_their_bits
     while kills < 12:
         begun = (broken / "config.yaml").exists()
         count = moments.choice([1, 2, 2, 3])
-        ranks = start(count, resume=broken) if begun else start(count, run_dir=broken, **options)
+        ranks = start(count, silence=20, **({"resume": broken} if begun else {"run_dir": broken} | options))
         ranks[0].join(moments.uniform(0, lasted / 3))
         if any(process.exitcode is not None for process in ranks):
             assert ended(ranks) == [0] * count

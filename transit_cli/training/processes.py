@@ -95,12 +95,16 @@ class Joined(Processes):
 
     def __init__(self) -> None:
         import torch.distributed as dist
+        from torch.distributed.distributed_c10d import _set_pg_timeout
 
         self.rank, self.count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         backend = "cpu:gloo,cuda:nccl" if torch.accelerator.is_available() and dist.is_nccl_available() else "gloo"
         with self._answered():
             dist.init_process_group(backend, timeout=dt.timedelta(seconds=PATIENCE))
-            self._patient: Any = dist.new_group(backend="gloo", timeout=dt.timedelta(days=LONG))
+            patient: Any = dist.new_group(backend="gloo", timeout=dt.timedelta(seconds=PATIENCE))
+        # Long from here on: to meet, as to step, no process may take that long.
+        _set_pg_timeout(dt.timedelta(days=LONG), patient)
+        self._patient = patient
 
     def sum(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
         """See `Processes.sum`. Parameters without a gradient have none in any process: all run the same network."""
