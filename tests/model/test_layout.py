@@ -1,4 +1,6 @@
-"""Channels-last convolutions give what Conv1d and MaxPool1d give."""
+"""Every layout gives what Conv1d, MaxPool1d and ReLU give."""
+
+import copy
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from transit_cli.model import layout, registry
+from transit_cli.model.pooling import AverageAndMaximum, average_and_maximum
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +90,86 @@ def test_every_convolution_of_our_networks_is_replaced(name):
     network = registry.build(name, {"global": 128, "local": 32})
     kinds = [module for module in network.modules() if isinstance(module, nn.Conv1d | nn.MaxPool1d)]
     assert set(layout.channels_last(network)) == set(kinds)
+
+
+def against_float64(network, values):
+    """Output and gradients in oneDNN's layout are as near to float64's as the plain network's own in float32."""
+    values.requires_grad_()
+    exact = copy.deepcopy(network).double()
+    outputs, gradients = [], []
+    for module, inputs, forwards in (
+        (exact, values.double(), {}),
+        (network, values, {}),
+        (network, values, layout.blocked(network)),
+    ):
+        with layout.replaced(forwards):
+            output = module(inputs)
+        seed = torch.linspace(-1, 1, output.numel()).reshape(output.shape).to(output.dtype)
+        outputs.append(output)
+        gradients.append(torch.autograd.grad(output, [inputs, *module.parameters()], seed))
+    wanted, plain, found = ([item.double() for item in (o, *g)] for o, g in zip(outputs, gradients, strict=True))
+    for exactly, plainly, blocked in zip(wanted, plain, found, strict=True):
+        assert blocked.shape == exactly.shape
+        error, usual = (blocked - exactly).norm(), (plainly - exactly).norm()
+        assert error <= 4 * usual + 1e-5 * exactly.norm()
+    return outputs[2]
+
+
+SEQUENCE = st.lists(st.sampled_from(["conv", "strided", "grouped", "pool", "overlap", "relu", "norm"]), max_size=6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SEQUENCE, st.integers(1, 3), st.booleans())
+def test_any_sequence_of_layers(kinds, batch, biased):
+    """Runs of any length, cut by layers that oneDNN does not get."""
+    torch.manual_seed(len(kinds))
+    makers = {
+        "conv": lambda: nn.Conv1d(4, 4, 5, padding=2, bias=biased),
+        "strided": lambda: nn.Conv1d(4, 4, 3, stride=2, padding=1, dilation=2, bias=biased),
+        "grouped": lambda: nn.Conv1d(4, 4, 3, padding=1, groups=2, bias=biased),
+        "pool": lambda: nn.MaxPool1d(2, ceil_mode=biased),
+        "overlap": lambda: nn.MaxPool1d(5, 2, padding=2),
+        "relu": nn.ReLU,
+        "norm": lambda: nn.GroupNorm(2, 4),
+    }
+    network = nn.Sequential(nn.Conv1d(1, 4, 7, padding=3), *[makers[kind]() for kind in kinds])
+    against_float64(network, torch.randn(batch, 1, 250))
+
+
+@pytest.mark.parametrize("name", ["two-branch", "astronet"])
+def test_all_of_a_view_s_layers_stay_in_one_layout(name, monkeypatch):
+    network = registry.build(name, {"global": 128, "local": 32})
+    inputs = {"global": torch.randn(3, 128), "local": torch.randn(3, 32)}
+    expected = network.eval()(inputs)
+    for module in network.modules():
+        if isinstance(module, nn.Conv1d | nn.MaxPool1d):
+            monkeypatch.setattr(type(module), "forward", lambda *_: pytest.fail("computed by itself"))
+    with layout.replaced(layout.blocked(network)):
+        assert torch.allclose(network(inputs), expected, atol=1e-5)
+
+
+def test_half_precision_and_other_shapes_are_left_to_the_layers():
+    network = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU())
+    with layout.replaced(layout.blocked(network)):
+        assert network(torch.randn(1, 9)).shape == (2, 7)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert network(torch.randn(2, 1, 9)).dtype == torch.bfloat16
+
+
+def test_a_layer_that_somebody_listens_to_is_called():
+    network = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Conv1d(2, 2, 3))
+    seen = []
+    network[1].register_forward_hook(lambda *_: seen.append(1))
+    against_float64(network, torch.randn(2, 1, 20))
+    assert len(seen) == 3  # in float64, plainly, and in oneDNN's layout
+
+
+def test_average_and_maximum():
+    features = torch.randn(3, 4, 9, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(average_and_maximum, features)
+    assert torch.equal(average_and_maximum(features), AverageAndMaximum()(features))
+    with torch.no_grad():
+        assert torch.equal(average_and_maximum(features), AverageAndMaximum()(features))
 
 
 def test_a_forward_that_somebody_replaced_is_left_alone():

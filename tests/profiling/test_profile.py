@@ -209,10 +209,10 @@ def test_a_view_set_is_fed_as_training_feeds_it(tmp_path):
     assert str(tmp_path / "views") in found.source
 
 
-def test_replicas_are_timed_as_trained_and_seen_channels_last(tmp_path):
+def test_replicas_are_timed_as_trained_and_seen_blocked(tmp_path):
     found = run.profile(small(views="401/101", batch_size=32, steps=5, way="replicas", out=tmp_path))
     assert (found.own.name, len(found.own.seconds)) == ("replicas", 5)
-    assert found.workload.step.way.name == "channels-last"
+    assert found.workload.step.way.name == "blocked"
     data = show.document(found)
     assert data["samples_per_second"] == pytest.approx(32 / statistics.median(found.own.seconds))
     assert all(data["phase_seconds"].values())

@@ -28,11 +28,12 @@ FAST_MATH = "PYTORCH_MPS_FAST_MATH"
 #: What torch takes for the ratios where they are not set, on a machine with unified memory.
 DEFAULT_HIGH, DEFAULT_LOW, LARGEST_HIGH = 1.7, 1.4, 2.0
 
-OMP_WAIT = "OMP_WAIT_POLICY"
+OMP_WAIT, OMP_SPIN = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 
 #: What `prepare` sets where nobody has: an operator that MPS lacks then runs on the CPU, with a warning; and threads
-#: that wait for each other sleep. Spinning, beside a busy process, they made two threads 4 x slower than one.
-DEFAULTS = {FALLBACK: "1", OMP_WAIT: "PASSIVE"}
+#: that wait for each other sleep, those of GNU's OpenMP after half a millisecond. Spinning for longer beside a busy
+#: process, they made two threads 4 x slower than one; sleeping at once, a step took a quarter longer on quiet cores.
+DEFAULTS = {FALLBACK: "1", OMP_WAIT: "PASSIVE", OMP_SPIN: "10000"}
 
 #: Variables that `prepare` would have set, but torch was there first.
 _late: set[str] = set()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from transit_cli.model.pooling import AverageAndMaximum
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -40,11 +42,11 @@ class Branch(nn.Module):
                 layers.append(nn.MaxPool1d(2))  # before ReLU: the same numbers from half of the work
             layers.append(nn.ReLU())
         self.layers = nn.Sequential(*layers)
+        self.pooling = AverageAndMaximum()
 
     def forward(self, view: Tensor) -> Tensor:
         """Features of a view."""
-        features = self.layers(view.unsqueeze(1))
-        return torch.cat([features.mean(-1), features.amax(-1)], dim=1)
+        return self.pooling(self.layers(view.unsqueeze(1)))
 
 
 class TwoBranch(nn.Module):

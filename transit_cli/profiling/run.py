@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 #: Ways of running a step in which phases overlap or cannot be marked, and the nearest one in which they can.
-VISIBLE = {"replicas": "channels-last", "captured": "eager"}
+VISIBLE = {"replicas": "blocked", "captured": "eager"}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Logits of networks, as fast as PyTorch alone gives them on the device.
 
-On a CPU the samples are cut into pieces whose activations stay in a core's cache, each computed channels-last by one
-thread; pieces and networks are dealt out to as many threads as torch has. Elsewhere larger pieces pass one after
+On a CPU the samples are cut into pieces whose activations stay in a core's cache, each computed in oneDNN's layout by
+one thread; pieces and networks are dealt out to as many threads as torch has. Elsewhere larger pieces pass one after
 another, and the device is waited for once, at the end.
 """
 
@@ -63,7 +63,7 @@ def _on_cpu(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> Tens
 
     jobs = [(member, start) for start in range(0, count, CPU_PIECE) for member in range(len(networks))]
     threads = min(torch.get_num_threads(), len(jobs))
-    forwards = {module: forward for network in networks for module, forward in layout.channels_last(network).items()}
+    forwards = {module: forward for network in networks for module, forward in layout.blocked(network).items()}
     with layout.replaced(forwards):
         if threads <= 1:
             for job in jobs:

@@ -41,7 +41,7 @@ def chosen(**changes):
 def test_the_fastest_is_taken_and_remembered(monkeypatch):
     made = timings(monkeypatch, channels_last=0.5)
     assert [chosen(), chosen()] == ["channels-last"] * 2
-    assert made == [["eager", "channels-last"]]
+    assert made == [["eager", "channels-last", "blocked"]]
 
 
 def test_ties_go_to_the_default(monkeypatch):
@@ -82,7 +82,7 @@ def test_threads_bring_the_ways_that_use_them(monkeypatch):
     torch.set_num_threads(2)
     made = timings(monkeypatch, replicas=0.4)
     assert chosen() == "replicas"
-    assert made == [["eager", "channels-last", "single", "replicas"]]
+    assert made == [["eager", "channels-last", "blocked", "single", "replicas"]]
 
 
 def test_a_small_batch_is_not_worth_a_timing(monkeypatch):
@@ -139,8 +139,8 @@ def test_a_real_timing_leaves_no_trace():
     torch.manual_seed(3)
     state = torch.get_rng_state()
     before = [parameter.detach().clone() for parameter in step.parameters]
-    seconds = choice.timed(step, batch_of(16, 0), ["eager", "channels-last", "single", "replicas"])
-    assert sorted(seconds) == ["channels-last", "eager", "replicas", "single"]
+    seconds = choice.timed(step, batch_of(16, 0), ["eager", "channels-last", "blocked", "single", "replicas"])
+    assert sorted(seconds) == ["blocked", "channels-last", "eager", "replicas", "single"]
     assert all(value > 0 for value in seconds.values())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(old, new) for old, new in zip(before, step.parameters, strict=True))
@@ -200,7 +200,7 @@ def test_cuda_captures_unless_float16_needs_its_scaler():
     network = make_step("eager").network
     for precision, way in (("bf16", "captured"), ("fp16", "eager")):
         step = Step(network, CapturingCpu(), StepSettings(precision=precision), 5)
-        expected = [way] if way == "captured" else ["eager", "channels-last"]
+        expected = [way] if way == "captured" else ["eager", "channels-last", "blocked"]
         assert choice.candidates(step, batch_of(16, 0)) == expected
 
 

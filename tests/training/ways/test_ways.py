@@ -15,7 +15,7 @@ from transit_cli.training.step import Batch, Step
 from transit_cli.training.ways.replicas import Replicas, Unsuitable
 
 VIEWS = {"global": 128, "local": 32}
-WAYS = ("channels-last", "single", "replicas", "captured")
+WAYS = ("channels-last", "blocked", "single", "replicas", "captured")
 STEPS = 50
 
 
@@ -91,7 +91,7 @@ def test_half_precision_agrees_to_its_own_rounding(way):
     assert torch.allclose(losses[1], losses[0], atol=0.02)
 
 
-@pytest.mark.parametrize("way", ["channels-last", "single", "replicas"])
+@pytest.mark.parametrize("way", ["channels-last", "blocked", "single", "replicas"])
 def test_the_scaler_of_float16_passes_through_every_way(way):
     steps = [make_step(name, precision="fp16") for name in ("eager", way)]
     losses = [run(step, last=4, cast=lambda batch: batch) for step in steps]

@@ -17,7 +17,7 @@ from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.ways.captured import Captured
 from transit_cli.training.ways.remembered import recall, remember
 from transit_cli.training.ways.replicas import LEAST_SAMPLES, Replicas, Unsuitable
-from transit_cli.training.ways.way import ChannelsLast, Single, Way
+from transit_cli.training.ways.way import Blocked, ChannelsLast, Single, Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,10 +79,10 @@ def candidates(step: Step, batch: Batch) -> list[str]:
     if device.kind != "cpu":
         return [Way.name]
     if step.processes.count > 1:  # each has a core, and a timing would have to be everybody's
-        return [ChannelsLast.name if _worth_timing(batch) else Way.name]
+        return [Blocked.name if _worth_timing(batch) else Way.name]
     if not _worth_timing(batch):
         return [Way.name, Single.name] if torch.get_num_threads() > 1 else [Way.name]
-    names = [Way.name, ChannelsLast.name]
+    names = [Way.name, ChannelsLast.name, Blocked.name]
     if torch.get_num_threads() > 1:
         names.append(Single.name)
         if len(batch) >= 2 * LEAST_SAMPLES:
@@ -120,7 +120,7 @@ def _make(name: str, step: Step, batch: Batch) -> Way:
         except Unsuitable as unsuitable:
             reason = str(unsuitable)
     else:
-        return {ChannelsLast.name: ChannelsLast, Single.name: Single}[name](step)
+        return {kind.name: kind for kind in (ChannelsLast, Blocked, Single)}[name](step)
     raise TransitError(
         f"the step cannot run the way {name!r}: {reason}",
         wanted="auto, or a way that this device and network have",

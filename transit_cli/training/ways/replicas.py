@@ -34,7 +34,7 @@ class Unsuitable(Exception):  # noqa: N818 - it is an answer, not a failure
 
 
 class Replicas(Way):
-    """Channels-last, a replica per thread of torch's (at least two).
+    """As `Blocked`, a replica per thread of torch's (at least two).
 
     Raises:
         Unsuitable: the network mixes the samples of a batch, or draws random numbers other than dropout's.
@@ -46,7 +46,7 @@ class Replicas(Way):
         super().__init__(step)
         check_samples_apart(step.network)
         self._dropout = SharedDropout(step.network, partial(self._look, example), step.device)
-        self._forwards = layout.channels_last(step.network) | self._dropout.forwards
+        self._forwards = layout.blocked(step.network) | self._dropout.forwards
         self._count = max(2, torch.get_num_threads())
         self._pool = ThreadPoolExecutor(self._count, initializer=torch.set_num_threads, initargs=(1,))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,9 @@ from torch import Tensor
 from transit_cli.model import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import nn
 
     from transit_cli.training.step import Batch, Step
 
@@ -58,7 +60,11 @@ class ChannelsLast(Way):
 
     def __init__(self, step: Step) -> None:
         super().__init__(step)
-        self._forwards = layout.channels_last(step.network)
+        self._forwards = self._laid_out(step.network)
+
+    @staticmethod
+    def _laid_out(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
+        return layout.channels_last(network)
 
     def backward(self, batch: Batch, share: float) -> Tensor:
         """As the base says."""
@@ -66,8 +72,18 @@ class ChannelsLast(Way):
             return super().backward(batch, share)
 
 
-class Single(ChannelsLast):
-    """Channels-last on one thread: on a busy machine, threads mostly wait for each other."""
+class Blocked(ChannelsLast):
+    """Runs of convolutions, poolings and ReLUs in oneDNN's own layout (`model.layout`), on all threads."""
+
+    name = "blocked"
+
+    @staticmethod
+    def _laid_out(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
+        return layout.blocked(network)
+
+
+class Single(Blocked):
+    """The same on one thread: on a busy machine, threads mostly wait for each other."""
 
     name = "single"
 
