@@ -44,7 +44,7 @@ def child(options):
         torch.manual_seed(0)
         settings = StepSettings(way=options.way, batch_size=options.batch_size)
         network = registry.build(options.network, VIEWS)
-        step = Step(network, select("cpu"), settings, 10**6, processes if options.together else ALONE)
+        step = Step(network, select("cpu"), settings, 10**6, processes=processes if options.together else ALONE)
         inputs = {name: torch.randn(options.batch_size, length) for name, length in VIEWS.items()}
         batch = Batch(inputs, torch.randint(2, (options.batch_size,)).float())
         for _ in range(WARM_UP):

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from transit_cli.tuning.search import MAX_TRIALS, TOLERANCE, Trial, Verdict, search
@@ -112,6 +112,8 @@ def test_the_largest_leaves_less_than_a_quarter_unused(machine, ceiling):
 @settings(deadline=None)
 @given(machine=machines)
 def test_a_machine_that_can_is_always_answered_and_proven(machine):
+    """But for one whose jumps alone fill it: where nothing but noise is left, no size is safe."""
+    assume(machine.fixed + sum(jump for _, jump in machine.jumps) <= 0.8 * machine.limit)
     answer = search(machine, ceiling=65_535)
     if largest_that_holds(machine, 65_535) >= 1:
         assert answer.largest is not None

@@ -26,8 +26,14 @@ if TYPE_CHECKING:
     #: Trains so many steps; seconds, and the way of the step where it has one.
     Steps = Callable[[int], tuple[float, str]]
 
-#: Steps of the schedule, its peak, and batches of the data.
-TOTAL, PEAK, BATCHES = 100_000, 5e-3, 8
+#: Steps of the schedule, and its peak.
+TOTAL, PEAK = 100_000, 5e-3
+#: Batches of the data: on an accelerator more, where the end of an epoch would be long beside a step.
+BATCHES = {"cpu": 8}
+BATCHES_ELSEWHERE = 64
+#: Loading processes beside an accelerator, as peers' guides advise; beside a CPU's own work they only take its cores.
+LOADERS = {"cpu": 0}
+LOADERS_ELSEWHERE = 4
 
 
 def main() -> None:
@@ -49,7 +55,7 @@ def examples(course: Course) -> tuple[dict[str, Tensor], Tensor]:
     import torch
 
     torch.manual_seed(0)
-    count = BATCHES * course.batch_size
+    count = BATCHES.get(course.device, BATCHES_ELSEWHERE) * course.batch_size
     views = {name: torch.randn(count, length) for name, length in course.views.items()}
     return views, torch.randint(2, (count,)).float()
 
@@ -69,7 +75,11 @@ def parts(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=TOTAL)
     views, targets = examples(course)
     rows = TensorDataset(*views.values(), targets)
-    return network, optimizer, schedule, DataLoader(rows, batch_size=course.batch_size, shuffle=True, drop_last=True)
+    workers = LOADERS.get(course.device, LOADERS_ELSEWHERE)
+    loader = DataLoader(
+        rows, course.batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
+    return network, optimizer, schedule, loader
 
 
 def loss_of(network: nn.Module, course: Course, row: list[Tensor]) -> Tensor:

@@ -24,6 +24,11 @@ def why_absent() -> str:
     return ""
 
 
+def without_tf32() -> None:
+    """Round products of float32 to float32, where by default they are TF32 (a GPU opened later turns it on again)."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
 class CudaTimer:
     """CUDA events: recorded on the GPU's own clock, read once at the end."""
 
@@ -64,6 +69,7 @@ class CudaDevice:
         self._limit = found.total_memory
         # From Ampere (8.0) on there is bfloat16 arithmetic, 1.0 to 1.4 times as fast as float32 on an H100.
         self.best_precision: Precision = "bf16" if found.major >= 8 else "fp32"
+        torch.backends.cuda.matmul.allow_tf32 = True  # as torch's convolutions are by default
         torch.zeros(1, device=self.torch_device)
         self.synchronize()
 

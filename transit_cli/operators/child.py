@@ -28,10 +28,11 @@ def main() -> None:
 
     torch.set_num_threads(job["threads"])
     torch.set_warn_always(True)  # or a fallback is told of once a process
-    torch.backends.cudnn.allow_tf32 = False
+    from transit_cli.device.cuda import without_tf32
     from transit_cli.device.select import select
 
     device = select(job["device"])
+    without_tf32()
     if job["part"] == "database":
         from transit_cli.operators.database import check
 

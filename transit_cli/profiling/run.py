@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 #: Ways of running a step in which phases overlap or cannot be marked, and the nearest one in which they can.
-VISIBLE = {"replicas": "blocked", "captured": "eager"}
+VISIBLE = {"replicas": "blocked", "captured": "eager", "fused": "eager"}
 
 
 @dataclass(frozen=True)

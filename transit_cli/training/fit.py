@@ -56,9 +56,10 @@ class Fit:
         self.batching = Batching(len(training), settings.batch_size, settings.accumulate)
         self.total_steps = self.batching.steps * settings.epochs
         weighted = settings.replace(positive_weight=positive_weight(settings, training.targets))
-        self.learner = Learner(network, job.device, weighted, self.total_steps, job.processes)
         few = torch.arange(0, len(training), max(1, len(training) // NOISE_ROWS))
-        self.augmentation = Augmentation.of(settings, training.take(few)[0])
+        augmentation = Augmentation.of(settings, training.take(few)[0])
+        together = {"processes": job.processes, "augment": augmentation}
+        self.learner = Learner(network, job.device, weighted, self.total_steps, **together)
         self.feed: Feed
         if isinstance(training, Stored):
             self.feed = Streamed(training, job.device.torch_device, reading_workers(settings.workers))
@@ -99,7 +100,7 @@ class Fit:
         for group in self.feed.epoch(self.batching, self.task.seed, position.epoch, first):
             if self.processes.count > 1:
                 self._before_step = self.steps, self.learner.random()
-            self.learner.learn([self.augmentation(Batch(*pair)) for pair in group])
+            self.learner.learn([Batch(*pair) for pair in group])
             position.step += 1
             self.job.screen.advance()
             minutes = (time.monotonic() - self._saved) / 60

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from transit_cli.model import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
@@ -28,7 +28,7 @@ CPU_PIECE = 32
 #: Samples of a piece elsewhere.
 DEVICE_PIECE = 512
 #: Samples to hand over at once, where reading them all would fill the memory.
-CHUNK = 1024
+CHUNK = 8192
 
 
 @torch.inference_mode()
@@ -77,10 +77,20 @@ def _on_cpu(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> Tens
 def _on_device(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], *, device: Device) -> Tensor:
     count = len(next(iter(inputs.values())))
     found: list[Tensor] = []
-    for start in range(0, count, DEVICE_PIECE):
-        part = {n: values[start : start + DEVICE_PIECE].to(device.torch_device) for n, values in inputs.items()}
-        here = min(DEVICE_PIECE, count - start)
-        if found and here < DEVICE_PIECE:  # a shape of its own would be compiled on MPS, and its graph never given back
-            part = {n: torch.cat([v, v[:1].expand(DEVICE_PIECE - here, -1)]) for n, v in part.items()}
-        found.append(torch.stack([network(part)[:here].float() for network in networks]))
+    with layout.replaced(_kernels(networks) if device.kind == "cuda" and count > DEVICE_PIECE else {}):
+        for start in range(0, count, DEVICE_PIECE):
+            part = {n: values[start : start + DEVICE_PIECE].to(device.torch_device) for n, values in inputs.items()}
+            here = min(DEVICE_PIECE, count - start)
+            if found and here < DEVICE_PIECE:  # a shape of its own would be compiled on MPS, its graph never given back
+                part = {n: torch.cat([v, v[:1].expand(DEVICE_PIECE - here, -1)]) for n, v in part.items()}
+            found.append(torch.stack([network(part)[:here].float() for network in networks]))
     return torch.cat(found, dim=1).cpu() if found else torch.empty(len(networks), 0)
+
+
+def _kernels(networks: Sequence[nn.Module]) -> dict[nn.Module, Callable[..., Any]]:
+    """Fused kernels, where Triton is there to compile them."""
+    try:
+        from transit_cli.model.fused import fused
+    except ImportError:
+        return {}
+    return {module: forward for network in networks for module, forward in fused(network).items()}

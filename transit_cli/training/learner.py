@@ -14,6 +14,8 @@ from transit_cli.training.processes import ALONE, Processes
 from transit_cli.training.step import Batch, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
     from transit_cli.device.base import Device
@@ -29,6 +31,7 @@ class Learner:
         settings: how; `positive_weight` already balanced.
         total_steps: optimizer steps of the whole fit.
         processes: those that learn together.
+        augment: changes each micro-batch before it trains.
 
     Attributes:
         micro: samples of a micro-batch now: the batch size, or less where memory is short.
@@ -41,20 +44,25 @@ class Learner:
         device: Device,
         settings: TrainSettings,
         total_steps: int,
+        *,
         processes: Processes = ALONE,
+        augment: Callable[[Batch], Batch] | None = None,
     ) -> None:
         self.device = device
         processes.same_weights(network)
-        self.step = Step(network, device, settings, total_steps, processes)
+        self.step = Step(network, device, settings, total_steps, processes=processes, augment=augment)
         self.average = WeightAverage(network, settings.ema)
         self.micro = settings.batch_size
         self.loss = torch.zeros((), device=device.torch_device)
 
     def learn(self, batches: list[Batch]) -> None:
         """One optimizer step, in smaller micro-batches where memory runs out. Nothing waits for the device."""
+        prepared = self.step.way is None or not self.step.way.captures
+        if prepared:  # once, so that what runs out of memory is tried again with the same numbers
+            batches = [*self.step.prepared(batches)]
         while True:
             try:
-                loss = self.step.step(smaller(batches, self.micro))
+                loss = self.step.step(smaller(batches, self.micro), prepared=prepared)
             except Exception as error:
                 if not self.device.is_out_of_memory(error):
                     raise

@@ -21,7 +21,7 @@ from transit_cli.training.ways import choice
 from transit_cli.training.ways.sharing import Sharing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
@@ -69,6 +69,7 @@ class Step:
         settings: what a step is.
         total_steps: optimizer steps of the whole run, for the schedule.
         processes: those that take each step together.
+        augment: changes a micro-batch before it trains, on the device, without waiting for it.
 
     Attributes:
         steps: optimizer steps taken.
@@ -81,7 +82,9 @@ class Step:
         device: Device,
         settings: StepSettings,
         total_steps: int,
+        *,
         processes: Processes = ALONE,
+        augment: Callable[[Batch], Batch] | None = None,
     ) -> None:
         self.network = network.to(device.torch_device)
         self.device = device
@@ -89,6 +92,7 @@ class Step:
         self.total_steps = total_steps
         self.steps = 0
         self.processes = processes
+        self.augment = augment
         self.sharing: Sharing | None = None
         self.way: Way | None = None
         self._way_before = ""
@@ -105,18 +109,28 @@ class Step:
         self.scaler = precision.scaler(device, self.precision)
         self._positive_weight = torch.tensor(settings.positive_weight, device=device.torch_device)
 
-    def step(self, micro_batches: Sequence[Batch]) -> Tensor:
+    def step(self, micro_batches: Sequence[Batch], *, prepared: bool = False) -> Tensor:
         """Take one optimizer step over the effective batch that `micro_batches` make together.
 
         Every micro-batch counts by its number of samples, so that a smaller last one is exact too.
 
+        Args:
+            micro_batches: as they come from the feed.
+            prepared: whether they have been through `prepared` already.
+
         Returns:
             The effective batch's mean loss: a scalar on the device, detached, not waited for.
         """
+        self.network.train()
+        return self._way_for(micro_batches).run(micro_batches, prepared=prepared)
+
+    def prepared(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
+        """The micro-batches as they train: augmented, then mixed."""
+        if self.augment:
+            micro_batches = [self.augment(batch) for batch in micro_batches]
         if self.settings.mixup:
             micro_batches = [mixed(batch, self.settings.mixup) for batch in micro_batches]
-        self.network.train()
-        return self._way_for(micro_batches).run(micro_batches)
+        return micro_batches
 
     def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
         """Leave the gradients of the mean loss (times the scaler's factor) in `.grad`, and return that mean."""

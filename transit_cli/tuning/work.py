@@ -43,8 +43,8 @@ class Work:
         network, examples = self._prepare(spec, settings)
         self._examples = examples.to(device.torch_device) if isinstance(examples, Examples) else examples
         few = torch.arange(min(len(examples), 100))
-        self._augmentation = None if spec.inputs else Augmentation.of(settings, examples.take(few)[0])
-        self._step = Step(network, device, settings, total_steps=10_000)
+        augmentation = None if spec.inputs else Augmentation.of(settings, examples.take(few)[0])
+        self._step = Step(network, device, settings, total_steps=10_000, augment=augmentation)
         if device.kind == "cpu" and not spec.inputs:  # a run scores itself after its first epoch: 76 MiB of libraries
             metrics.ranking(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
 
@@ -64,7 +64,7 @@ class Work:
         self._step.way = None
 
     def step(self, sizes: Sequence[int]) -> None:
-        """One optimizer step on micro-batches of random samples, gathered and changed as training does."""
+        """One optimizer step on micro-batches of random samples, gathered as training does."""
         self._step.step([self.batch(size) for size in sizes])
 
     def batch(self, size: int) -> Batch:
@@ -72,8 +72,7 @@ class Work:
         place = self.device.torch_device
         index = torch.randint(0, len(self._examples), (size,))
         inputs, targets = self._examples.take(index.to(place) if isinstance(self._examples, Examples) else index)
-        batch = Batch({name: values.to(place) for name, values in inputs.items()}, targets.to(place))
-        return self._augmentation(batch) if self._augmentation else batch
+        return Batch({name: values.to(place) for name, values in inputs.items()}, targets.to(place))
 
     def _prepare(self, spec: TrialSpec, settings: TrainSettings) -> tuple[nn.Module, Examples | Stored]:
         if settings.viewset:

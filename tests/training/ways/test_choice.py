@@ -198,9 +198,11 @@ def test_a_resumed_run_keeps_its_way(monkeypatch):
 
 def test_cuda_captures_unless_float16_needs_its_scaler():
     network = make_step("eager").network
-    for precision, way in (("bf16", "captured"), ("fp16", "eager")):
+    for precision, expected in (
+        ("bf16", ["captured", "fused"]),
+        ("fp16", ["eager", "channels-last", "blocked"]),
+    ):
         step = Step(network, CapturingCpu(), StepSettings(precision=precision), 5)
-        expected = [way] if way == "captured" else ["eager", "channels-last", "blocked"]
         assert choice.candidates(step, batch_of(16, 0)) == expected
 
 

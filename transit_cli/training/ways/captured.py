@@ -8,15 +8,19 @@ few ordinary steps, which are real steps: nothing is computed twice, nothing is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from transit_cli.model import layout
+from transit_cli.training.ways.replicas import Unsuitable
 from transit_cli.training.ways.way import Way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import nn
 
     from transit_cli.device.base import CapturingDevice
     from transit_cli.training.step import Batch, Step
@@ -38,27 +42,31 @@ class Captured(Way):
     """The step as a CUDA graph. The schedule's learning rate is a tensor that is filled before each replay."""
 
     name = "captured"
+    captures = True
 
     def __init__(self, step: Step, device: CapturingDevice) -> None:
         super().__init__(step)
         self._device = device
+        self._forwards: Mapping[nn.Module, Callable[..., Any]] = {}
         self._rate = torch.zeros((), device=device.torch_device)
         for group in step.optimizer.param_groups:
             group["lr"], group["capturable"] = self._rate, True
         self._seen: dict[tuple[int, ...], int] = {}
         self._graphs: dict[tuple[int, ...], _Graph] = {}
 
-    def run(self, micro_batches: Sequence[Batch]) -> Tensor:
+    def run(self, micro_batches: Sequence[Batch], *, prepared: bool = False) -> Tensor:
         """As the base says."""
-        shape = tuple(len(batch) for batch in micro_batches)
-        seen = self._seen.get(shape, 0)
-        self._seen[shape] = seen + 1
+        if self._step.settings.mixup and not prepared:  # it draws its random numbers on the host
+            micro_batches, prepared = self._step.prepared(micro_batches), True
+        kind = (prepared, *(len(batch) for batch in micro_batches))
+        seen = self._seen.get(kind, 0)
+        self._seen[kind] = seen + 1
         if seen < WARM_UP:
             with self._device.side_stream():
-                return super().run(micro_batches)
-        if shape not in self._graphs:
-            self._graphs[shape] = self._capture(micro_batches)
-        graph = self._graphs[shape]
+                return super().run(micro_batches, prepared=prepared)
+        if kind not in self._graphs:
+            self._graphs[kind] = self._capture(micro_batches, prepared)
+        graph = self._graphs[kind]
         for kept, batch in zip(graph.inputs, micro_batches, strict=True):
             kept.copy_(batch)
         self._step.set_rate()
@@ -66,13 +74,47 @@ class Captured(Way):
         self._step.steps += 1
         return graph.loss.clone()  # the next replay writes into the graph's own
 
-    def _capture(self, micro_batches: Sequence[Batch]) -> _Graph:
+    def backward(self, batch: Batch, share: float) -> Tensor:
+        """As the base says."""
+        with layout.replaced(self._forwards):
+            return super().backward(batch, share)
+
+    def repeatable(self, batch: Batch) -> Callable[[], object]:
+        """As the base says."""
+        with self._device.side_stream():
+            for _ in range(WARM_UP):
+                self.gradients([batch])
+                self._step.optimizer.zero_grad(set_to_none=True)
+        return self._device.capture(lambda: self.gradients([batch]))[1]
+
+    def _capture(self, micro_batches: Sequence[Batch], prepared: bool) -> _Graph:
         inputs = [batch.clone() for batch in micro_batches]
 
         def work() -> Tensor:
-            loss = self.gradients(inputs)
+            loss = self.gradients(inputs if prepared else self._step.prepared(inputs))
             self._step.apply()
             return loss
 
         loss, replay = self._device.capture(work)
         return _Graph(inputs, loss, replay)
+
+
+class Fused(Captured):
+    """The same, with runs of convolutions, poolings and ReLUs as fused kernels (`model.fused`).
+
+    Raises:
+        Unsuitable: there is no Triton, or nothing in the network for which there is a kernel.
+    """
+
+    name = "fused"
+
+    def __init__(self, step: Step, device: CapturingDevice) -> None:
+        try:
+            from transit_cli.model.fused import fused
+        except ImportError as error:
+            raise Unsuitable(f"Triton is missing ({error})") from error
+        forwards = fused(step.network)
+        if not forwards:
+            raise Unsuitable("it has no layers for which there is a kernel")
+        super().__init__(step, device)
+        self._forwards = forwards

@@ -1,6 +1,7 @@
 """Which way a step runs: the one that was asked for, the device's only good one, or the fastest by a short timing.
 
-A small batch is not timed: `single`, which was at least as fast wherever it was measured (docs/performance.md).
+Not timed, but only checked, are a small batch, for which `single` was at least as fast wherever it was measured, and
+the steps of several processes, whose timings would have to agree: `fused` then (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 
 from transit_cli import console
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.ways.captured import Captured
+from transit_cli.training.ways.captured import Captured, Fused
 from transit_cli.training.ways.remembered import recall, remember
 from transit_cli.training.ways.replicas import LEAST_SAMPLES, Replicas, Unsuitable
 from transit_cli.training.ways.way import Blocked, ChannelsLast, Single, Way
@@ -40,9 +41,12 @@ WORTH_IT = 0.95
 WORTH_IT_BUSY = 0.8
 #: Share of the machine's processors, in percent, that others may use where a timing is to be trusted another day.
 QUIET = 15.0
-#: Largest difference of a way's gradients from the default's, in norm. Rounding alone gives 1e-6, and 1e-4 where a
-#: maximum over nearly equal bins falls on another bin; a network that the way changes gives far more.
-TOLERANCE = 1e-2
+#: The ways of a device that captures whole steps, the default first.
+CAPTURES = {Captured.name: Captured, Fused.name: Fused}
+#: Largest difference of a way's gradients from the default's, in norm. On a CPU, rounding gives 1e-6, and 1e-4 where a
+#: maximum over nearly equal bins falls on another bin; TF32 gives 7e-3 and bfloat16 7e-2 (two-branch on an H100). A
+#: network that the way changes gives far more.
+TOLERANCE, TOLERANCE_ROUNDED = 1e-2, 0.3
 
 
 def choose(step: Step, batch: Batch, preferred: str = "") -> Way:
@@ -62,9 +66,10 @@ def choose(step: Step, batch: Batch, preferred: str = "") -> Way:
     names = candidates(step, batch)
     if preferred in names:
         names = [preferred]
-    if len(names) > 1:
-        timed_here = _worth_timing(batch)
-        names = [_fastest(step, _sample(batch), names) if timed_here else [*agreeing(step, batch, names)][-1]]
+    if len(names) > 1 and step.processes.count == 1 and _worth_timing(batch):
+        names = [_fastest(step, _sample(batch), names)]
+    elif len(names) > 1:
+        names = [[*agreeing(step, _sample(batch), names)][-1]]
     try:
         return _make(names[0], step, batch)
     except TransitError:
@@ -72,10 +77,10 @@ def choose(step: Step, batch: Batch, preferred: str = "") -> Way:
 
 
 def candidates(step: Step, batch: Batch) -> list[str]:
-    """The ways that may be worth it on the step's device, the default first; for a small batch, the best one last."""
+    """The ways that may be worth it on the step's device, the default first; where nothing is timed, the best last."""
     device = step.device
     if device.can_capture and not step.scaler.is_enabled():
-        return [Captured.name]
+        return list(CAPTURES)
     if device.kind != "cpu":
         return [Way.name]
     if step.processes.count > 1:  # each has a core, and a timing would have to be everybody's
@@ -91,7 +96,9 @@ def candidates(step: Step, batch: Batch) -> list[str]:
 
 
 def _sample(batch: Batch) -> Batch:
-    """The part of a batch to choose with: a power of two, so that batches of about one size run one way."""
+    """The part of a batch to choose with: on a CPU a power of two, so that batches of about one size run one way."""
+    if batch.targets.device.type != "cpu":
+        return batch
     return batch.rows(slice(0, min(1 << (len(batch).bit_length() - 1), TIMED_SAMPLES)))
 
 
@@ -101,13 +108,16 @@ def _worth_timing(batch: Batch) -> bool:
 
 def _make(name: str, step: Step, batch: Batch) -> Way:
     reason = ""
-    if name == Captured.name:
+    if name in CAPTURES:
         if not step.device.can_capture:
             reason = f"{step.device.kind} has no graphs of whole steps"
         elif step.scaler.is_enabled():
             reason = "the gradient scaler of fp16 has to be asked after every step"
         else:
-            return Captured(step, cast("CapturingDevice", step.device))
+            try:
+                return CAPTURES[name](step, cast("CapturingDevice", step.device))
+            except Unsuitable as unsuitable:
+                reason = str(unsuitable)
     elif name == Way.name:
         return Way(step)
     elif step.device.kind != "cpu":
@@ -138,7 +148,8 @@ def _fastest(step: Step, batch: Batch, names: list[str]) -> str:
     if entry and entry.get("way") in names and (entry.get("quiet") or not quiet):
         return entry["way"]
     seconds = timed(step, batch, names)
-    default, worth = (Way.name, WORTH_IT) if quiet or Single.name not in seconds else (Single.name, WORTH_IT_BUSY)
+    busy = not quiet and Single.name in seconds
+    default, worth = (Single.name, WORTH_IT_BUSY) if busy else (next(iter(seconds)), WORTH_IT)
     best = min(seconds, key=lambda name: seconds[name])
     way = best if seconds[best] < worth * seconds[default] else default
     remember("ways", key, {"way": way, "quiet": quiet, "seconds": seconds})
@@ -160,32 +171,47 @@ def timed(step: Step, batch: Batch, names: list[str]) -> dict[str, float]:
     """Seconds of forward and backward in each way that agrees, the best of a few rounds that take turns."""
     ways = agreeing(step, batch, names)
     seconds: dict[str, float] = {}
-    with _put_back(step) as state:
+    with _put_back(step):
+        runs = {name: way.repeatable(batch) for name, way in ways.items()}
         for _ in range(ROUNDS):
-            for name, way in ways.items():
-                spent = _once(step, way, batch, state)[0]
+            for name, run in runs.items():
+                step.device.synchronize()
+                begin = time.perf_counter()
+                run()
+                step.device.synchronize()
+                spent = time.perf_counter() - begin
                 seconds[name] = min(spent, seconds.get(name, spent))
+                step.optimizer.zero_grad(set_to_none=True)
     return seconds
 
 
 def agreeing(step: Step, batch: Batch, names: list[str]) -> dict[str, Way]:
-    """The first of the ways, and those of the others that can run this network and give the same gradients."""
+    """The first of the ways, and those of the others that can run this network and give the same gradients.
+
+    Each process finds out by itself, with the same batch and weights, and so the same.
+    """
     ways: dict[str, Way] = {}
+    sharing, step.sharing = step.sharing, None
     expected: Tensor | None = None
-    with _put_back(step) as state:
-        for name in names:
-            try:
-                way = _make(name, step, batch)
-                found = _once(step, way, batch, state)[1]
-            except (TransitError, RuntimeError) as error:
-                if expected is None or step.device.is_out_of_memory(error):
-                    raise
-                continue
-            if expected is None:
-                expected = found
-            elif not (found - expected).norm() <= TOLERANCE * expected.norm():
-                continue
-            ways[name] = way
+    exact = step.device.kind == "cpu" and step.precision == "fp32"
+    tolerance = TOLERANCE if exact else TOLERANCE_ROUNDED
+    try:
+        with _put_back(step) as state:
+            for name in names:
+                try:
+                    way = _make(name, step, batch)
+                    found = _gradients(step, way, batch, state)
+                except (TransitError, RuntimeError) as error:
+                    if expected is None or step.device.is_out_of_memory(error):
+                        raise
+                    continue
+                if expected is None:
+                    expected = found
+                elif not (found - expected).norm() <= tolerance * expected.norm():
+                    continue
+                ways[name] = way
+    finally:
+        step.sharing = sharing
     return ways
 
 
@@ -202,13 +228,10 @@ def _put_back(step: Step) -> Iterator[Tensor]:
             buffer.copy_(value)
 
 
-def _once(step: Step, way: Way, batch: Batch, state: Tensor) -> tuple[float, Tensor]:
-    """Seconds of one forward and backward, and its gradients as one vector, with the same random numbers each time."""
+def _gradients(step: Step, way: Way, batch: Batch, state: Tensor) -> Tensor:
+    """A batch's gradients as one vector, with the same random numbers each time."""
     step.device.set_rng_state(state)
-    begin = time.perf_counter()
     way.gradients([batch])
-    step.device.synchronize()
-    spent = time.perf_counter() - begin
     gradients = torch.cat([p.grad.flatten() for p in step.parameters if p.grad is not None])
     step.optimizer.zero_grad(set_to_none=True)
-    return spent, gradients
+    return gradients

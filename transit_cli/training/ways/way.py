@@ -26,13 +26,20 @@ class Way:
     """
 
     name: ClassVar[str] = "eager"
+    #: Whether it augments a batch as part of what it has captured.
+    captures: ClassVar[bool] = False
 
     def __init__(self, step: Step) -> None:
         self._step = step
 
-    def run(self, micro_batches: Sequence[Batch]) -> Tensor:
-        """Take one optimizer step; returns the effective batch's mean loss, detached."""
-        loss = self.gradients(micro_batches)
+    def run(self, micro_batches: Sequence[Batch], *, prepared: bool = False) -> Tensor:
+        """Take one optimizer step; returns the effective batch's mean loss, detached.
+
+        Args:
+            micro_batches: as they come from the feed.
+            prepared: whether they have been augmented and mixed already.
+        """
+        loss = self.gradients(micro_batches if prepared else self._step.prepared(micro_batches))
         self._step.update()
         return loss
 
@@ -51,6 +58,10 @@ class Way:
         loss = self._step.forward(batch) * share
         self._step.scaler.scale(loss).backward()
         return loss.detach()
+
+    def repeatable(self, batch: Batch) -> Callable[[], object]:
+        """What computes a micro-batch's gradients whenever it is called, to be timed."""
+        return lambda: self.gradients([batch])
 
 
 class ChannelsLast(Way):
@@ -87,10 +98,10 @@ class Single(Blocked):
 
     name = "single"
 
-    def run(self, micro_batches: Sequence[Batch]) -> Tensor:
+    def run(self, micro_batches: Sequence[Batch], *, prepared: bool = False) -> Tensor:
         """As the base says."""
         with one_thread():
-            return super().run(micro_batches)
+            return super().run(micro_batches, prepared=prepared)
 
     def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
         """As the base says."""

@@ -1,0 +1,172 @@
+"""The fused kernels compute what the layers compute: on an NVIDIA GPU, or in Triton's interpreter on the CPU."""
+
+import copy
+import os
+
+import pytest
+import torch
+from torch import nn
+
+CUDA = torch.cuda.is_available()
+if not CUDA:
+    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
+pytest.importorskip("triton", reason="Triton is not installed: it comes with torch for CUDA, and for Linux only")
+
+from tests.training.ways.capturing import CapturingCpu  # noqa: E402
+from transit_cli.device.select import select  # noqa: E402
+from transit_cli.model import astronet, layout, registry  # noqa: E402
+from transit_cli.model import fused as fused_module  # noqa: E402
+from transit_cli.model.fused import fused  # noqa: E402
+from transit_cli.model.pooling import AverageAndMaximum  # noqa: E402
+from transit_cli.training.settings import StepSettings  # noqa: E402
+from transit_cli.training.step import Batch, Step  # noqa: E402
+from transit_cli.training.ways import choice  # noqa: E402
+
+WHERE = torch.device("cuda" if CUDA else "cpu")
+TOLERANCE = 1e-4
+#: The interpreter, which is made of NumPy, has no bfloat16.
+HALF = torch.bfloat16 if CUDA else torch.float16
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch):
+    """Products of float32 in float32: in TF32, another bin of two nearly equal ones may be the maximum."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    monkeypatch.setattr(fused_module, "precision", lambda: "ieee")
+
+
+def errors(network, inputs, *, autocast=False):
+    """Relative errors of the output and of each gradient against float64's; `inputs` is what the network takes."""
+    network = network.to(WHERE)
+    exact = copy.deepcopy(network).double()
+    results = []
+    for module, cast, forwards in ((exact, torch.Tensor.double, {}), (network, torch.Tensor.float, fused(network))):
+        given = {name: cast(values.to(WHERE)).requires_grad_() for name, values in inputs.items()}
+        halved = torch.autocast(WHERE.type, HALF, enabled=autocast and bool(forwards))
+        with layout.replaced(forwards), halved:
+            output = module(given if len(given) > 1 else given["x"])
+        seed = torch.linspace(-1, 2, output.numel(), device=WHERE).reshape(output.shape).to(output.dtype)
+        wanted = [*given.values(), *module.parameters()]
+        results.append([output, *torch.autograd.grad(output, wanted, seed, allow_unused=True)])
+    pairs = [(a.detach(), b.detach().double()) for a, b in zip(*results, strict=True) if a is not None]
+    return [float((found - wanted).norm() / wanted.norm().clamp_min(1e-12)) for wanted, found in pairs]
+
+
+def relu(*layers):
+    return nn.Sequential(*layers, nn.ReLU())
+
+
+@pytest.mark.parametrize(
+    ("network", "length"),
+    [
+        (relu(nn.Conv1d(1, 16, 7, padding=3), nn.MaxPool1d(2)), 41),
+        (relu(nn.Conv1d(1, 16, 4), nn.MaxPool1d(2, 2)), 40),
+        (relu(nn.Conv1d(1, 32, 5, padding=2)), 70),
+        (relu(nn.Conv1d(16, 32, 5, padding=2), nn.MaxPool1d(2)), 71),
+        (relu(nn.Conv1d(16, 16, 3), nn.MaxPool1d(2)), 20),
+        (relu(nn.Conv1d(64, 16, 2, padding=1)), 9),
+        (relu(nn.Conv1d(16, 128, 1)), 5),
+        (nn.Sequential(nn.Conv1d(32, 16, 5, padding=4)), 12),
+        (relu(nn.Conv1d(16, 16, 3, padding=1), nn.MaxPool1d(5, 2)), 40),
+        (relu(nn.Conv1d(16, 16, 3, padding=1), nn.MaxPool1d(3)), 40),
+        (relu(nn.Conv1d(16, 16, 3, padding=1), nn.MaxPool1d(7, 2)), 27),
+        (relu(nn.Conv1d(16, 16, 3, padding=1), nn.MaxPool1d(1, 2)), 9),
+        (nn.Sequential(nn.Conv1d(1, 16, 3), nn.ReLU(), nn.Conv1d(16, 16, 3), nn.ReLU(), AverageAndMaximum()), 150),
+    ],
+)
+def test_layers(network, length):
+    channels = network[0].in_channels
+    assert fused(network)
+    found = errors(network, {"x": torch.randn(3, channels, length)})
+    assert max(found) < TOLERANCE, found
+
+
+@pytest.mark.parametrize("name", ["two-branch", "astronet"])
+def test_our_networks_run_on_kernels_from_view_to_features(name, monkeypatch):
+    if not CUDA:  # the interpreter would take a minute
+        monkeypatch.setattr(astronet, "GLOBAL_FILTERS", (16, 32))
+        monkeypatch.setattr(astronet, "DENSE_UNITS", 16)
+    views = {"global": 125, "local": 20}
+    network = registry.build(name, views)
+    network.eval()
+    for kind in (nn.Conv1d, nn.MaxPool1d, AverageAndMaximum):
+        used = kind.forward
+        monkeypatch.setattr(kind, "forward", lambda self, x, used=used: plain(self, x, used))
+    found = errors(network, {view: torch.randn(2, length) for view, length in views.items()})
+    assert max(found[3:]) < 5 * TOLERANCE, found  # gradients of views are none: the first layer's input needs none
+
+
+def plain(module, values, forward):
+    assert values.dtype == torch.float64, f"{type(module).__name__} computed by itself"
+    return forward(module, values)
+
+
+def test_half_precision_rounds_as_half_precision_does():
+    network = nn.Sequential(nn.Conv1d(1, 16, 5), nn.MaxPool1d(2), nn.ReLU(), nn.Conv1d(16, 16, 3), nn.ReLU())
+    found = errors(network, {"x": torch.randn(3, 1, 50)}, autocast=True)
+    assert 1e-4 < max(found) < 0.05
+
+
+def test_equal_bins_are_told_apart_as_torch_does():
+    """The first of equal bins is the maximum, in PyTorch too; and a ReLU passes nothing at 0."""
+    network = relu(nn.Conv1d(1, 16, 1), nn.MaxPool1d(2)).to(WHERE)
+    with torch.no_grad():
+        network[0].bias.zero_()
+    values = torch.tensor([1.0, 1.0, 2.0, 1.0, 0.0, 0.0], device=WHERE).view(1, 1, 6)
+    gradients = []
+    for forwards in ({}, fused(network)):
+        given = values.clone().requires_grad_()
+        with layout.replaced(forwards):
+            network(given).sum().backward()
+        gradients.append([given.grad, network[0].weight.grad, network[0].bias.grad])
+        network.zero_grad()
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv1d(1, 24, 3),  # channels that are no power of two
+        nn.Conv1d(8, 16, 3),
+        nn.Conv1d(16, 16, 3, stride=2),
+        nn.Conv1d(16, 16, 3, dilation=2),
+        nn.Conv1d(16, 16, 3, groups=2),
+        nn.Conv1d(16, 16, 3, padding="same"),
+        nn.Conv1d(16, 16, 3, padding=1, padding_mode="circular"),
+        nn.Conv1d(16, 16, 3, bias=False),
+        nn.MaxPool1d(2, padding=1),
+        nn.MaxPool1d(2, ceil_mode=True),
+        nn.Linear(16, 16),
+    ],
+)
+def test_what_has_no_kernel_runs_as_it_is(layer):
+    assert not fused(nn.Sequential(layer, nn.ReLU()))
+
+
+def test_a_run_is_cut_by_what_has_no_kernel():
+    network = nn.Sequential(
+        nn.Conv1d(1, 16, 3), nn.ReLU(), nn.Conv1d(16, 16, 3, stride=2), nn.ReLU(), nn.Conv1d(16, 16, 3), nn.ReLU()
+    )
+    found = errors(network, {"x": torch.randn(2, 1, 60)})
+    assert max(found) < 2 * TOLERANCE, found
+
+
+def test_a_step_whose_gradients_agree_may_run_this_way():
+    device = select("cuda") if CUDA else CapturingCpu()
+    views = {"global": 16, "local": 8}
+    step = Step(registry.build("two-branch", views), device, StepSettings(precision="fp32"), 5)
+    inputs = {name: torch.randn(4, length, device=WHERE) for name, length in views.items()}
+    batch = Batch(inputs, torch.tensor([0.0, 1.0, 1.0, 0.0], device=WHERE))
+    assert list(choice.agreeing(step, batch, ["captured", "fused"])) == ["captured", "fused"]
+
+
+def test_a_repeated_step_repeats_its_bits():
+    network = relu(nn.Conv1d(1, 16, 5), nn.MaxPool1d(2)).to(WHERE)
+    values = torch.randn(4, 1, 100, device=WHERE)
+    gradients = []
+    for _ in range(2):
+        with layout.replaced(fused(network)):
+            gradients.append(torch.autograd.grad(network(values).square().sum(), list(network.parameters())))
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))

@@ -1,0 +1,118 @@
+"""The ways of an NVIDIA GPU, on one: captured and fused steps compute what the eager step computes."""
+
+import copy
+
+import pytest
+import torch
+
+from tests.training.ways.test_ways import STEPS, VIEWS, batch_of, weights
+from transit_cli.device.cuda import without_tf32
+from transit_cli.device.select import select
+from transit_cli.model import registry
+from transit_cli.training import inference
+from transit_cli.training.augment import Augmentation
+from transit_cli.training.settings import StepSettings
+from transit_cli.training.step import Batch, Step
+from transit_cli.training.ways import choice, remembered
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
+WAYS = ("captured", "fused")
+
+
+@pytest.fixture
+def device(tmp_path, monkeypatch):
+    """The GPU, with products of float32 in float32."""
+    monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path)
+    opened = select("cuda")
+    without_tf32()
+    yield opened
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def make(device, way, network="two-branch", augment=None, **changes):
+    torch.manual_seed(0)
+    changes = {"precision": "fp32", "learning_rate": 1e-3} | changes
+    return Step(registry.build(network, VIEWS), device, StepSettings(way=way, **changes), STEPS, augment=augment)
+
+
+def on(device, batch):
+    return Batch({n: v.to(device.torch_device) for n, v in batch.inputs.items()}, batch.targets.to(device.torch_device))
+
+
+def run(step, first=0, last=STEPS, seed=1):
+    """Uneven micro-batches, a smaller effective batch now and then, dropout on."""
+    losses = []
+    if seed is not None:
+        torch.manual_seed(seed)
+    for number in range(first, last):
+        parts = (24, 17) if number % 7 else (24,)
+        losses.append(step.step([on(step.device, batch_of(size, 100 * number + size)) for size in parts]))
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("network", ["two-branch", "astronet"])
+@pytest.mark.parametrize("way", WAYS)
+def test_fifty_steps_agree(device, way, network):
+    """Accumulation over uneven micro-batches, clipping, dropout, smoothing, schedule and weight decay included."""
+    changes = {"clip": 0.05, "label_smoothing": 0.1, "weight_decay": 0.1}
+    steps = [make(device, name, network, **changes) for name in ("eager", way)]
+    last = STEPS if network == "two-branch" else 8  # AdamW divides by small numbers, so that rounding grows
+    expected, found = (run(step, last=last) for step in steps)
+    assert torch.allclose(found, expected, rtol=1e-3)
+    difference = weights(steps[1]) - weights(steps[0])
+    assert difference.norm() < 1e-2 * weights(steps[0]).norm()
+    assert steps[1].way.name == way
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_half_precision_agrees_to_its_own_rounding(device, way):
+    losses = [run(make(device, name, precision="bf16")) for name in ("eager", way)]
+    assert torch.allclose(losses[1], losses[0], atol=0.02)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_augmentation_and_mixup_within_the_graph(device, way):
+    """The graph draws what the eager step draws, in the same order; mixup is drawn on the host, before the graph."""
+    augmentation = Augmentation(True, 0.5, 1.0, 0.1, {"global": 1.0, "local": 1.0})
+    for mixup in (0.0, 0.2):
+        losses = [run(make(device, name, augment=augmentation, mixup=mixup), last=20) for name in ("eager", way)]
+        assert torch.allclose(losses[1], losses[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_resumed_run_is_the_unbroken_run(device, way):
+    unbroken = make(device, way)
+    run(unbroken, 0, 20)
+    middle = copy.deepcopy((unbroken.network.state_dict(), unbroken.state_dict(), device.rng_state()))
+    run(unbroken, 20, 40, seed=None)
+    resumed = make(device, way)
+    resumed.network.load_state_dict(middle[0])
+    resumed.load_state_dict(middle[1])
+    device.set_rng_state(middle[2])
+    run(resumed, 20, 40, seed=None)
+    assert torch.allclose(weights(resumed), weights(unbroken), rtol=0, atol=1e-4)
+
+
+def test_the_choice_is_timed_and_leaves_no_trace(device):
+    step = make(device, "auto")
+    batch = on(device, batch_of(64, 0))
+    before, state = weights(step).clone(), device.rng_state()
+    seconds = choice.timed(step, batch, ["captured", "fused"])
+    assert set(seconds) == {"captured", "fused"}
+    assert torch.equal(weights(step), before)
+    assert torch.equal(device.rng_state(), state)
+    assert all(parameter.grad is None for parameter in step.parameters)
+    run(step, last=6)
+    assert step.way.name == min(seconds, key=lambda name: seconds[name])
+
+
+@pytest.mark.parametrize("samples", [1, 511, 512, 5000])
+def test_inference_gives_every_sample_its_logit(device, samples):
+    networks = [registry.build(name, VIEWS).to(device.torch_device) for name in ("two-branch", "two-branch")]
+    inputs = {name: torch.randn(samples, length) for name, length in VIEWS.items()}
+    found = inference.logits(networks, inputs, device)
+    with torch.no_grad():
+        there = {name: values.to(device.torch_device) for name, values in inputs.items()}
+        expected = torch.stack([network.eval()(there) for network in networks]).cpu()
+    assert found.shape == (2, samples)
+    assert torch.allclose(found, expected, atol=1e-4)
