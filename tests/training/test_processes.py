@@ -36,9 +36,13 @@ TOLERANCE = 1e-5
 
 def train_here(flags, environment, said, saves, silence):
     """One of the processes. With `saves`, an interrupt comes after so many checkpoints."""
+    from tests.training.ways.capturing import CapturingCpu
     from transit_cli.command import execute
+    from transit_cli.training import loop
     from transit_cli.training.loop import train
 
+    if flags.get("way") == "captured":
+        loop.select = lambda _: CapturingCpu()
     os.environ.update(environment)
     torch.set_num_threads(1)
     output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -131,11 +135,12 @@ HARD = {"accumulate": 3, "mixup": 0.2, "ema": 0.9, "drop_bins": 0.1, "shift": 0.
         (3, {"epochs": 2, "batch_size": 2, "class_weighting": "balanced", "loader": "stream", "workers": 0}),
         (2, {"epochs": 30, "patience": 2, "learning_rate": 0.01}),
         (2, {"epochs": 2, "precision": "fp16", "batch_size": 40}),
+        (2, HARD | {"epochs": 4, "mixup": 0.0, "way": "captured"}),  # on a CPU that captures
     ],
 )
 def test_the_weights_are_those_of_one_process(start, settings, tmp_path, count, options):
     alone, several = tmp_path / "alone", tmp_path / "several"
-    train(settings(**{"batch_size": 15, "way": "channels-last"} | options | {"run_dir": alone}))
+    train(settings(**{"batch_size": 15} | options | {"run_dir": alone, "way": "channels-last"}))
     assert ended(start(count, run_dir=several, **options)) == [0] * count
     assert distance(several, alone) < (1e-2 if "precision" in options else TOLERANCE)
     mine, theirs = lines(several), lines(alone)

@@ -19,7 +19,7 @@ from transit_cli import console
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, nn
 
@@ -49,9 +49,8 @@ class Processes:
         """This process's part of `samples`."""
         return slice(samples * self.rank // self.count, samples * (self.rank + 1) // self.count)
 
-    def sum(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:  # noqa: ARG002 - the others need them
-        """Put the sum over all processes into the parameters' `.grad`; returns that of the losses."""
-        return loss
+    def add_up(self, values: Tensor) -> None:
+        """Put the sum over all processes into the values of each."""
 
     def most(self, *numbers: int) -> list[int]:
         """The greatest of each number over all processes."""
@@ -90,7 +89,7 @@ class LostError(TransitError):
 class Joined(Processes):
     """This process as one of several that a launcher has started.
 
-    Gradients on a GPU travel by NCCL, everything else by gloo. Of the GPU's part nothing has been run yet.
+    Gradients on a GPU travel by NCCL, everything else by gloo.
     """
 
     def __init__(self) -> None:
@@ -106,21 +105,15 @@ class Joined(Processes):
         _set_pg_timeout(dt.timedelta(days=LONG), patient)
         self._patient = patient
 
-    def sum(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-        """See `Processes.sum`. Parameters without a gradient have none in any process: all run the same network."""
+    def add_up(self, values: Tensor) -> None:
+        """See `Processes.add_up`."""
         import torch.distributed as dist
 
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([loss.reshape(1), *(gradient.flatten() for gradient in gradients)])
         with self._answered():
-            if flat.device.type in {"cpu", "cuda"}:
-                dist.all_reduce(flat)
+            if values.device.type in {"cpu", "cuda"}:
+                dist.all_reduce(values)
             else:  # gloo knows no MPS
-                flat.copy_(self._summed_on_host(flat.cpu()))
-        sizes = [1, *(gradient.numel() for gradient in gradients)]
-        total, *sums = flat.split(sizes)
-        torch._foreach_copy_(gradients, [new.view_as(old) for new, old in zip(sums, gradients, strict=True)])
-        return total.squeeze(0)
+                values.copy_(self._summed_on_host(values.cpu()))
 
     @staticmethod
     def _summed_on_host(values: Tensor) -> Tensor:

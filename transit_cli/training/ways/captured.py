@@ -89,13 +89,35 @@ class Captured(Way):
 
     def _capture(self, micro_batches: Sequence[Batch], prepared: bool) -> _Graph:
         inputs = [batch.clone() for batch in micro_batches]
+        step, sharing = self._step, self._step.sharing
+
+        def ready() -> Sequence[Batch]:
+            return inputs if prepared else step.prepared(inputs)
 
         def work() -> Tensor:
-            loss = self.gradients(inputs if prepared else self._step.prepared(inputs))
-            self._step.apply()
+            loss = self.gradients(ready())
+            step.apply()
             return loss
 
-        loss, replay = self._device.capture(work)
+        if sharing is None:
+            return _Graph(inputs, *self._device.capture(work))
+
+        # What processes exchange stays out of the graphs: a graph that waits for a process that has ended cannot be
+        # left, and NCCL does not end while a graph holds it.
+        values, compute = self._device.capture(lambda: sharing.own(self, ready()))
+
+        def finish() -> Tensor:
+            loss = sharing.spread(values)
+            step.apply()
+            return loss
+
+        loss, update = self._device.capture(finish)
+
+        def replay() -> None:
+            compute()
+            step.processes.add_up(values)
+            update()
+
         return _Graph(inputs, loss, replay)
 
 

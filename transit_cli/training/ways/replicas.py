@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import Tensor, nn
 
 from transit_cli.model import layout
@@ -132,8 +133,8 @@ class SharedDropout:
 
     def draw(self, rows: int) -> list[Tensor]:
         """The masks of a batch, one a call of a layer."""
-        calls = [(1 - layer.p, example) for layer, example in self._calls if layer.training and layer.p]
-        return [example.new_empty(rows, *example.shape[1:]).bernoulli_(kept).div_(kept) for kept, example in calls]
+        calls = [(layer.p, example) for layer, example in self._calls if layer.training and layer.p]
+        return [F.dropout(example.new_ones(rows, *example.shape[1:]), share) for share, example in calls]
 
     def use(self, masks: Sequence[Tensor]) -> None:
         """Take these masks in this thread's next forward pass."""

@@ -53,6 +53,12 @@ class Sharing:
 
     def gradients(self, way: Way, micro_batches: Sequence[Batch]) -> Tensor:
         """See `Way.gradients`: here every process gets the gradients and the loss of all."""
+        values = self.own(way, micro_batches)
+        self._processes.add_up(values)
+        return self.spread(values)
+
+    def own(self, way: Way, micro_batches: Sequence[Batch]) -> Tensor:
+        """This process's part of the loss and of all gradients, as one vector."""
         samples = sum(len(batch) for batch in micro_batches)
         try:
             total = torch.stack([self._backward(way, batch, samples) for batch in micro_batches]).sum()
@@ -66,7 +72,18 @@ class Sharing:
                 exit_code=ExitCode.MACHINE,
                 code="out-of-memory",
             ) from error
-        return self._processes.sum(total, self._step.parameters)
+        return torch.cat([total.reshape(1), *(gradient.flatten() for gradient in self._gradients())])
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Put such a vector into the parameters' `.grad`; returns the loss in it."""
+        gradients = self._gradients()
+        total, *parts = values.split([1, *(gradient.numel() for gradient in gradients)])
+        torch._foreach_copy_(gradients, [new.view_as(old) for new, old in zip(parts, gradients, strict=True)])
+        return total.squeeze(0)
+
+    def _gradients(self) -> list[Tensor]:
+        """Parameters without a gradient have none in any process: all run the same network."""
+        return [parameter.grad for parameter in self._step.parameters if parameter.grad is not None]
 
     def _backward(self, way: Way, batch: Batch, samples: int) -> Tensor:
         rows = self._processes.rows(len(batch))
