@@ -16,7 +16,7 @@ from tests.training.ways.capturing import CapturingCpu  # noqa: E402
 from transit_cli.device.select import select  # noqa: E402
 from transit_cli.model import astronet, layout, registry  # noqa: E402
 from transit_cli.model import fused as fused_module  # noqa: E402
-from transit_cli.model.fused import fused  # noqa: E402
+from transit_cli.model.fused import fused, watching  # noqa: E402
 from transit_cli.model.pooling import AverageAndMaximum  # noqa: E402
 from transit_cli.training.settings import StepSettings  # noqa: E402
 from transit_cli.training.step import Batch, Step  # noqa: E402
@@ -160,6 +160,17 @@ def test_a_step_whose_gradients_agree_may_run_this_way():
     inputs = {name: torch.randn(4, length, device=WHERE) for name, length in views.items()}
     batch = Batch(inputs, torch.tensor([0.0, 1.0, 1.0, 0.0], device=WHERE))
     assert list(choice.agreeing(step, batch, ["captured", "fused"])) == ["captured", "fused"]
+
+
+def test_the_kernels_tell_what_they_read_and_write():
+    network = relu(nn.Conv1d(1, 16, 5), nn.MaxPool1d(2)).to(WHERE)
+    values, seen = torch.randn(4, 1, 100, device=WHERE), []
+    with watching(seen.append), layout.replaced(fused(network)):
+        network(values).sum().backward()
+    with layout.replaced(fused(network)):
+        network(values)
+    assert len(seen) == 4  # the weight turned, forward, the weight's gradient in parts, their sum
+    assert any(tensor.shape == (4, 48, 16) for tensor in seen[1])
 
 
 def test_a_repeated_step_repeats_its_bits():

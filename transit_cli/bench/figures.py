@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from transit_cli.bench.energy import NoMeter
 from transit_cli.profiling import inspection, workload
+from transit_cli.profiling.run import VISIBLE
 from transit_cli.profiling.settings import ProfileSettings
 from transit_cli.training import inference
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from transit_cli.bench.energy import Meter
     from transit_cli.bench.settings import BenchSettings
     from transit_cli.device.base import Device
+    from transit_cli.profiling.inspection import Inspection
     from transit_cli.profiling.roofline import Peaks
 
 Pass = Literal["train", "infer"]
@@ -126,20 +128,27 @@ def measure(
             return inference.logits([run.step.network], inputs, device)
 
     first, found, joules = timed(work, device, seconds, meter)
-    # Parts of a step that run in threads of their own cannot be watched: what is counted is the eager step.
-    inspected = inspection.inspect(workload.build(asked.replace(way="eager")) if kind == "train" else run)
+    way = run.step.way.name if run.step.way else ""
+    moved, computed = _counted(asked, way) if way else (inspection.inspect(run),) * 2
     return Figure(
         network=network,
         kind=kind,
         batch_size=batch_size,
-        way=run.step.way.name if run.step.way else "",
+        way=way,
         precision=run.step.precision,
         seconds=tuple(found),
         warm_up_seconds=first,
-        bytes=inspected.bytes,
-        flops=inspected.flops,
+        bytes=moved.bytes,
+        flops=computed.flops,
         joules=joules,
     )
+
+
+def _counted(asked: ProfileSettings, way: str) -> tuple[Inspection, Inspection]:
+    """What a training step moves in its way, or the nearest that can be watched; and what the eager step computes."""
+    watched = way if way == "fused" else VISIBLE.get(way, way)
+    moved = inspection.inspect(workload.build(asked.replace(way=watched)))
+    return moved, moved if watched != "fused" else inspection.inspect(workload.build(asked.replace(way="eager")))
 
 
 def timed(

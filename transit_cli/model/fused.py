@@ -6,6 +6,7 @@ kernel for are computed by it, [B, L, C] from the first to the last. Everything 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from transit_cli.model import kernels as triton_kernels
 from transit_cli.model.pooling import AverageAndMaximum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 kernels: Any = triton_kernels  # how a kernel is launched has no types
 
@@ -204,6 +205,24 @@ def fused(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
             if any(isinstance(piece, tuple) for piece in pieces):
                 forwards[module] = partial(_run, pieces)
     return forwards
+
+
+@contextmanager
+def watching(told: Callable[[list[Tensor]], None]) -> Iterator[None]:
+    """Within, `told` gets the tensors of each kernel that is launched: operators' watchers do not see them."""
+
+    def hook(*arguments: Any, **_: Any) -> None:
+        told([argument for argument in arguments if isinstance(argument, Tensor)])
+
+    every = (kernels.turn, kernels.convolve, kernels.convolve_back, kernels.weigh, kernels.collect)
+    every += (kernels.pool, kernels.pool_back, kernels.summarise, kernels.summarise_back)
+    for kernel in every:
+        kernel.add_pre_run_hook(hook)
+    try:
+        yield
+    finally:
+        for kernel in every:
+            kernel.pre_run_hooks.remove(hook)
 
 
 Fused = Convolution | Pooling

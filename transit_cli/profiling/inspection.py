@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
     from transit_cli.profiling.workload import Workload
 
@@ -143,6 +145,17 @@ def caller() -> Site:
     return Site("", 0)
 
 
+def _kernels(watch: _Watch) -> AbstractContextManager[None]:
+    """Let fused kernels be counted too. Their arithmetic is not: it is that of the operators that they stand for."""
+    from transit_cli.model import fused
+
+    def told(tensors: list[Tensor]) -> None:
+        watch.operators["fused kernel"] += 1
+        watch.bytes += sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
+
+    return fused.watching(told)
+
+
 _TORCH = str(Path(torch.__file__).parent)
 _ROOM = str(Path(__file__).parent)
 
@@ -152,7 +165,7 @@ def inspect(workload: Workload) -> Inspection:
     group = workload.draw()
     flops = FlopCounterMode(display=False)
     watch = _Watch()
-    with flops, watch:
+    with _kernels(watch) if workload.step.settings.way == "fused" else nullcontext(), flops, watch:
         workload.compute(workload.place(group))
     largest = sorted(watch.made, key=lambda made: -made.bytes)[:LARGEST]
     return Inspection(watch.operators, watch.bytes, flops.get_total_flops(), watch.waits, watch.copies, tuple(largest))
