@@ -2,6 +2,7 @@
 
 import copy
 import os
+import warnings
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from transit_cli.model import astronet, layout, registry  # noqa: E402
 from transit_cli.model import fused as fused_module  # noqa: E402
 from transit_cli.model.fused import fused, watching  # noqa: E402
 from transit_cli.model.pooling import AverageAndMaximum  # noqa: E402
+from transit_cli.training import inference  # noqa: E402
 from transit_cli.training.settings import StepSettings  # noqa: E402
 from transit_cli.training.step import Batch, Step  # noqa: E402
 from transit_cli.training.ways import choice  # noqa: E402
@@ -33,6 +35,11 @@ def exact(monkeypatch):
     """Products of float32 in float32: in TF32, another bin of two nearly equal ones may be the maximum."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    if CUDA:  # cuBLAS warns where autograd's own thread is the first to ask for it
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            weight = torch.ones(2, 2, device=WHERE, requires_grad=True)
+            (weight @ weight).sum().backward()
     monkeypatch.setattr(fused_module, "precision", lambda: "ieee")
 
 
@@ -160,6 +167,25 @@ def test_a_step_whose_gradients_agree_may_run_this_way():
     inputs = {name: torch.randn(4, length, device=WHERE) for name, length in views.items()}
     batch = Batch(inputs, torch.tensor([0.0, 1.0, 1.0, 0.0], device=WHERE))
     assert list(choice.agreeing(step, batch, ["captured", "fused"])) == ["captured", "fused"]
+
+
+def test_inference_on_a_gpu_runs_on_kernels(monkeypatch):
+    device = select("cuda" if CUDA else "cpu")
+    monkeypatch.setattr(device, "kind", "cuda")
+    monkeypatch.setattr(inference, "DEVICE_PIECE", 4)
+    views = {"global": 16, "local": 8}
+    network = registry.build("two-branch", views).to(WHERE).eval()
+    inputs = {name: torch.randn(9, length) for name, length in views.items()}
+    with torch.no_grad():
+        expected = network({name: values.to(WHERE) for name, values in inputs.items()}).cpu()
+    launches = []
+    with watching(launches.append):
+        assert torch.allclose(inference.logits([network], inputs, device)[0], expected, atol=1e-4)
+    assert len(launches) == 3 * (6 * 2 + 2)  # pieces of a turned weight and a kernel for each convolution, two ends
+    launches.clear()
+    with watching(launches.append):
+        inference.logits([network], {name: values[:4] for name, values in inputs.items()}, device)
+    assert not launches  # not worth compiling for
 
 
 def test_the_kernels_tell_what_they_read_and_write():
