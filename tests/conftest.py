@@ -8,11 +8,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.mps_simulator.fixture import mps  # noqa: F401 - a fixture is known by being a name here
 
 # Two pytest workers share two cores: threads that spin while they wait would make everything several times slower.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+
+# Triton reads this when a kernel is defined, its own library's kernels at its first import; torch's FLOP counter imports it.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # A suite that runs in the background may have been told to ignore Ctrl-C; the programs that it tests must not be.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,7 +1,6 @@
 """The fused kernels compute what the layers compute: on an NVIDIA GPU, or in Triton's interpreter on the CPU."""
 
 import copy
-import os
 import warnings
 
 import pytest
@@ -9,8 +8,6 @@ import torch
 from torch import nn
 
 CUDA = torch.cuda.is_available()
-if not CUDA:
-    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 pytest.importorskip("triton", reason="Triton is not installed: it comes with torch for CUDA, and for Linux only")
 
 from tests.training.ways.capturing import CapturingCpu  # noqa: E402
