@@ -148,7 +148,7 @@ def test_the_weights_are_those_of_one_process(start, settings, tmp_path, count, 
     assert mine[0]["loss"] == pytest.approx(theirs[0]["loss"], rel=1e-2 if "precision" in options else 1e-5)
     scores = [viewset.read_table(run / "scores.csv") for run in (several, alone)]
     assert (scores[0]["row"] == scores[1]["row"]).all()
-    assert scores[0]["score"] == pytest.approx(scores[1]["score"], abs=1e-2 if "precision" in options else 1e-4)
+    assert scores[0]["score"] == pytest.approx(scores[1]["score"], abs=1e-2 if "precision" in options else 1e-3)
     assert len(list(several.glob("checkpoints/*/*.pt"))) == len(list(alone.glob("checkpoints/*/*.pt")))
     assert (tmp_path / "said.txt").read_text().count("average precision on validation rows") == 1
 
