@@ -129,7 +129,7 @@ def started(tmp_path, *options):
 
 
 def test_a_killed_process_is_said_and_leaves_nothing(tmp_path):
-    run, children = started(tmp_path, "--workers", "2")
+    run, children = started(tmp_path, "--workers", "3")
     children[0].kill()
     _, errors = run.communicate(timeout=60)
     assert run.returncode == ExitCode.MACHINE
@@ -138,7 +138,7 @@ def test_a_killed_process_is_said_and_leaves_nothing(tmp_path):
 
 
 def test_an_interrupt_leaves_nothing(tmp_path):
-    run, children = started(tmp_path, "--workers", "2")
+    run, children = started(tmp_path, "--workers", "3")
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=60)
     assert run.returncode == ExitCode.INTERRUPTED

@@ -35,12 +35,14 @@ def bin_medians(
     """
     step = (high - low - width) / (bins - 1)
     begins = low + step * np.arange(bins)
-    ends = begins + width
-    if abs(step - width) <= 1e-9 * width:  # bins that touch share their edge to the last digit
-        ends[:-1] = begins[1:]
-    ends[-1] = high
     first = np.searchsorted(x, begins)
-    counts = np.searchsorted(x, ends) - first
+    if abs(step - width) <= 1e-9 * width:  # bins that touch share their edge to the last digit
+        ends = np.append(first[1:], np.searchsorted(x, high))
+    else:
+        upper = begins + width
+        upper[-1] = high
+        ends = np.searchsorted(x, upper)
+    counts = ends - first
     return _medians_of_runs(y, first, counts), counts
 
 
@@ -50,8 +52,10 @@ def _medians_of_runs(y: np.ndarray, first: np.ndarray, counts: np.ndarray) -> np
     Runs of like length are sorted together as the rows of one array, padded by at most a factor of two.
     """
     medians = np.full(len(first), np.nan)
-    doublings = np.frexp(counts)[1]
-    for doubling in np.unique(doublings[counts > 0]):
+    few = np.flatnonzero((counts == 1) | (counts == 2))
+    medians[few] = 0.5 * (y[first[few]] + y[first[few] + counts[few] - 1])
+    doublings = np.frexp(np.where(counts > 2, counts, 0))[1]
+    for doubling in np.flatnonzero(np.bincount(doublings)[1:]) + 1:
         rows = np.flatnonzero(doublings == doubling)
         count = counts[rows]
         column = np.arange(count.max())

@@ -36,21 +36,38 @@ BAD_BITS = {"kepler": 1130799, "k2": 1130799, "tess": 17087}
 QLP_BITS = (1 << 12) | (1 << 30)
 
 
+#: What is read from the headers.
+KEYWORDS = (
+    "MISSION",
+    "TELESCOP",
+    "OBJECT",
+    "TICID",
+    "KEPLERID",
+    "TARGETID",
+    "TARGNAME",
+    "QUARTER",
+    "CAMPAIGN",
+    "SECTOR",
+)
+KEYWORDS += ("TIMEUNIT", "BJDREFI", "BJDREFF", "ORIGIN", "AUTHOR")
+
+
 def star_in(file: Path) -> str:
     """The star that a file's header gives, "" if none; `UnreadableError` where it cannot be opened."""
-    with _open(file) as tables:
+    with _open(file) as (tables, _):
         header = _merged(tables)
     return _star(header, _mission(header, file))
 
 
 def read_fits(file: Path, column: str = "") -> LightCurve:
     """`lightcurve.read` for FITS files."""
-    with _open(file) as tables:
+    with _open(file) as (tables, content):
         header = _merged(tables)
         table = _table(tables)
         names = {name.upper(): name for name in table.columns.names}
-        units = {name.upper(): str(table.columns[name].unit or "") for name in table.columns.names}
-        data = {key: _numbers(table.data[name]) for key, name in names.items() if _wanted(key, column)}
+        units = {key: str(table.columns[name].unit or "") for key, name in names.items() if _wanted(key, column)}
+        rows = _rows(table, content)
+        data = {key: _numbers(rows[names[key]]) for key in units}
     mission = _mission(header, file)
     notes: list[str] = []
     time_name = next((name for name in TIME_COLUMNS if name in data), "")
@@ -83,7 +100,7 @@ def read_fits(file: Path, column: str = "") -> LightCurve:
 
 
 class _open:  # noqa: N801 - reads as what it does
-    """The HDUs of a FITS file, with every failure and every sign of truncation turned into `UnreadableError`."""
+    """The HDUs of a FITS file and its bytes, with every failure and every sign of truncation turned into `UnreadableError`."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -104,7 +121,7 @@ class _open:  # noqa: N801 - reads as what it does
         except Exception as error:
             self._caught.__exit__(None, None, None)
             raise _unreadable(error) from error
-        return self._tables
+        return self._tables, content
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._tables.close()
@@ -123,22 +140,31 @@ def _unreadable(error: Exception) -> UnreadableError:
 
 
 def _merged(tables: Any) -> Mapping[str, Any]:
-    """The values of all headers, the primary one first."""
+    """What the headers say of the star and its times, the primary one first. Parsing every card takes ten times as long."""
     merged: dict[str, Any] = {}
     for table in tables:
-        for card in table.header.cards:
-            value = card.value
-            if card.keyword and value is not None and type(value).__name__ != "Undefined":
-                merged.setdefault(card.keyword, value)
+        for keyword in KEYWORDS:
+            value = table.header.get(keyword)
+            if value is not None and type(value).__name__ != "Undefined":
+                merged.setdefault(keyword, value)
     return merged
 
 
 def _table(tables: Any) -> Any:
-    found = [table for table in tables if getattr(table, "columns", None) is not None and table.data is not None]
+    found = [table for table in tables if getattr(table, "columns", None) is not None and table.header["NAXIS"]]
     for table in found:
         if {name.upper() for name in table.columns.names} & set(TIME_COLUMNS):
             return table
     raise UnreadableError("no table with a time column" if found else "no table of cadences")
+
+
+def _rows(table: Any, content: bytes) -> Any:
+    """The table's rows: where its bytes are its numbers, as they lie in the file, in a tenth of the time."""
+    columns, header = table.columns, table.header
+    plain = all(c.bscale in {"", None, 1} and c.bzero in {"", None, 0} and c.format[-1] in "ABIJKED" for c in columns)
+    if not plain or columns.dtype.itemsize != header["NAXIS1"]:
+        return table.data
+    return np.frombuffer(content, columns.dtype.newbyteorder(">"), header["NAXIS2"], table.fileinfo()["datLoc"])
 
 
 def _wanted(name: str, column: str) -> bool:

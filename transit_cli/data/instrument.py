@@ -54,6 +54,10 @@ LIGHT_TIME = 0.00577
 KEPLER_CADENCE = 0.02043361
 
 
+#: Time scales after which what decays is no longer there: 1e-17 of it.
+FADED = 40
+
+
 def observe_tess(rng: np.random.Generator) -> Observation:
     """A star in one sector, or in several up to it, as the field of view happens to fall."""
     last = int(rng.choice(len(SECTORS), p=SECTOR_SHARES))
@@ -107,16 +111,25 @@ def repeating(rng: np.random.Generator, phase: np.ndarray, terms: int) -> np.nda
     weights = rng.normal(size=(2, terms)) / order
     weights /= np.sqrt(0.5 * (weights**2).sum())
     angle = 2 * np.pi * phase
-    total = np.zeros(len(phase))
-    for k in range(terms):
-        total += weights[0, k] * np.cos((k + 1) * angle) + weights[1, k] * np.sin((k + 1) * angle)
-    return total
+    turn, total = np.zeros((2, len(phase)), complex)
+    np.cos(angle, out=turn.real)
+    np.sin(angle, out=turn.imag)
+    for cosine, sine in weights.T[::-1]:  # a polynomial in exp(i angle): a cosine and a sine for all terms together
+        total += complex(cosine, -sine)
+        total *= turn
+    return total.real
+
+
+def _since_dump(seen: Observation) -> tuple[np.ndarray, np.ndarray]:
+    """[m] the number of the momentum dump before each cadence, -1 before the first; [m] days since (before the first)."""
+    passed = np.diff(seen.grid.searchsorted(seen.dumps, side="right"), prepend=0, append=len(seen.grid))
+    dumps = np.concatenate([seen.dumps[:1], seen.dumps])
+    return np.repeat(np.arange(-1, len(seen.dumps)), passed), seen.grid - np.repeat(dumps, passed)
 
 
 def dump_drift(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     """[m] the pointing's drift from one momentum dump to the next, of unit variance, nearly alike each time."""
-    number = np.searchsorted(seen.dumps, seen.grid) - 1
-    since = seen.grid - seen.dumps[np.maximum(number, 0)]
+    number, since = _since_dump(seen)
     length = np.median(np.diff(seen.dumps))
     strength = 1 + 0.4 * rng.standard_normal(len(seen.dumps) + 1)
     return strength[number] * repeating(rng, since / length, int(rng.integers(2, 9)))
@@ -124,8 +137,7 @@ def dump_drift(rng: np.random.Generator, seen: Observation) -> np.ndarray:
 
 def dump_jolts(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     """[m] a jolt at each momentum dump, of unit height: a fall or rise that settles within hours."""
-    number = np.searchsorted(seen.dumps, seen.grid) - 1
-    since = seen.grid - seen.dumps[np.maximum(number, 0)]
+    number, since = _since_dump(seen)
     height = rng.choice((-1, 1), p=(0.7, 0.3)) * (1 + 0.5 * rng.standard_normal(len(seen.dumps) + 1))
     return height[number] * np.exp(-np.maximum(since, 0) / 10 ** rng.uniform(-1.7, -0.6)) * (since >= 0)
 
@@ -143,8 +155,11 @@ def edge_ramps(rng: np.random.Generator, seen: Observation) -> np.ndarray:
             side = index % 2
             height = heights[side] * (1 + 0.3 * rng.normal()) if alike else rng.normal()
             scale = scales[side] if alike else 10 ** rng.uniform(-1.4, -0.2)
-            own = seen.grid >= edge if side == 0 else seen.grid <= edge
-            total += own * height * np.exp(-np.abs(seen.grid - edge) / scale)
+            near = slice(
+                seen.grid.searchsorted(edge - side * FADED * scale),
+                seen.grid.searchsorted(edge + (1 - side) * FADED * scale, side="right"),
+            )
+            total[near] += height * np.exp(-np.abs(seen.grid[near] - edge) / scale)
     return total
 
 

@@ -23,21 +23,23 @@ def deepest_box(time: np.ndarray, flux: np.ndarray, periods: np.ndarray) -> tupl
         The signal, and its signal residue in units of the scatter: about the S/N.
     """
     deviation = flux - flux.mean()
-    place = time * (1 / periods)[:, None]
+    place = np.multiply.outer(1 / periods, time)
     place -= np.floor(place)
     place *= BINS
-    number = (place.astype(np.intp) + BINS * np.arange(len(periods))[:, None]).ravel()
-    size = BINS * len(periods)
-    counts = np.bincount(number, minlength=size).reshape(-1, BINS)
-    sums = np.bincount(number, weights=np.tile(deviation, len(periods)), minlength=size).reshape(-1, BINS)
-    counts = np.cumsum(np.concatenate([np.zeros((len(periods), 1)), counts, counts], axis=1), axis=1)
-    sums = np.cumsum(np.concatenate([np.zeros((len(periods), 1)), sums, sums], axis=1), axis=1)
+    number = place.astype(np.intp)
+    number += BINS * np.arange(len(periods))[:, None]
+    counts = _running_sums(number, len(periods))
+    sums = _running_sums(number, len(periods), np.broadcast_to(deviation, number.shape).ravel())
     best, found = 0.0, (0, 0, 1)
     for width in WIDTHS:
         step = max(1, width // 4)  # a wide box need not be placed to the bin
         inside = counts[:, width : width + BINS : step] - counts[:, :BINS:step]
         total = sums[:, width : width + BINS : step] - sums[:, :BINS:step]
-        power = np.where((total < 0) & (inside >= 3), total**2 / np.maximum(inside * (len(time) - inside), 1), 0.0)
+        power = np.minimum(total, 0, out=total)
+        power *= total
+        power *= inside >= 3
+        inside *= len(time) - inside
+        power /= np.maximum(inside, 1, out=inside)
         at = int(power.argmax())
         if power.flat[at] > best:
             trial, place_in = divmod(at, power.shape[1])
@@ -47,3 +49,12 @@ def deepest_box(time: np.ndarray, flux: np.ndarray, periods: np.ndarray) -> tupl
     epoch = (np.floor(time[0] / period) + 1 + (begin + width / 2) / BINS) * period
     significance = np.sqrt(best * len(time)) / max(float(deviation.std()), 1e-12)
     return Signal(period, float(epoch), period * width / BINS), float(significance)
+
+
+def _running_sums(number: np.ndarray, trials: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """[trials, 1 + BINS + the widest box] sums over the bins before each, which begin again behind the last."""
+    sums = np.zeros((trials, 1 + BINS + WIDTHS[-1]))
+    binned = np.bincount(number.ravel(), weights, minlength=BINS * trials).reshape(trials, BINS)
+    sums[:, 1 : BINS + 1] = binned
+    sums[:, BINS + 1 :] = binned[:, : WIDTHS[-1]]
+    return np.cumsum(sums, axis=1, out=sums)

@@ -5,13 +5,8 @@ Every TCE is made from the seed and its number alone, so that the set does not d
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +16,8 @@ from transit_cli.data import viewset
 from transit_cli.data.settings import SimulateSettings
 from transit_cli.data.split import split_of
 from transit_cli.data.views import KEPLER, TESS, Recipe, UnusableError, make_views, recipe_for
-from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.data.work import each
+from transit_cli.results import Result, Table, TransitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +29,7 @@ VERSION = 2
 #: Labels and their shares.
 SHARES = {"PC": 0.25, "EB": 0.25, "J": 0.5}
 #: TCEs that a process makes at a time.
-BLOCK = 50
+BLOCK = 25
 #: Light curves that are tried for one TCE.
 TRIES = 50
 #: Decimal places of a view. Beyond them processors disagree on sines and sums.
@@ -104,14 +100,14 @@ def make(settings: SimulateSettings) -> ViewSet:
     viewset.refuse_existing(settings.out)
     recipe = _recipe(settings)
     one_block = partial(_block, settings.seed, settings.tces, settings.mission, recipe)
-    views: dict[str, list[np.ndarray]] = {name: [] for name in recipe.lengths}
-    rows: list[_Row] = []
+    blocks: dict[int, tuple[dict[str, np.ndarray], list[_Row]]] = {}
     with console.progress("simulating", settings.tces) as bar:
-        for block_views, block_rows in _blocks(one_block, settings):
-            for name, made in block_views.items():
-                views[name].append(made)
-            rows += block_rows
-            bar.update(advance=len(block_rows))
+        for first, block in each(one_block, range(0, settings.tces, BLOCK), settings.workers):
+            blocks[first] = block
+            bar.update(advance=len(block[1]))
+    made = [block for _, block in sorted(blocks.items())]
+    rows = [row for _, block_rows in made for row in block_rows]
+    views = {name: np.concatenate([block_views[name] for block_views, _ in made]) for name in recipe.lengths}
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     about = {
         "simulated": True,
@@ -120,7 +116,7 @@ def make(settings: SimulateSettings) -> ViewSet:
         "mission": settings.mission,
         "views": recipe.document(),
     }
-    return viewset.write(settings.out, {n: np.concatenate(parts) for n, parts in views.items()}, columns, about)
+    return viewset.write(settings.out, views, columns, about)
 
 
 def _recipe(settings: SimulateSettings) -> Recipe:
@@ -131,38 +127,6 @@ def _recipe(settings: SimulateSettings) -> Recipe:
         return recipe_for(settings.views, secondary=settings.secondary, odd_even=settings.odd_even)
     except ValueError as wanted:
         settings.refuse("views", str(wanted), "--views 201/61")
-
-
-def _blocks(one_block: partial[tuple[dict[str, np.ndarray], list[_Row]]], settings: SimulateSettings) -> Iterator[Any]:
-    """All blocks in their order, made by one process or by several."""
-    firsts = range(0, settings.tces, BLOCK)
-    workers = min(settings.workers or _cores(), len(firsts))
-    if workers < 2 or settings.tces <= 4 * BLOCK:  # a process takes longer to start than that to make
-        yield from map(one_block, firsts)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
-    try:
-        yield from pool.map(one_block, firsts)
-    except BrokenProcessPool:
-        raise TransitError(
-            "a process that simulated was killed",
-            wanted="enough memory for all of them",
-            fix="--workers 1",
-            exit_code=ExitCode.MACHINE,
-            code="worker-killed",
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _one_thread() -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends the pool
 
 
 def _block(seed: int, tces: int, mission: str, recipe: Recipe, first: int) -> tuple[dict[str, np.ndarray], list[_Row]]:

@@ -183,7 +183,9 @@ class _Pair:
     @property
     def depth(self) -> float:
         """What the deeper eclipse takes away, roughly: uniform discs, eclipsed at the centre of the conjunction."""
-        apart = float(self.orbit.separation(np.array([0.0]))[0])
+        orbit = self.orbit
+        closest = (1 - orbit.eccentricity**2) / (1 + orbit.eccentricity * np.sin(orbit.omega))
+        apart = orbit.distance * orbit.cos_inclination * closest
         overlap = np.clip((1 + self.ratio - apart) / (2 * min(self.ratio, 1.0)), 0.0, 1.0)
         area = overlap * min(self.ratio, 1.0) ** 2
         return float(area * max(1.0, self.light / self.ratio**2) / (1 + self.light))

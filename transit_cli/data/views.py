@@ -174,7 +174,11 @@ def scale_of(view: np.ndarray) -> float:
     Raises:
         UnusableError: nothing lies below the median.
     """
-    depth = float(median(view) - view.min())
+    return _scale(view, median(view))
+
+
+def _scale(view: np.ndarray, level: float) -> float:
+    depth = float(level - view.min())
     if not depth > 0:
         raise UnusableError("flat view")
     return depth
@@ -186,7 +190,8 @@ def normalise(view: np.ndarray, scale: float | None = None) -> np.ndarray:
     Raises:
         UnusableError: the view is flat, so that it has no depth to be measured in.
     """
-    return (view - median(view)) / (scale_of(view) if scale is None else scale)
+    level = median(view)
+    return (view - level) / (_scale(view, level) if scale is None else scale)
 
 
 def make_views(

@@ -1,0 +1,41 @@
+"""The same results, however many processes work; and no process is started for what does not need it."""
+
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from transit_cli.data import work
+
+
+def where(task):
+    """Somewhere and somewhen: (a square, the process that computed it)."""
+    time.sleep(0.002)
+    return task * task, os.getpid()
+
+
+def large(task):
+    """As `where`, for a second."""
+    time.sleep(0.5)
+    return where(task)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 2, 40])
+def test_each_task_is_done_once(workers, count):
+    done = dict(work.each(where, range(count), workers))
+    assert {task: square for task, (square, _) in done.items()} == {task: task * task for task in range(count)}
+    assert multiprocessing.active_children() == []
+
+
+def test_few_tasks_start_no_process():
+    assert {process for _, (_, process) in work.each(where, range(50))} == {os.getpid()}
+
+
+@pytest.mark.skipif(work._cores() < 2, reason="one core")
+def test_much_work_is_shared_once_that_is_seen():
+    done = list(work.each(large, range(16)))
+    processes = {process for _, (_, process) in done}
+    assert 1 < len(processes) <= work._cores()
+    assert done[0][1][1] == os.getpid()  # the first shows how long they take
