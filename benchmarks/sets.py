@@ -6,9 +6,9 @@
 
 `import` reads every feature of every record into arrays, with both in turn; ours verifies the checksums, theirs does
 not. `simulate` makes a set as the command does, on all cores, then trains the guide's network on it for two epochs,
-again by the command, and takes the seconds that its epochs took. `prepare` copies a FITS light curve of a Kepler quarter
-and its signal to so many stars of so many quarters each, and makes a set of them in one process and on all cores, in turns;
-then of 8 stars.
+again by the command, and takes the seconds that its epochs took. `prepare` copies a FITS light curve of a Kepler
+quarter and its signal to so many stars of so many quarters each, and makes a set of them in one process and on all
+cores, in turns; then of 8 stars.
 """
 
 from __future__ import annotations
@@ -110,13 +110,11 @@ def by_cores(options: argparse.Namespace) -> int:
     for (stars, workers), seconds in spent.items():
         how = "one process" if workers == "1" else "all cores  "
         whole = statistics.median(seconds)
-        print(
-            f"{stars:5,} stars, {how} {whole:6.2f} s, {stars / whole:5.1f} stars/s; largest process {peaks[stars, workers]:.0f} MiB"
-        )
+        peak = f"largest process {peaks[stars, workers]:.0f} MiB"
+        print(f"{stars:5,} stars, {how} {whole:6.2f} s, {stars / whole:5.1f} stars/s; {peak}")
     ratios = [one / all_ for one, all_ in zip(spent[options.stars, "1"], spent[options.stars, "0"], strict=True)]
-    print(
-        f"all cores are {statistics.median(ratios):.2f} times one process (rounds {min(ratios):.2f} to {max(ratios):.2f})"
-    )
+    spread = f"(rounds {min(ratios):.2f} to {max(ratios):.2f})"
+    print(f"all cores are {statistics.median(ratios):.2f} times one process {spread}")
     return 0
 
 

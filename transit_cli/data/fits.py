@@ -100,7 +100,7 @@ def read_fits(file: Path, column: str = "") -> LightCurve:
 
 
 class _open:  # noqa: N801 - reads as what it does
-    """The HDUs of a FITS file and its bytes, with every failure and every sign of truncation turned into `UnreadableError`."""
+    """The HDUs of a FITS file and its bytes; every failure and every sign of truncation is an `UnreadableError`."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -140,7 +140,7 @@ def _unreadable(error: Exception) -> UnreadableError:
 
 
 def _merged(tables: Any) -> Mapping[str, Any]:
-    """What the headers say of the star and its times, the primary one first. Parsing every card takes ten times as long."""
+    """What the headers say, the primary one first, of `KEYWORDS` alone: to parse every card takes ten times as long."""
     merged: dict[str, Any] = {}
     for table in tables:
         for keyword in KEYWORDS:

@@ -121,7 +121,7 @@ def repeating(rng: np.random.Generator, phase: np.ndarray, terms: int) -> np.nda
 
 
 def _since_dump(seen: Observation) -> tuple[np.ndarray, np.ndarray]:
-    """[m] the number of the momentum dump before each cadence, -1 before the first; [m] days since (before the first)."""
+    """[m] the number of the momentum dump before each cadence, -1 before the first; [m] days since, or to the first."""
     passed = np.diff(seen.grid.searchsorted(seen.dumps, side="right"), prepend=0, append=len(seen.grid))
     dumps = np.concatenate([seen.dumps[:1], seen.dumps])
     return np.repeat(np.arange(-1, len(seen.dumps)), passed), seen.grid - np.repeat(dumps, passed)
