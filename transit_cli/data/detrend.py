@@ -235,13 +235,13 @@ class _Pieces:
 
     Attributes:
         counts: [pieces] the number of points in each piece, through all stretches in order.
-        powers: [7, n] u^0 to u^6 of each point's place 0 <= u <= 1 in its piece.
+        place: [n] of each point in its piece, 0 <= u <= 1.
         first: [pieces] the first of each piece's four coefficients.
         parameters: the number of coefficients.
     """
 
     counts: np.ndarray
-    powers: np.ndarray
+    place: np.ndarray
     first: np.ndarray
     parameters: int
 
@@ -250,16 +250,11 @@ class _Pieces:
         intervals = layout.intervals(spacing)
         place = layout.time * np.repeat(intervals / np.maximum(layout.spans, 1e-9), layout.counts)
         within = np.minimum(place.astype(int), np.repeat(intervals - 1, layout.counts))
-        powers = np.empty((7, len(place)))
-        powers[0] = 1
-        np.subtract(place, within, out=powers[1])
-        for power in range(2, 7):
-            np.multiply(powers[power - 1], powers[1], out=powers[power])
         pieces, parameters = int(intervals.sum()), int(intervals.sum() + 3 * len(intervals))
         before = np.cumsum(intervals) - intervals
         counts = np.bincount(within + np.repeat(before, layout.counts), minlength=pieces)
         first = np.arange(pieces) + 3 * np.repeat(np.arange(len(intervals)), intervals)
-        return cls(counts, powers, first, parameters)
+        return cls(counts, place - within, first, parameters)
 
     @cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
@@ -285,9 +280,8 @@ class _Pieces:
         """
         from scipy.linalg.lapack import dpbsv  # type: ignore[attr-defined]  # made when the module is imported
 
-        weighted = self.powers * weights
-        moments = self._sums(weighted)
-        right = _BASIS @ self._sums(np.multiply(weighted[:4], flux, out=weighted[:4]))
+        moments = self._moments(weights.copy(), 7)
+        right = _BASIS @ self._moments(weights * flux, 4)
         rows, cells = self._places
         target = np.bincount(rows.ravel(), right.ravel(), self.parameters)
         band = np.bincount(cells.ravel(), (_PRODUCTS @ moments).ravel(), 4 * self.parameters).reshape(4, -1)
@@ -300,23 +294,27 @@ class _Pieces:
             raise np.linalg.LinAlgError(f"the normal equations are not positive definite (dpbsv: {failed})")
         return np.asarray(coefficients)
 
-    def _sums(self, rows: np.ndarray) -> np.ndarray:
-        """Sums over each piece's points: [k, n] -> [k, pieces]."""
-        begins = np.cumsum(self.counts) - self.counts
-        if self.counts.all():
-            return np.add.reduceat(rows, begins, axis=1)
-        sums = np.zeros((len(rows), len(self.counts)))
+    def _moments(self, values: np.ndarray, count: int) -> np.ndarray:
+        """[count, pieces] sums over each piece's points of values u^0, values u^1, ...; `values` are used up.
+
+        One power at a time: a light curve of some thousand points then stays in the processor's cache.
+        """
         filled = self.counts > 0
-        sums[:, filled] = np.add.reduceat(rows, begins[filled], axis=1)
-        return sums
+        begins = (np.cumsum(self.counts) - self.counts)[filled]
+        moments = np.zeros((count, len(self.counts)))
+        for power in range(count):
+            if power:
+                values *= self.place
+            moments[power, filled] = np.add.reduceat(values, begins)
+        return moments
 
     def evaluate(self, coefficients: np.ndarray) -> np.ndarray:
         """The splines at the points, [n]."""
         polynomials = _BASIS.T @ coefficients[self._places[0]]
-        a, b, c, values = np.repeat(polynomials, self.counts, axis=1)  # twice as fast as an index for each point
-        for lower in (c, b, a):
-            values *= self.powers[1]
-            values += lower
+        values = np.repeat(polynomials[3], self.counts)  # a tenth of the time of an index for each point
+        for lower in polynomials[2::-1]:
+            values *= self.place
+            values += np.repeat(lower, self.counts)
         return values
 
 

@@ -47,10 +47,10 @@ def measure(folded: Folded, cadence: float) -> dict[str, float]:
         return found
     dip = level - near.flux
     close = slice(*np.searchsorted(near.phase, [-duration / 2 - cadence, duration / 2 + cadence]))
-    distances = np.abs(near.phase[close, None] + cadence * (np.arange(5) - 2) / 5)
+    distances = np.abs(near.phase[close] + (cadence * (np.arange(5) - 2) / 5)[:, None])
     fits = []
     for ingress in _INGRESSES:
-        shape = np.clip((duration / 2 - distances) / (ingress * duration / 2), 0, 1).mean(axis=1)
+        shape = np.clip((duration / 2 - distances) / (ingress * duration / 2), 0, 1).mean(axis=0)
         depth = float(shape @ dip[close] / (shape @ shape)) if shape.any() else np.nan
         fits.append((float(((dip[close] - depth * shape) ** 2).sum()), depth))
     best = min(fits) if min(fits)[0] < fits[0][0] - 9 * scatter**2 else fits[0]
