@@ -223,8 +223,9 @@ def describe(viewset: ViewSet) -> dict[str, Any]:
 
 def environment(viewset: ViewSet, device: Device) -> dict[str, Any]:
     """What a run was made with."""
+    from importlib.metadata import version
+
     import numpy as np
-    import sklearn
     import torch
 
     return {
@@ -234,7 +235,7 @@ def environment(viewset: ViewSet, device: Device) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "scikit-learn": sklearn.__version__,
+        "scikit-learn": version("scikit-learn"),
         "system": platform.platform(),
         "device": {"kind": device.kind, "name": device.facts.name, "software": device.facts.software},
         "viewset": describe(viewset),
