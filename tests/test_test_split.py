@@ -15,7 +15,7 @@ from transit_cli.discovery import discover
 COMMANDS = {
     "train": ["--epochs", "1", "--run-dir", "run"],
     "probe-batch": ["--only-best", "--memory-limit", "1GiB"],
-    "accumulate": [],
+    "accumulate": ["--effective-batch", "8"],
     "bench": ["--network", "two-branch", "--batch-size", "2", "--seconds", "1"],
     "profile": [],
 }
