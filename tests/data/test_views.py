@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transit_cli.data.binning import bin_medians, bridged, filled, median
-from transit_cli.data.measure import secondary_phase
+from transit_cli.data.measure import measure, secondary_phase
 from transit_cli.data.views import (
     KEPLER,
     TESS,
+    Folded,
     Recipe,
     Signal,
     UnusableError,
@@ -220,3 +221,17 @@ def test_view_lengths_that_make_no_sense_are_refused(text):
 def test_local_bins_never_leave_a_gap_between_them():
     recipe = recipe_for("100/20")
     assert recipe.local_width >= 2 * recipe.local_span / recipe.local_bins
+
+
+def test_a_depth_does_not_hang_on_rounding():
+    """Where the middle of a transit is missing, V shapes of any steepness fit its wings alike."""
+    rng = np.random.default_rng(4)
+    phase = np.sort(np.concatenate([rng.uniform(-0.8, -0.3, 60), rng.uniform(0.3, 0.8, 60)]))
+    dip = 0.02 * np.clip(1 - np.abs(phase) / 0.5, 0, None)
+    noise = 1e-4 * rng.standard_normal(len(phase))
+    depths = []
+    for shaken in range(20):
+        shake = 1 + 1e-15 * np.random.default_rng(shaken).standard_normal(len(phase))
+        folded = Folded(phase, (1 - dip + noise) * shake, np.zeros(len(phase)), Signal(4.0, 0.0, 1.0))
+        depths.append(measure(folded, 0.02)["measured_depth_ppm"])
+    np.testing.assert_allclose(depths, depths[0], rtol=1e-9)

@@ -53,7 +53,8 @@ def measure(folded: Folded, cadence: float) -> dict[str, float]:
         shape = np.clip((duration / 2 - distances) / (ingress * duration / 2), 0, 1).mean(axis=0)
         depth = float(shape @ dip[close] / (shape @ shape)) if shape.any() else np.nan
         fits.append((float(((dip[close] - depth * shape) ** 2).sum()), depth))
-    best = min(fits) if min(fits)[0] < fits[0][0] - 9 * scatter**2 else fits[0]
+    least = min(fits)[0] * (1 + 1e-9)  # shapes that differ only where there is no point fit alike but for rounding
+    best = next(fit for fit in fits if fit[0] <= least) if fits[0][0] > least + 9 * scatter**2 else fits[0]
     found["measured_depth_ppm"] = 1e6 * best[1] / float(level)
     if scatter > 0:
         found["measured_snr"] = float(dip[inside].mean() / scatter * np.sqrt(inside.sum()))
