@@ -92,7 +92,7 @@ class Replicas(Way):
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         self._dropout.use(masks)
         loss = self._step.forward(batch) * share
-        # Not as the gradient to begin with: given one, torch imports its compiler's symbolic shapes, half a second of it.
+        # Not as the first gradient: given one, torch imports its compiler's symbolic shapes, for half a second.
         gradients = torch.autograd.grad(loss * factor, self._step.parameters, allow_unused=True)
         return loss.detach(), gradients
 
