@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import sys
 import time
 
 import pytest
 
 from transit_cli.data import work
+from transit_cli.results import TransitError
 
 
 def where(task):
@@ -39,3 +41,31 @@ def test_much_work_is_shared_once_that_is_seen():
     processes = {process for _, (_, process) in done}
     assert 1 < len(processes) <= work._cores()
     assert done[0][1][1] == os.getpid()  # the first shows how long they take
+
+
+def failing(task):
+    """As `where`, but for one task."""
+    if task == 7:
+        raise ValueError("seven")
+    return where(task)
+
+
+def deadly(task):
+    """As `where`; one task ends its process in the middle of its answer, another is an answer that fills the pipe."""
+    if task == 5 and multiprocessing.parent_process():
+        connection = sys._getframe(1).f_locals["connection"]
+        os.write(connection.fileno(), b"\x00\x00\x10\x00half")
+        os._exit(1)
+    return where(task), bytes(1_000_000)
+
+
+def test_an_error_comes_through():
+    with pytest.raises(ValueError, match="seven"):
+        list(work.each(failing, range(100), workers=3))
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_dies_while_it_answers_is_noticed():
+    with pytest.raises(TransitError, match="was killed"):
+        list(work.each(deadly, range(100), workers=3))
+    assert multiprocessing.active_children() == []

@@ -31,8 +31,8 @@ VERSION = 3
 STREAM = 2
 #: Labels and their shares.
 SHARES = {"PC": 0.25, "EB": 0.25, "J": 0.5}
-#: TCEs that a process makes at a time.
-BLOCK = 25
+#: TCEs that a process makes at a time: what fits into a pipe, so that it need not wait for being read.
+BLOCK = 10
 #: Light curves that are tried for one TCE.
 TRIES = 50
 #: Decimal places of a view. Beyond them processors disagree on sines and sums.

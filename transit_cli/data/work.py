@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from transit_cli.device.allocator import keep_freed_memory
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from multiprocessing.connection import Connection
 
 _Task = TypeVar("_Task")
 _Done = TypeVar("_Done")
@@ -61,59 +60,93 @@ def _cores() -> int:
 def _in_processes(
     function: Callable[[_Task], _Done], tasks: Sequence[_Task], others: int
 ) -> Iterator[tuple[_Task, _Done]]:
-    """`each` by other processes and by this one, which does not wait for them to start."""
+    """`each` by other processes and by this one, which does not wait for them to start.
+
+    Each has a pipe of its own: one that is killed while it sends a result, which it holds everybody else's pipe for in
+    `concurrent.futures`, is noticed as any other.
+    """
     import multiprocessing
-    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing.connection import wait
 
     context = multiprocessing.get_context("spawn")  # the same on every system, and no thread's lock is copied
-    waiting: dict[Future[_Done], _Task] = {}
-    rest = iter(tasks)
-    pool = ProcessPoolExecutor(others, context, initializer=_begin, initargs=(os.getpid(),))
+    rest = deque(tasks)
+    given: dict[Connection, deque[_Task]] = {}
+    processes = []
     try:
-        while True:
-            for task in islice(rest, AHEAD * others - len(waiting)):
-                waiting[pool.submit(function, task)] = task
-            mine = next(((task,) for task in rest), ()) or _taken_back(waiting)
-            for task in mine:
-                yield task, function(task)
-            if not waiting and not mine:
-                return
-            for future in wait(waiting, timeout=0 if mine else None, return_when=FIRST_COMPLETED).done:
-                yield waiting.pop(future), future.result()
-    except BrokenProcessPool:
-        raise TransitError(
-            "a worker process was killed or ended by itself",
-            wanted="memory for one light curve per worker",
-            fix="run the same command again with --workers 1",
-            exit_code=ExitCode.MACHINE,
-            code="worker-died",
-        ) from None
+        for _ in range(others):
+            here, there = context.Pipe()
+            processes.append(context.Process(target=_work, args=(function, there), daemon=True))
+            processes[-1].start()
+            there.close()
+            given[here] = deque()
+        while rest or any(given.values()):
+            ahead = max(1, min(AHEAD, len(rest) // (2 * others + 2)))
+            for connection, theirs in given.items():
+                while rest and len(theirs) < ahead:
+                    theirs.append(rest.popleft())
+                    _send(connection, theirs[-1])
+            if rest:
+                mine = rest.popleft()
+                yield mine, function(mine)
+            ready = wait([one for one, theirs in given.items() if theirs], timeout=0 if rest else None)
+            for connection in (one for one in given if one in ready):
+                yield given[connection].popleft(), _receive(connection)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+            process.join()
+        for connection in given:
+            connection.close()
 
 
-def _taken_back(waiting: dict[Future[_Done], _Task]) -> tuple[_Task, ...]:
-    """The task that was handed out last and has not been begun; none if all have."""
-    for future in reversed(waiting):
-        if future.cancel():
-            return (waiting.pop(future),)
-    return ()
+def _send(connection: Connection, task: object) -> None:
+    try:
+        connection.send(task)
+    except OSError:
+        raise _died() from None
 
 
-def _begin(parent: int) -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when it is gone, however it went."""
+def _receive(connection: Connection) -> Any:
+    try:
+        result, error = connection.recv()
+    except (EOFError, OSError):
+        raise _died() from None
+    if error:
+        raise error
+    return result
+
+
+def _died() -> TransitError:
+    return TransitError(
+        "a worker process was killed or ended by itself",
+        wanted="memory for one light curve per worker",
+        fix="run the same command again with --workers 1",
+        exit_code=ExitCode.MACHINE,
+        code="worker-died",
+    )
+
+
+def _work(function: Callable[[Any], Any], connection: Connection) -> None:
+    """In a worker: answer tasks until the parent is gone, however it went. Ctrl-C is for the parent."""
     import signal
+    import traceback
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_freed_memory()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    while True:
+        try:
+            task = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = function(task), None
+        except Exception as error:  # noqa: BLE001 - the parent raises it
+            error.add_note(traceback.format_exc())
+            answer = None, error
+        try:
+            connection.send(answer)
+        except OSError:
+            return
 
 
 def _on_cluster(
