@@ -69,3 +69,14 @@ def test_a_worker_that_dies_while_it_answers_is_noticed():
     with pytest.raises(TransitError, match="was killed"):
         list(work.each(deadly, range(100), workers=3))
     assert multiprocessing.active_children() == []
+
+
+def echoing(task):
+    """Its task, which is as large as its answer."""
+    return task
+
+
+def test_tasks_and_answers_larger_than_any_pipe_do_not_wait_for_each_other():
+    tasks = [bytes([number]) * 3_000_000 for number in range(24)]
+    done = [answer for _, answer in work.each(echoing, tasks, workers=3)]
+    assert sorted(done) == tasks

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from transit_cli.device.allocator import keep_freed_memory
@@ -62,55 +64,74 @@ def _in_processes(
 ) -> Iterator[tuple[_Task, _Done]]:
     """`each` by other processes and by this one, which does not wait for them to start.
 
-    Each has a pipe of its own: one that is killed while it sends a result, which it holds everybody else's pipe for in
-    `concurrent.futures`, is noticed as any other.
+    Each has a pipe of its own. In `concurrent.futures` all send their results through one: who is killed while holding
+    it leaves everybody waiting for ever.
     """
     import multiprocessing
-    from multiprocessing.connection import wait
 
     context = multiprocessing.get_context("spawn")  # the same on every system, and no thread's lock is copied
     rest = deque(tasks)
-    given: dict[Connection, deque[_Task]] = {}
-    processes = []
+    workers: list[_Worker] = []
+    answers: SimpleQueue[tuple[_Worker, Any]] = SimpleQueue()
     try:
-        for _ in range(others):
-            here, there = context.Pipe()
-            processes.append(context.Process(target=_work, args=(function, there), daemon=True))
-            processes[-1].start()
-            there.close()
-            given[here] = deque()
-        while rest or any(given.values()):
+        workers.extend(_Worker(context, function, answers) for _ in range(others))
+        while rest or any(worker.given for worker in workers):
             ahead = max(1, min(AHEAD, len(rest) // (2 * others + 2)))
-            for connection, theirs in given.items():
-                while rest and len(theirs) < ahead:
-                    theirs.append(rest.popleft())
-                    _send(connection, theirs[-1])
+            for worker in workers:
+                while rest and len(worker.given) < ahead:
+                    worker.give(rest.popleft())
             if rest:
                 mine = rest.popleft()
                 yield mine, function(mine)
-            ready = wait([one for one, theirs in given.items() if theirs], timeout=0 if rest else None)
-            for connection in (one for one in given if one in ready):
-                yield given[connection].popleft(), _receive(connection)
+            while not answers.empty() or (not rest and any(worker.given for worker in workers)):
+                worker, answer = answers.get()
+                done = _result(answer)
+                yield worker.given.popleft(), done
     finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-        for connection in given:
-            connection.close()
+        for worker in workers:
+            worker.end()
 
 
-def _send(connection: Connection, task: object) -> None:
-    try:
-        connection.send(task)
-    except OSError:
-        raise _died() from None
+class _Worker:
+    """A process that answers tasks in their order.
+
+    A thread of this process takes the answers at once, so that two that send to each other never wait for each other.
+    """
+
+    def __init__(self, context: Any, function: Callable[[Any], Any], answers: SimpleQueue[Any]) -> None:
+        self.given: deque[Any] = deque()
+        self._connection, there = context.Pipe()
+        self._process = context.Process(target=_work, args=(function, there), daemon=True)
+        self._process.start()
+        there.close()
+        self._collector = threading.Thread(target=self._collect, args=(answers,), daemon=True)
+        self._collector.start()
+
+    def give(self, task: object) -> None:
+        self.given.append(task)
+        try:
+            self._connection.send(task)
+        except OSError:
+            raise _died() from None
+
+    def _collect(self, answers: SimpleQueue[Any]) -> None:
+        try:
+            while True:
+                answers.put((self, self._connection.recv()))
+        except (EOFError, OSError):
+            answers.put((self, None))
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.join()
+        self._collector.join()
+        self._connection.close()
 
 
-def _receive(connection: Connection) -> Any:
-    try:
-        result, error = connection.recv()
-    except (EOFError, OSError):
-        raise _died() from None
+def _result(answer: tuple[Any, Exception | None] | None) -> Any:
+    if answer is None:
+        raise _died()
+    result, error = answer
     if error:
         raise error
     return result
