@@ -159,7 +159,7 @@ class _Layout:
 
     Attributes:
         time: [n] days since the beginning of the point's stretch.
-        counts: [stretches] the number of points in each stretch, at least 1.
+        counts: [stretches] the number of points in each stretch.
         spans: [stretches] the length of each stretch, in days.
     """
 

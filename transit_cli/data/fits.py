@@ -48,8 +48,12 @@ KEYWORDS = (
     "QUARTER",
     "CAMPAIGN",
     "SECTOR",
+    "TIMEUNIT",
+    "BJDREFI",
+    "BJDREFF",
+    "ORIGIN",
+    "AUTHOR",
 )
-KEYWORDS += ("TIMEUNIT", "BJDREFI", "BJDREFF", "ORIGIN", "AUTHOR")
 
 
 def star_in(file: Path) -> str:

@@ -31,7 +31,7 @@ VERSION = 3
 STREAM = 2
 #: Labels and their shares.
 SHARES = {"PC": 0.25, "EB": 0.25, "J": 0.5}
-#: TCEs that a process makes at a time: what fits into a pipe, so that it need not wait for being read.
+#: TCEs that a process makes at a time: a tenth of a second's work, so that all processes end together.
 BLOCK = 10
 #: Light curves that are tried for one TCE.
 TRIES = 50
