@@ -12,13 +12,13 @@ from transit_cli.results import TransitError
 
 
 def where(task):
-    """Somewhere and somewhen: (a square, the process that computed it)."""
+    """A square, and the process that computed it."""
     time.sleep(0.002)
     return task * task, os.getpid()
 
 
 def large(task):
-    """As `where`, for a second."""
+    """As `where`, for half a second."""
     time.sleep(0.5)
     return where(task)
 
@@ -51,12 +51,31 @@ def failing(task):
 
 
 def deadly(task):
-    """As `where`; one task ends its process in the middle of its answer, another is an answer that fills the pipe."""
+    """As `where`, with an answer that fills the pipe; one task ends its process in the middle of its answer."""
     if task == 5 and multiprocessing.parent_process():
         connection = sys._getframe(1).f_locals["connection"]
         os.write(connection.fileno(), b"\x00\x00\x10\x00half")
         os._exit(1)
     return where(task), bytes(1_000_000)
+
+
+class Unreadable:
+    """What is sent, and cannot be received."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+def unreadable(task):
+    """As `where`, with an answer that the parent cannot read."""
+    return Unreadable() if task == 5 and multiprocessing.parent_process() else where(task)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_answer_that_cannot_be_read_is_not_waited_for():
+    with pytest.raises(TransitError, match="ended by itself"):
+        list(work.each(unreadable, range(100), workers=3))
+    assert multiprocessing.active_children() == []
 
 
 def test_an_error_comes_through():

@@ -35,7 +35,6 @@ BAD_BITS = {"kepler": 1130799, "k2": 1130799, "tess": 17087}
 #: QLP's own mark of a low-precision cadence (sectors 1-55, and from 56 on), besides TESS's.
 QLP_BITS = (1 << 12) | (1 << 30)
 
-
 #: What is read from the headers.
 KEYWORDS = (
     "MISSION",
@@ -144,7 +143,7 @@ def _unreadable(error: Exception) -> UnreadableError:
 
 
 def _merged(tables: Any) -> Mapping[str, Any]:
-    """What the headers say, the primary one first, of `KEYWORDS` alone: to parse every card takes ten times as long."""
+    """What the headers say, the primary one first, of `KEYWORDS` alone: astropy parses a card when it is asked for."""
     merged: dict[str, Any] = {}
     for table in tables:
         for keyword in KEYWORDS:
@@ -163,7 +162,7 @@ def _table(tables: Any) -> Any:
 
 
 def _rows(table: Any, content: bytes) -> Any:
-    """The table's rows: where its bytes are its numbers, as they lie in the file, in a tenth of the time."""
+    """The table's rows: where its bytes are its numbers, as they lie in the file; else as astropy converts them."""
     columns, header = table.columns, table.header
     plain = all(c.bscale in {"", None, 1} and c.bzero in {"", None, 0} and c.format[-1] in "ABIJKED" for c in columns)
     if not plain or columns.dtype.itemsize != header["NAXIS1"]:

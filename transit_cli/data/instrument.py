@@ -52,8 +52,6 @@ TESS_CADENCE = 30 / 1440
 #: Days that light takes from the Sun to the Earth: times are the barycentre's, cadences the spacecraft's.
 LIGHT_TIME = 0.00577
 KEPLER_CADENCE = 0.02043361
-
-
 #: Time scales after which what decays is no longer there: 1e-17 of it.
 FADED = 40
 

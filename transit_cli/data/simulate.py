@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: Changes when the same seed no longer gives the same set.
 VERSION = 3
-#: Begins the random numbers of every TCE. Version 3 has those of version 2, and another depth in 3 rows of 1,000, where
-#: version 2 left it to rounding.
+#: Begins the random numbers of every TCE. Version 3 has those of version 2, and other depths where version 2 left them
+#: to rounding, in one row of 1,000 or so.
 STREAM = 2
 #: Labels and their shares.
 SHARES = {"PC": 0.25, "EB": 0.25, "J": 0.5}

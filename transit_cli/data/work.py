@@ -119,6 +119,8 @@ class _Worker:
             while True:
                 answers.put((self, self._connection.recv()))
         except (EOFError, OSError):
+            return
+        finally:  # also where an answer cannot be read: nobody must wait for it
             answers.put((self, None))
 
     def end(self) -> None:
