@@ -122,8 +122,12 @@ class CapturingDevice(Device, Protocol):
         """Queue what is run within beside the default stream, as capturing wants its warm-up."""
         ...
 
-    def capture(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+    def capture(self, work: Callable[[], torch.Tensor], pool: object) -> tuple[torch.Tensor, Callable[[], None]]:
         """Record what `work` queues, without running it; returns its result's tensor, and what runs it again."""
+        ...
+
+    def pool(self) -> object:
+        """A name for memory that captured work which never runs at the same time may share."""
         ...
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -67,6 +68,7 @@ class CudaDevice:
             software=f"CUDA {torch.version.cuda}, compute capability {found.major}.{found.minor}",
         )
         self._limit = found.total_memory
+        self._side = torch.cuda.Stream(self.torch_device)  # one for all: the allocator keeps blocks for each stream
         # From Ampere (8.0) on there is bfloat16 arithmetic, 1.0 to 1.4 times as fast as float32 on an H100.
         self.best_precision: Precision = "bf16" if found.major >= 8 else "fp32"
         torch.backends.cuda.matmul.allow_tf32 = True  # as torch's convolutions are by default
@@ -122,16 +124,25 @@ class CudaDevice:
 
     @contextmanager
     def side_stream(self) -> Iterator[None]:
-        """Queue what is run within on a stream of its own, in order with the current one."""
-        current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        """Queue what is run within on another stream, in order with the current one."""
+        current, side = torch.cuda.current_stream(), self._side
         side.wait_stream(current)
         with torch.cuda.stream(side):
             yield
         current.wait_stream(side)
 
-    def capture(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
-        """Record what `work` queues as a CUDA graph; other threads may go on using the GPU meanwhile."""
+    def pool(self) -> object:
+        """A name for memory that graphs which never run at the same time may share."""
+        return torch.cuda.graph_pool_handle()
+
+    def capture(self, work: Callable[[], torch.Tensor], pool: Any) -> tuple[torch.Tensor, Callable[[], None]]:
+        """Record what `work` queues as a CUDA graph; other threads may go on using the GPU meanwhile.
+
+        A graph that the garbage collector destroys meanwhile would spoil it ("operation not permitted when stream is
+        capturing"), and a step and its way hold each other: collected are all before.
+        """
+        gc.collect()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             result = work()
         return result, graph.replay

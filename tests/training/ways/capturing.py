@@ -40,7 +40,10 @@ class CapturingCpu(CpuDevice):
     def side_stream(self):
         yield
 
-    def capture(self, work):
+    def pool(self):
+        return object()
+
+    def capture(self, work, pool):
         self.captures += 1
         recorder, random = Recorder(), torch.get_rng_state()
         with recorder:

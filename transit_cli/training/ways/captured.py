@@ -2,7 +2,9 @@
 
 A graph holds addresses, not tensors: what it reads (inputs, targets, learning rate, weights, optimizer state) and what
 it writes stays alive and in place as long as it does. Each shape of the effective batch gets a graph of its own after a
-few ordinary steps, which are real steps: nothing is computed twice, nothing is thrown away.
+few ordinary steps, which are real steps: nothing is computed twice, nothing is thrown away. As graphs never run at the
+same time, they share their memory, and hand it back while another shape takes its ordinary steps: a run needs the
+memory of one step, whatever its shapes.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ class Captured(Way):
             group["lr"], group["capturable"] = self._rate, True
         self._seen: dict[tuple[int, ...], int] = {}
         self._graphs: dict[tuple[int, ...], _Graph] = {}
+        self._pool = device.pool()
 
     def run(self, micro_batches: Sequence[Batch], *, prepared: bool = False) -> Tensor:
         """As the base says."""
@@ -62,6 +65,7 @@ class Captured(Way):
         seen = self._seen.get(kind, 0)
         self._seen[kind] = seen + 1
         if seen < WARM_UP:
+            self._make_room()
             with self._device.side_stream():
                 return super().run(micro_batches, prepared=prepared)
         if kind not in self._graphs:
@@ -85,7 +89,15 @@ class Captured(Way):
             for _ in range(WARM_UP):
                 self.gradients([batch])
                 self._step.optimizer.zero_grad(set_to_none=True)
-        return self._device.capture(lambda: self.gradients([batch]))[1]
+        return self._device.capture(lambda: self.gradients([batch]), self._device.pool())[1]
+
+    def _make_room(self) -> None:
+        """Give up the graphs and their memory; they are captured anew when their shapes come again."""
+        if self._graphs:
+            self._device.synchronize()
+            self._graphs.clear()
+            self._pool = self._device.pool()
+            self._device.empty_cache()
 
     def _capture(self, micro_batches: Sequence[Batch], prepared: bool) -> _Graph:
         inputs = [batch.clone() for batch in micro_batches]
@@ -100,18 +112,18 @@ class Captured(Way):
             return loss
 
         if sharing is None:
-            return _Graph(inputs, *self._device.capture(work))
+            return _Graph(inputs, *self._device.capture(work, self._pool))
 
         # What processes exchange stays out of the graphs: a graph that waits for a process that has ended cannot be
         # left, and NCCL does not end while a graph holds it.
-        values, compute = self._device.capture(lambda: sharing.own(self, ready()))
+        values, compute = self._device.capture(lambda: sharing.own(self, ready()), self._pool)
 
         def finish() -> Tensor:
             loss = sharing.spread(values)
             step.apply()
             return loss
 
-        loss, update = self._device.capture(finish)
+        loss, update = self._device.capture(finish, self._pool)
 
         def replay() -> None:
             compute()
