@@ -11,6 +11,7 @@ CUDA = torch.cuda.is_available()
 pytest.importorskip("triton", reason="Triton is not installed: it comes with torch for CUDA, and for Linux only")
 
 from tests.training.ways.capturing import CapturingCpu  # noqa: E402
+from transit_cli.device.cuda import without_tf32  # noqa: E402
 from transit_cli.device.select import select  # noqa: E402
 from transit_cli.model import astronet, layout, registry  # noqa: E402
 from transit_cli.model import fused as fused_module  # noqa: E402
@@ -33,6 +34,7 @@ def exact(monkeypatch):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if CUDA:  # cuBLAS warns where autograd's own thread is the first to ask for it
+        without_tf32()  # which a device that was opened in an earlier test has turned on
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             weight = torch.ones(2, 2, device=WHERE, requires_grad=True)
@@ -170,6 +172,7 @@ def test_inference_on_a_gpu_runs_on_kernels(monkeypatch):
     device = select("cuda" if CUDA else "cpu")
     monkeypatch.setattr(device, "kind", "cuda")
     monkeypatch.setattr(inference, "DEVICE_PIECE", 4)
+    monkeypatch.setattr(inference, "FUSED_PIECE", 4)
     views = {"global": 16, "local": 8}
     network = registry.build("two-branch", views).to(WHERE).eval()
     inputs = {name: torch.randn(9, length) for name, length in views.items()}

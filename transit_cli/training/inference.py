@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 #: Samples of a piece on a CPU: 2.1 times faster than 512 at once for the two-branch network, and no worse for AstroNet.
 CPU_PIECE = 32
-#: Samples of a piece elsewhere.
-DEVICE_PIECE = 512
+#: Samples of a piece elsewhere; and with fused kernels, which compute fewer in less time than launching them takes: an
+#: H100 scored 8,192 samples 3.6 times as fast in pieces of 2,048 as in pieces of 512.
+DEVICE_PIECE, FUSED_PIECE = 512, 2048
 #: Samples to hand over at once, where reading them all would fill the memory.
 CHUNK = 8192
 
@@ -77,12 +78,14 @@ def _on_cpu(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> Tens
 def _on_device(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], *, device: Device) -> Tensor:
     count = len(next(iter(inputs.values())))
     found: list[Tensor] = []
-    with layout.replaced(_kernels(networks) if device.kind == "cuda" and count > DEVICE_PIECE else {}):
-        for start in range(0, count, DEVICE_PIECE):
-            part = {n: values[start : start + DEVICE_PIECE].to(device.torch_device) for n, values in inputs.items()}
-            here = min(DEVICE_PIECE, count - start)
-            if found and here < DEVICE_PIECE:  # a shape of its own would be compiled on MPS, its graph never given back
-                part = {n: torch.cat([v, v[:1].expand(DEVICE_PIECE - here, -1)]) for n, v in part.items()}
+    kernels = _kernels(networks) if device.kind == "cuda" and count > DEVICE_PIECE else {}
+    piece = FUSED_PIECE if kernels else DEVICE_PIECE
+    with layout.replaced(kernels):
+        for start in range(0, count, piece):
+            part = {n: values[start : start + piece].to(device.torch_device) for n, values in inputs.items()}
+            here = min(piece, count - start)
+            if found and here < piece:  # a shape of its own would be compiled on MPS, its graph never given back
+                part = {n: torch.cat([v, v[:1].expand(piece - here, -1)]) for n, v in part.items()}
             found.append(torch.stack([network(part)[:here].float() for network in networks]))
     return torch.cat(found, dim=1).cpu() if found else torch.empty(len(networks), 0)
 
