@@ -77,7 +77,7 @@ def find(settings: ProbeSettings) -> tuple[Answer, Bench]:
     if rows < LARGEST:
         ceiling, reason = max(rows, 1), f"the view set has {rows:,} rows to train on"
     else:
-        ceiling, reason = LARGEST, f"{LARGEST:,} is the largest batch that computes the right gradients on MPS"
+        ceiling, reason = LARGEST, f"{LARGEST:,} is the largest to train with: beyond, MPS computes wrong gradients"
     with console.progress("probe-batch") as bar:
         bench = Bench(settings, bar)
         answer = search(bench, ceiling=ceiling, ceiling_reason=reason, stop_at_best=settings.only_best)

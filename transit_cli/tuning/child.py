@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
 import threading
 import time
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from transit_cli.memory.monitor import Monitor
     from transit_cli.tuning.work import Work
 
-#: Steps before any is timed: the first makes the optimizer's state and compiles, the second finds caches as they stay.
-WARM_UP = 3
+#: Steps before any is timed: the first makes the optimizer's state and compiles, the second finds caches as they stay,
+#: the fourth captures where whole steps are captured (`training.ways.captured`).
+WARM_UP = 4
 
-#: A quick run ends after so many steps and seconds, or after the second pair where steps are slow.
-QUICK = ((10, 1.0), (3, 10.0))
+#: A quick run ends after so many steps in all and timed seconds, or after the second pair where steps are slow.
+QUICK = ((10, 1.0), (5, 6.0))
 #: The run that proves an answer.
 LONG = ((200, 2.0), (10, 40.0))
 
@@ -136,7 +138,9 @@ def _time(spec: TrialSpec, work: Work, monitor: Monitor, beat: Callable[[int], N
             times.append(spent)
             block = min(max(int(0.1 / spent), 1), 100)  # waiting for the device at each step would slow it down
             block = min(block, max(spec.steps - steps, 1)) if spec.steps else block
-    return sorted(times)[len(times) // 2] if times else spent, steps
+        else:
+            started = time.perf_counter()
+    return statistics.median(times) if times else spent, steps
 
 
 def _peak(device: Device, monitor: Monitor) -> int:

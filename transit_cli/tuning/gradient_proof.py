@@ -26,10 +26,11 @@ SAMPLES, PARTS = 31, (2, 3, 4, 7)
 #: Of the run of 20 steps: the set gives groups of 13, 13 and 5.
 EFFECTIVE, STEPS = 13, 20
 
-#: What float64 must stay under, and the gradients in float32 on the device: the same terms are added in another order.
-#: Weights are not held to the second: Adam divides each gradient by its own size, so that one which is all rounding
-#: error still moves its weight by a full step.
-TOLERANCE_FLOAT64, TOLERANCE_DEVICE = 1e-10, 1e-4
+#: What float64 must stay under; what the gradients in float32 on the device must, where the same terms are added in
+#: another order; and how many times what the device's rounding makes of one whole batch, if that is more. Weights are
+#: not held to these: Adam divides each gradient by its own size, so that one which is all rounding error still moves
+#: its weight by a full step.
+TOLERANCE_FLOAT64, TOLERANCE_DEVICE, TIMES_ROUNDING = 1e-10, 1e-4, 4
 
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -176,6 +177,22 @@ def prove(
         for count in parts
     ]
     return checks
+
+
+def rounding(network: nn.Module, batch: Batch, device: Device, host: Device) -> float:
+    """How far the device's gradients of one whole batch are from float64's on the host, for want of digits.
+
+    Args:
+        network: in float32.
+        batch: on the device, in float32.
+        device: where to compute in float32.
+        host: where to compute in float64.
+    """
+    calm = without_chance(network)
+    inputs = {name: values.cpu().double() for name, values in batch.inputs.items()}
+    exact = Recorder(copy.deepcopy(calm).double(), host).take([Batch(inputs, batch.targets.cpu().double())])
+    found = {name: values.cpu().double() for name, values in Recorder(calm, device).take([batch]).items()}
+    return compare(exact, found).worst
 
 
 def _trained(network: nn.Module, device: Device, batch: Batch, parts: int) -> dict[str, Tensor]:
