@@ -1,11 +1,12 @@
 """Which batch? `transit probe-batch` beside Lightning's `scale_batch_size`, one after the other on this machine.
 
-    python benchmarks/batch.py [--network two-branch] [--device cuda] [--rows 200000] [--limit 600]
+    python benchmarks/batch.py [--network two-branch] [--device cuda] [--rows 200000] [--limit 600] [--largest 200000]
 
 Each finder is a process of its own: what it answers, how many sizes it ran, in how many seconds. Every answer is then
 put to the test: twenty training steps of that size in a new process, the way the finder's own loop would run them.
-Lightning's finder runs in both of its modes with its defaults, on as many random rows as are asked for, since it stops
-at the size of the data set; peers' processes that take longer than the limit are ended, and said to be.
+Lightning's finder runs in both of its modes, on as many random rows as are asked for, since it stops at the size of the
+data set. By default it stops at 8,192 too; `--largest` lifts that (its `max_val`). Peers' processes that take longer
+than the limit are ended, and said to be.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def lightning(mode, options):
             enable_progress_bar=False, gradient_clip_val=1.0, max_epochs=1,
         )  # fmt: skip
         begin = time.perf_counter()
-        answer = Tuner(trainer).scale_batch_size(Module(), mode=mode)
+        answer = Tuner(trainer).scale_batch_size(Module(), mode=mode, max_val=options.largest)
         print(json.dumps({"answer": answer, "sizes": tried, "seconds": time.perf_counter() - begin}))
 
 
@@ -93,7 +94,7 @@ def trains(options, size, plain):
 def child(options, *arguments):
     """The last JSON line of a process of this file, and why there is none."""
     command = [sys.executable, __file__, "--network", options.network, "--device", options.device]
-    command += ["--rows", str(options.rows), *arguments]
+    command += ["--rows", str(options.rows), "--largest", str(options.largest), *arguments]
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=options.limit)
     except subprocess.TimeoutExpired:
@@ -112,7 +113,7 @@ def transit(options):
     begin = time.perf_counter()
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
-        return None, done.stderr.strip()[-100:]
+        return None, done.stderr.strip()[-400:]
     data = json.loads(done.stdout)["data"]
     sizes = [trial["batch_size"] for trial in data["trials"]]
     found = {"answer": data["largest_safe_batch"], "best": data["best_batch"], "sizes": sizes}
@@ -129,9 +130,12 @@ def tell(name, found, why, options, plain):
     for what in ("answer", "best"):
         if what in found:
             test, failed = child(options, "--test", str(found[what]), *(["--plain"] if plain else []))
-            told = f"{test['samples_per_second']:,.0f} samples/s" if test else f"fails: {failed}"
+            told = f"fails: {failed}"
+            if test:
+                told = f"{test['samples_per_second']:,.0f} samples/s"
+                told += f", {test['peak'] / 2**30:.1f} GiB" if test["peak"] else ""
             line += f"; at {found[what]}: {told}"
-    print(line, flush=True)
+    print(f"{line}\n{'':22} ran {' '.join(map(str, found['sizes']))}", flush=True)
 
 
 def main():
@@ -141,6 +145,7 @@ def main():
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--limit", type=float, default=600)
     parser.add_argument("--memory-limit", help="of the probe alone: Lightning's finder knows none")
+    parser.add_argument("--largest", type=int, default=8192, help="the largest size that Lightning's finder may try")
     parser.add_argument("--lightning")
     parser.add_argument("--test", type=int)
     parser.add_argument("--plain", action="store_true")
