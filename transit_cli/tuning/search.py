@@ -1,8 +1,8 @@
 """The search for the largest and the best batch: a pure function over `trial(size, long) -> Trial`.
 
-It fits, then proves. Small sizes first; a line through the peaks of the two largest that ran predicts where the memory
-ends; the prediction is tried, and bisected towards where it was wrong; the answer is run once more, for longer. What is
-left of the trials goes to throughput. Only sizes that ran are answered.
+It fits, then proves. Small sizes first; a line through the peaks of two that ran predicts where the memory ends; the
+prediction is tried, and bisected towards where it was wrong; the answer is run once more, for longer. What is left of
+the trials goes to throughput. Only sizes that ran are answered.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ START, FIRST_GROWTH, GROWTH = 8, 4, 8
 AIM = 0.85
 #: A size that is this share of it ends the search; one beyond this share is not accepted as proven.
 CLOSE_ENOUGH, SAFE = 0.80, 0.92
+#: How far apart, as a ratio of sizes, two points of the line are.
+APART = 0.75
 #: The bracket between what ran and what did not is closed to this ratio: 1.3 times the answer must not fit.
 BRACKET = 1.08
 
@@ -214,10 +216,15 @@ def _climb(state: _Search, *, stop_at_best: bool) -> bool:
 
 
 def _capacity(state: _Search) -> float:
-    """The size whose peak would be the limit, by a line through the two largest that fit; infinity without a line."""
+    """The size whose peak would be the limit, by a line through two that fit; infinity without a line.
+
+    They are the largest and the largest below `APART` of it: between neighbours, what peaks differ by for other reasons
+    would be the slope.
+    """
     if len(state.fitting) < 2:
         return math.inf
-    low, high = state.fitting[-2:]
+    *smaller, high = state.fitting
+    low = next((item for item in reversed(smaller) if item.size <= APART * high.size), smaller[0])
     rise = ((high.peak_bytes or 0) - (low.peak_bytes or 0)) / (high.size - low.size)
     if rise <= 0:
         return math.inf

@@ -34,7 +34,7 @@ ROUNDS = 3
 SMALL_BATCH = 8192
 #: The most samples to choose with on a CPU and on a GPU: more say nothing new, a large batch would run sixteen times
 #: before it trains, and ways that are timed in turn hold their memory at once.
-TIMED_SAMPLES, TIMED_SAMPLES_GPU = 64, 512
+TIMED_SAMPLES, TIMED_SAMPLES_GPU = 64, 128
 #: Another way is taken only where it needs less than this share of the default's time: ties go to what everybody runs.
 WORTH_IT = 0.95
 #: On a busy machine, where a timing is half chance, one thread is the default, and this the share: it does not wait for
