@@ -153,7 +153,7 @@ def _prove(settings: AccumulateSettings) -> tuple[list[Table | Text], dict[str, 
         parallel = {k: distributed_proof.prove(settings.network, shapes, k) for k in (2, 7)} if settings.ddp else {}
     worst = max(*(check.difference.worst for check in exact), *parallel.values(), 0.0)
     on_device = max(check.difference.worst for check in single if check.what == "gradients")
-    tolerance = max(gradient_proof.TOLERANCE_DEVICE, gradient_proof.TIMES_ROUNDING * rounding)
+    tolerance = gradient_proof.device_tolerance(rounding)
     passed = worst < gradient_proof.TOLERANCE_FLOAT64 and on_device < tolerance
     data = {
         "max_relative_error_float64": worst,
