@@ -136,6 +136,21 @@ def test_the_best_is_the_smallest_within_five_percent_of_the_best_that_ran(machi
     assert all(speed < (1 - TOLERANCE) * fastest for size, speed in speeds.items() if size < answer.best.size)
 
 
+def test_neighbours_that_are_alike_by_chance_say_nothing_of_the_end():
+    """Peaks of two-branch on a CPU with 4 GiB: 3,191 MiB at 2,048 and 3,199 at 2,240, where 3,000 samples are the most."""
+    seen = {8: 340, 32: 378, 256: 720, 2048: 3191, 2240: 3199}
+
+    def trial(size, long):
+        peak = seen.get(size, 330 + 1.25 * size)
+        verdict = Verdict.FITS if peak <= 4096 else Verdict.OUT_OF_MEMORY
+        return Trial(size, verdict, 4096 << 20, int(peak * 2**20), 500.0, size / 500, 3, long)
+
+    answer = search(trial, ceiling=65_535)
+    assert max(item.size for item in answer.trials) < 1.35 * 3000
+    assert 1.3 * answer.largest.size > 3000
+    assert {2048, 2240} <= {item.size for item in answer.trials}
+
+
 def test_a_cpu_that_slows_beyond_its_cache_is_told_a_small_best():
     machine = Machine(limit=4 * GIB, fixed=330 << 20, per_sample=2 << 20, saturates_at=4, falls_from=128)
     answer = search(machine, ceiling=65_535)

@@ -9,10 +9,12 @@ import pytest
 
 from transit_cli.device.select import select
 from transit_cli.memory import pressure, reading
+from transit_cli.memory.monitor import Monitor
 from transit_cli.results import TransitError
-from transit_cli.tuning import trial
+from transit_cli.tuning import batch_probe, child, trial
 from transit_cli.tuning.child import TrialSpec
 from transit_cli.tuning.search import Verdict
+from transit_cli.tuning.settings import ProbeSettings
 from transit_cli.tuning.work import Work
 
 NETWORK = """
@@ -86,6 +88,22 @@ def test_a_batch_that_ends_its_process(spec, deed, verdict, words):
     assert machine is not None
 
 
+def test_the_step_that_captures_is_not_timed():
+    """It is the fourth, after three ordinary ones, and takes as long as a hundred others."""
+
+    class Capturing:
+        device, taken = select("cpu"), 0
+
+        def step(self, sizes):
+            self.taken += 1
+            time.sleep(0.2 if self.taken == 4 else 0.001)
+
+    with Monitor() as monitor:
+        seconds, steps = child._time(TrialSpec(8, steps=5), Capturing(), monitor, lambda done: None)
+    assert steps == 5
+    assert seconds < 0.1
+
+
 def test_a_batch_that_hangs(spec):
     started = time.monotonic()
     ran, _ = trial.run(spec("hang"), 15)
@@ -120,6 +138,13 @@ def test_a_limit_below_what_torch_alone_takes(spec):
     ran, _ = trial.run(spec("nothing", limit="100MiB"), 60)
     assert ran.verdict is Verdict.OUT_OF_MEMORY
     assert "alone take" in ran.detail
+
+
+def test_a_limit_that_is_too_small_is_told_as_it_was_given():
+    with pytest.raises(TransitError, match="alone take") as error:
+        batch_probe.find(ProbeSettings(memory_limit="100MiB", device="cpu"))
+    assert "below 100MiB" in error.value.wanted
+    assert "--memory-limit" in error.value.fix
 
 
 def test_swap_and_pressure_end_a_trial(spec, monkeypatch):

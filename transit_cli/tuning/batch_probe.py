@@ -83,9 +83,10 @@ def find(settings: ProbeSettings) -> tuple[Answer, Bench]:
         answer = search(bench, ceiling=ceiling, ceiling_reason=reason, stop_at_best=settings.only_best)
     if answer.largest is None:
         last = answer.trials[-1]
+        limit = console.size(last.limit_bytes) if last.limit_bytes else settings.memory_limit
         raise TransitError(
             f"not even a batch of {last.size} will do: {last.verdict} ({last.detail})",
-            wanted=f"memory for one sample's step below {console.size(last.limit_bytes)}, in {settings.seconds:g} s",
+            wanted=f"memory for one sample's step below {limit}, in {settings.seconds:g} s",
             fix="close other programs, or give a larger --memory-limit or --seconds",
             exit_code=ExitCode.MACHINE,
             code="nothing-fits",
