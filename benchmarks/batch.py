@@ -28,8 +28,8 @@ def lightning(mode, options):
     from lightning.pytorch.tuner import Tuner
     from torch.utils.data import DataLoader, TensorDataset
 
-    from transit_cli.bench import contender
-    from transit_cli.bench.peers import Course
+    from transit_cli.bench import framework_process
+    from transit_cli.bench.frameworks import Course
     from transit_cli.model import registry
 
     course = Course(options.network, VIEWS, 2, options.device)
@@ -50,7 +50,7 @@ def lightning(mode, options):
         def training_step(self, row):
             if not tried or tried[-1] != len(row[-1]):
                 tried.append(len(row[-1]))
-            return contender.loss_of(self.network, course, row)
+            return framework_process.loss_of(self.network, course, row)
 
         def configure_optimizers(self):
             return torch.optim.AdamW(self.parameters(), lr=1e-3)

@@ -28,9 +28,9 @@ from transit_cli.data import viewset
 from transit_cli.device.select import select
 from transit_cli.model import registry
 from transit_cli.training import fit
-from transit_cli.training.loop import train
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.step import Batch, Step
+from transit_cli.training.train import train
 
 #: Most milliseconds that the loop may add to a step, and most that an epoch may take over its steps, as a share.
 MOST_OVERHEAD_MS, MOST_OVER = 0.5, 0.03

@@ -44,7 +44,7 @@ def child(options):
 
     from transit_cli.device.select import select
     from transit_cli.model import registry
-    from transit_cli.training.processes import ALONE, joined
+    from transit_cli.training.distributed import ALONE, joined
     from transit_cli.training.settings import StepSettings
     from transit_cli.training.step import Batch, Step
 

@@ -38,7 +38,7 @@ def main() -> int:
 def against_tfrecord(folder: Path, rounds: int) -> float:
     from tfrecord.reader import tfrecord_loader
 
-    from transit_cli.data import tfrecord
+    from transit_cli.data.catalogs import tfrecord
 
     files = sorted(path for path in folder.iterdir() if tfrecord.is_tfrecord(path))
 

@@ -11,7 +11,7 @@ import argparse
 import os
 import tempfile
 
-from transit_cli.bench import peers
+from transit_cli.bench import frameworks
 
 VIEWS = {"global": 2001, "local": 201}
 CONTENDERS = ("lightning", "accelerate", "plain", "transit-one-thread", "transit")
@@ -25,11 +25,11 @@ def main():
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    course = peers.Course(options.network, VIEWS, options.batch, options.device)
+    course = frameworks.Course(options.network, VIEWS, options.batch, options.device)
     load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache  # the way of the step is chosen here and now
-        race = peers.race(
+        race = frameworks.race(
             course,
             options.rounds,
             options.steps,

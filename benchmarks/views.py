@@ -25,8 +25,8 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 import numpy as np
 
-from transit_cli.data.detrend import flatten
-from transit_cli.data.views import KEPLER, Signal, fold, make_views, phases
+from transit_cli.data.views.detrend import flatten
+from transit_cli.data.views.make import KEPLER, Signal, fold, make_views, phases
 
 SIGNAL = Signal(9.3, 2.1, 0.2)
 #: How many times faster than lightkurve the chain has to be.

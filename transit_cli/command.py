@@ -4,7 +4,7 @@
 
     @command(app, TrainSettings)
     def train(settings: TrainSettings) -> Result:
-        from transit_cli.training.loop import train  # torch comes in here, not above
+        from transit_cli.training.train import train  # torch comes in here, not above
         ...
 
 The function gets checked settings and returns a `Result`; options, `--config`, `--print-config`, `--json`, `--quiet`,

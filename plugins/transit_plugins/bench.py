@@ -21,6 +21,6 @@ def bench(settings: BenchSettings) -> Result:
 
     About a minute. `transit train` then says what share of the figures a run has reached.
     """
-    from transit_cli.bench import run, show
+    from transit_cli.bench import bench_result, benchmark
 
-    return show.result(run.bench(settings))
+    return bench_result.result(benchmark.bench(settings))

@@ -33,7 +33,7 @@ def import_(settings: ImportSettings) -> Result:
 
     Features are recognised by the names that AstroNet, Yu et al. 2019 and ExoMiner gave them; --map names others.
     """
-    from transit_cli.data.imports import import_views
+    from transit_cli.data.catalogs.importer import import_views
 
     return import_views(settings)
 
@@ -61,7 +61,7 @@ def prepare(settings: PrepareSettings) -> Result:
 @command(app, FoldSettings, name="fold")
 def fold(settings: FoldSettings) -> Result:
     """Look at one signal: the light curve with its trend, folded, and every view."""
-    from transit_cli.data.fold import look
+    from transit_cli.data.views.inspect_signal import look
 
     return look(settings)
 
@@ -69,7 +69,7 @@ def fold(settings: FoldSettings) -> Result:
 @command(app, FetchSettings, name="fetch")
 def fetch(settings: FetchSettings) -> Result:
     """Fetch light curves from the public archive; resumes, checks every file, and replaces one that was cut short."""
-    from transit_cli.data.fetch import fetch
+    from transit_cli.data.lightcurves.fetch import fetch
 
     return fetch(settings)
 
@@ -77,6 +77,6 @@ def fetch(settings: FetchSettings) -> Result:
 @command(app, SimulateSettings, name="simulate")
 def simulate(settings: SimulateSettings) -> Result:
     """Simulate planets, eclipsing binaries and junk as a view set: no download, the same for the same seed."""
-    from transit_cli.data import simulate
+    from transit_cli.data.simulation import simulate
 
     return simulate.simulate(settings)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import typer
 
 from transit_cli.command import command
-from transit_cli.doctor import report
+from transit_cli.doctor import summary
 from transit_cli.doctor.settings import DoctorSettings
 from transit_cli.results import ExitCode, Result
 
@@ -24,13 +24,13 @@ def doctor(settings: DoctorSettings) -> Result:
 
     rows = diagnose(settings)
     statuses = [row.status for row in rows]
-    verdict = report.verdict(rows, everything=not settings.only)
+    verdict = summary.verdict(rows, everything=not settings.only)
     if settings.report:
-        settings.report.write_text(report.markdown(rows, verdict), encoding="utf-8")
+        settings.report.write_text(summary.markdown(rows, verdict), encoding="utf-8")
     if settings.fix:
-        blocks, verdict = [report.snippet(rows)], f"# {verdict}"
+        blocks, verdict = [summary.snippet(rows)], f"# {verdict}"
     else:
-        blocks = [report.table(rows), *([report.advice(rows)] if {"warn", "fail"} & set(statuses) else [])]
+        blocks = [summary.table(rows), *([summary.advice(rows)] if {"warn", "fail"} & set(statuses) else [])]
     failed = "fail" in statuses or (settings.strict and "warn" in statuses)
     data = {
         "rows": [asdict(row) for row in rows],

@@ -31,6 +31,6 @@ def fallback_test(settings: FallbackTestSettings) -> Result:
         from transit_cli.operators import matrix
 
         return matrix.test_all(settings)
-    from transit_cli.operators import local
+    from transit_cli.operators import device_check
 
-    return local.test_here(settings)
+    return device_check.test_here(settings)

@@ -26,17 +26,17 @@ def profile(settings: ProfileSettings) -> Result:
     grows from step to step.
     """
     if settings.compare:
-        from transit_cli.profiling import compare, show
+        from transit_cli.profiling import compare, profile_result
 
-        return show.comparison(compare.compare(*settings.compare))
-    from transit_cli.profiling import hotspots, report, run, show, tools
+        return profile_result.comparison(compare.compare(*settings.compare))
+    from transit_cli.profiling import hotspots, html_report, profile_result, profiler, tools
 
     if settings.report:
-        report.require()
+        html_report.require()
     with ExitStack() as stack:
         for tool in tools.chosen(settings):
             stack.enter_context(tool)
-        found = run.profile(settings)
+        found = profiler.profile(settings)
         written: list[Path] = tools.files(settings)
         if settings.trace or settings.report:
             settings.out.mkdir(parents=True, exist_ok=True)
@@ -45,5 +45,5 @@ def profile(settings: ProfileSettings) -> Result:
             hotspots.trace(found.workload, written[-1])
     if settings.report:
         written.append(settings.out / "report.html")
-        report.write(found, show.result(found, []).verdict, written[-1])
-    return show.result(found, written)
+        html_report.write(found, profile_result.result(found, []).verdict, written[-1])
+    return profile_result.result(found, written)

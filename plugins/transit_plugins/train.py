@@ -34,8 +34,8 @@ def train(settings: TrainSettings) -> Result:
 
     Stop it at any moment: transit train --resume RUN goes on as if it had never stopped.
     """
-    from transit_cli.training import loop, rehearsal
-    from transit_cli.training.processes import refuse_several
+    from transit_cli.training import sanity, train
+    from transit_cli.training.distributed import refuse_several
 
     if settings.overfit or settings.dry_run:
         refuse_several("--overfit" if settings.overfit else "--dry-run", "the same command without torchrun")
@@ -45,11 +45,11 @@ def train(settings: TrainSettings) -> Result:
 
         settings = settings.replace(batch_size=best_batch(settings))
     if settings.overfit:
-        return rehearsal.overfit(settings)
+        return sanity.overfit(settings)
     if settings.dry_run:
-        return rehearsal.dry_run(settings)
+        return sanity.dry_run(settings)
     if settings.on_unsupported == "error":
-        return loop.train(settings)
+        return train.train(settings)
     from transit_cli.operators.fallback import CpuFallback
 
     fallbacks: list[CpuFallback] = []
@@ -58,6 +58,6 @@ def train(settings: TrainSettings) -> Result:
         fallbacks.append(CpuFallback(device))
         fallbacks[-1].guard(network)
 
-    result = loop.train(settings, guard)
+    result = train.train(settings, guard)
     on_cpu = [site for fallback in fallbacks for site in fallback.report()]
     return replace(result, data={**result.data, "on_cpu": on_cpu})

@@ -6,21 +6,21 @@ import pytest
 import torch
 
 from tests.training.conftest import GLOBAL, LOCAL, write_set
-from transit_cli.bench import earlier, figures, peers, run, show
+from transit_cli import measurements
+from transit_cli.bench import bench_result, benchmark, figures, frameworks, previous
 from transit_cli.bench.settings import BenchSettings
 from transit_cli.device.select import select
 from transit_cli.results import TransitError, plain
-from transit_cli.training import reached
-from transit_cli.training.ways import remembered
+from transit_cli.training import bench_record
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(run, "PATIENCE", float("inf"))  # a busy machine must not leave anything out
+    monkeypatch.setattr(measurements, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(benchmark, "PATIENCE", float("inf"))  # a busy machine must not leave anything out
     monkeypatch.setattr(figures, "BLOCK", 0.02)
-    monkeypatch.setattr(run.psutil, "cpu_percent", lambda interval: 0.0)
+    monkeypatch.setattr(benchmark.psutil, "cpu_percent", lambda interval: 0.0)
 
 
 def small(**changes):
@@ -29,7 +29,7 @@ def small(**changes):
 
 
 def test_the_figures_follow_from_what_was_measured():
-    found = run.bench(small())
+    found = benchmark.bench(small())
     assert [(item.kind, item.batch_size) for item in found.figures] == [
         ("train", 2),
         ("train", 4),
@@ -47,12 +47,12 @@ def test_the_figures_follow_from_what_was_measured():
     train, infer = found.figures[1], found.figures[3]
     assert 2 < train.flops / infer.flops < 3.01  # backward is twice forward, but for the first layers' inputs
     assert found.figures[3].flops == 2 * found.figures[2].flops
-    work = reached.Work("two-branch", {"global": 64, "local": 32}, 4, "fp32")
-    assert reached.benched(work, select("cpu")) == train.samples_per_second
+    work = bench_record.Work("two-branch", {"global": 64, "local": 32}, 4, "fp32")
+    assert bench_record.benched(work, select("cpu")) == train.samples_per_second
 
 
 def test_the_guide_s_figures_are_marked_as_claims():
-    result = show.result(run.bench(small(batch_size=(2,))))
+    result = bench_result.result(benchmark.bench(small(batch_size=(2,))))
     table = next(block for block in result.blocks if "claim" in str(block))
     assert all("(claim)" in column for column in table.columns[2:])
     assert "nobody here has checked" in table.note
@@ -61,9 +61,9 @@ def test_the_guide_s_figures_are_marked_as_claims():
 
 
 def test_a_busy_machine_is_said(monkeypatch):
-    monkeypatch.setattr(run.psutil, "cpu_percent", lambda interval: 80.0)
+    monkeypatch.setattr(benchmark.psutil, "cpu_percent", lambda interval: 80.0)
     with pytest.warns(UserWarning, match="80 % of the processors"):
-        assert run.bench(small(batch_size=(2,))).busy_percent == 80.0
+        assert benchmark.bench(small(batch_size=(2,))).busy_percent == 80.0
 
 
 def test_a_batch_that_takes_too_long_is_left_out_with_what_it_needs(monkeypatch):
@@ -71,26 +71,26 @@ def test_a_batch_that_takes_too_long_is_left_out_with_what_it_needs(monkeypatch)
         return figures.Figure(network, kind, size, "", "fp32", (0.1 * size,) * 5, 0.0, 1, 1, None)
 
     monkeypatch.setattr(figures, "measure", measure)
-    monkeypatch.setattr(run, "PATIENCE", 3.0)
+    monkeypatch.setattr(benchmark, "PATIENCE", 3.0)
     settings = small(batch_size=(1, 64), seconds=20.0)
-    found = run.bench(settings)
+    found = benchmark.bench(settings)
     assert [(item.kind, item.batch_size) for item in found.left_out] == [("train", 64), ("infer", 64)]
-    note = show.figure_table(found).note
+    note = bench_result.figure_table(found).note
     assert "left out: two-branch, train, batch 64" in note
-    enough = run.bench(settings.replace(seconds=max(item.needed for item in found.left_out) + 1))
+    enough = benchmark.bench(settings.replace(seconds=max(item.needed for item in found.left_out) + 1))
     assert enough.left_out == []
 
 
 def test_an_earlier_run_is_set_beside_it(tmp_path):
-    first = run.bench(small(batch_size=(2,)))
-    data = plain(show.document(first))
+    first = benchmark.bench(small(batch_size=(2,)))
+    data = plain(bench_result.document(first))
     for row in data["figures"]:
         if row["pass"] == "train":
             row["samples_seconds"] = [10 + 0.01 * number for number in range(12)]  # far slower than anything here
     data["torch"] = "1.0"
     file = tmp_path / "before.json"
     file.write_text(json.dumps({"command": "bench", "data": data}))
-    result = show.result(run.bench(small(batch_size=(2,), compare=file)))
+    result = bench_result.result(benchmark.bench(small(batch_size=(2,), compare=file)))
     change = next(row for row in result.data["changes"] if row["pass"] == "train")
     assert change["significant"]
     assert change["seconds_ratio"] < 0.5
@@ -102,35 +102,37 @@ def test_what_is_no_bench_is_refused_before_anything_runs(tmp_path, text):
     file = tmp_path / "a.json"
     file.write_text(text)
     with pytest.raises(TransitError, match=r"a\.json"):
-        run.bench(small(compare=file))
+        benchmark.bench(small(compare=file))
     with pytest.raises(TransitError, match="cannot be read"):
-        earlier.read(tmp_path / "absent.json")
+        previous.read(tmp_path / "absent.json")
 
 
 def test_contenders_take_turns_and_absent_ones_are_said(monkeypatch):
-    monkeypatch.setattr(peers, "PACKAGES", ("no_such_package",))
-    course = peers.Course("two-branch", {"global": 64, "local": 32}, 4)
+    monkeypatch.setattr(frameworks, "PACKAGES", ("no_such_package",))
+    course = frameworks.Course("two-branch", {"global": 64, "local": 32}, 4)
     done = []
-    race = peers.race(course, 2, 3, contenders=("no_such_package", "plain", "transit"), after=done.append)
+    race = frameworks.race(course, 2, 3, contenders=("no_such_package", "plain", "transit"), after=done.append)
     assert done == [1, 2]
     assert (race.absent, race.yardstick) == (("no_such_package",), "plain")
     by_name = {item.name: item for item in race.standings}
     assert by_name["plain"].ratios == (1.0, 1.0)
     assert by_name["transit"].way
     assert all(item.samples_per_second > 0 and len(item.ratios) == 2 for item in race.standings)
-    assert "pip install no_such_package" in show.race_table("two-branch", race, 4).note
+    assert "pip install no_such_package" in bench_result.race_table("two-branch", race, 4).note
 
 
 def test_a_contender_that_fails_says_why():
     with pytest.raises(TransitError, match=r"plain ended before its time: .*no-such-network"):
-        peers.race(peers.Course("no-such-network", {"global": 64}, 4), 1, 1, contenders=("plain",))
+        frameworks.race(frameworks.Course("no-such-network", {"global": 64}, 4), 1, 1, contenders=("plain",))
 
 
 def test_a_view_set_gives_its_lengths_alone(tmp_path):
     write_set(tmp_path / "views", size=24)  # fewer rows than a batch has
-    found = run.bench(small(viewset=tmp_path / "views", batch_size=(32,)))
+    found = benchmark.bench(small(viewset=tmp_path / "views", batch_size=(32,)))
     assert found.views == {"global": GLOBAL, "local": LOCAL}
-    assert found.figures[0].flops == run.bench(small(views=f"{GLOBAL}/{LOCAL}", batch_size=(32,))).figures[0].flops
+    assert (
+        found.figures[0].flops == benchmark.bench(small(views=f"{GLOBAL}/{LOCAL}", batch_size=(32,))).figures[0].flops
+    )
 
 
 def test_nothing_to_measure_is_refused():

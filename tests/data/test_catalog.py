@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from transit_cli.data.catalog import read
+from transit_cli.data.catalogs.catalog import read
 from transit_cli.results import TransitError
 
 

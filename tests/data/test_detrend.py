@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.interpolate import make_lsq_spline
 
-from transit_cli.data.detrend import SPACINGS, fit_trend, flatten, flatten_with, in_transit, stretches
-from transit_cli.data.views import Signal, phases
+from transit_cli.data.views.detrend import SPACINGS, fit_trend, flatten, flatten_with, in_transit, stretches
+from transit_cli.data.views.make import Signal, phases
 
 
 @pytest.mark.parametrize(

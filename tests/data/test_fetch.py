@@ -10,8 +10,8 @@ import fits_maker as make
 import numpy as np
 import pytest
 
-from transit_cli.data import fetch as module
-from transit_cli.data.fetch import fetch
+from transit_cli.data.lightcurves import fetch as module
+from transit_cli.data.lightcurves.fetch import fetch
 from transit_cli.data.settings import FetchSettings
 from transit_cli.results import TransitError
 
@@ -74,7 +74,7 @@ def server(content):
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    from transit_cli.data import download
+    from transit_cli.data.lightcurves import download
 
     monkeypatch.setattr(download, "sleep", lambda _: None)
 

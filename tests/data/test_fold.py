@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from transit_cli.data import viewset
-from transit_cli.data.fold import look
 from transit_cli.data.inspection import info
 from transit_cli.data.settings import FoldSettings
-from transit_cli.data.views import Signal
+from transit_cli.data.views.inspect_signal import look
+from transit_cli.data.views.make import Signal
 from transit_cli.results import TransitError
 
 SIGNAL = Signal(4.0, 133.3, 0.2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tfrecord_writer as writer
 
-from transit_cli.data.imports import import_views
+from transit_cli.data.catalogs.importer import import_views
 from transit_cli.data.settings import ImportSettings
 from transit_cli.data.split import split_of
 from transit_cli.data.viewset import ViewSet

@@ -6,9 +6,17 @@ import fits_maker as make
 import numpy as np
 import pytest
 
-from transit_cli.data.lightcurve import UnreadableError, read, readers, star_of_file, star_of_name, stitch, suffixes
-from transit_cli.data.timesystem import name_of, zero_of
-from transit_cli.data.views import Signal
+from transit_cli.data.lightcurves.lightcurve import (
+    UnreadableError,
+    read,
+    readers,
+    star_of_file,
+    star_of_name,
+    stitch,
+    suffixes,
+)
+from transit_cli.data.lightcurves.time_reference import name_of, zero_of
+from transit_cli.data.views.make import Signal
 
 TIME = make.long_cadence(10)
 FLUX = make.flux_with(TIME, [Signal(3.0, 133.0, 0.2)], [0.01])
@@ -268,7 +276,7 @@ def installed_reader(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: dat-reader\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[transit.readers]\ndat = dat_reader:read\n")
     (site / "dat_reader.py").write_text(
-        "import numpy as np\nfrom transit_cli.data.lightcurve import LightCurve\n\n"
+        "import numpy as np\nfrom transit_cli.data.lightcurves.lightcurve import LightCurve\n\n"
         "def read(path):\n    time, flux = np.loadtxt(path).T\n"
         "    return LightCurve(time, flux, star='KIC 9', zero=2454833.0, source=path.name)\n"
     )

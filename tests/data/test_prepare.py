@@ -15,7 +15,7 @@ import pytest
 
 from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
-from transit_cli.data.views import Signal, phases
+from transit_cli.data.views.make import Signal, phases
 from transit_cli.data.viewset import ViewSet
 from transit_cli.results import TransitError
 
@@ -237,7 +237,7 @@ def test_workers_end_when_their_parent_is_killed(large_survey):
 
 def slowly(task):
     """As `prepare_star`, slow enough that a worker can be killed at it."""
-    from transit_cli.data.star_views import prepare_star
+    from transit_cli.data.views.star import prepare_star
 
     time.sleep(0.2)
     return prepare_star(task)

@@ -10,11 +10,11 @@ import numpy as np
 import psutil
 import pytest
 
-from transit_cli.data import simulate
 from transit_cli.data.inspection import info
 from transit_cli.data.settings import SimulateSettings
-from transit_cli.data.simulate import SHARES, embedded, make, one
-from transit_cli.data.views import KEPLER, TESS
+from transit_cli.data.simulation import simulate
+from transit_cli.data.simulation.simulate import SHARES, embedded, make, one
+from transit_cli.data.views.make import KEPLER, TESS
 from transit_cli.data.viewset import ViewSet
 from transit_cli.results import ExitCode, TransitError
 

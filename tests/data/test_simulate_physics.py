@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transit_cli.data import instrument, lightcurves, systems
-from transit_cli.data.search import deepest_box
-from transit_cli.data.systems import SOLAR_YEAR, Orbit, eclipse
+from transit_cli.data.simulation import instrument, signals, systems
+from transit_cli.data.simulation.box_search import deepest_box
+from transit_cli.data.simulation.systems import SOLAR_YEAR, Orbit, eclipse
 
 EXPOSURE = 30 / 1440
 LIMB = (0.4, 0.25)
@@ -130,12 +130,12 @@ def test_what_is_too_weak_to_be_found_hardly_changes_the_mix(mission):
     kinds = Counter()
     tries = 150
     for seed in range(tries):
-        with contextlib.suppress(lightcurves.NothingFoundError):
-            kinds[lightcurves.find(np.random.default_rng(seed), "J", mission).kind] += 1
+        with contextlib.suppress(signals.NothingFoundError):
+            kinds[signals.find(np.random.default_rng(seed), "J", mission).kind] += 1
     assert kinds.total() > 0.65 * tries
-    expected = lightcurves.JUNK["variable"] * tries
+    expected = signals.JUNK["variable"] * tries
     assert kinds["variable star"] == pytest.approx(expected, abs=4 * np.sqrt(expected))
-    assert len(kinds) == len(lightcurves.JUNK)
+    assert len(kinds) == len(signals.JUNK)
 
 
 def test_red_noise_is_red_and_of_unit_variance():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from transit_cli.data.lightcurves.target import mission_of, star_name
 from transit_cli.data.split import PARTS, split, split_of
-from transit_cli.data.star import mission_of, star_name
 
 
 def test_parts_of_known_stars_never_change():  # a change here would move stars between the parts of existing sets

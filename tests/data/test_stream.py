@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from tests.training.conftest import write_set
-from transit_cli.data import feed
-from transit_cli.data.feed import Batching, Resident
-from transit_cli.data.stream import Stored, Streamed
 from transit_cli.results import TransitError
+from transit_cli.training.loading import samples
+from transit_cli.training.loading.samples import Batching, Resident
+from transit_cli.training.loading.stream import Stored, Streamed
 
 CPU = torch.device("cpu")
 VIEWS = ("global", "local")
@@ -20,10 +20,10 @@ def one_thread():
 
 
 def stored_and_read(view_set, scalars):
-    among = feed.rows(view_set, ("train",))
-    target = feed.targets(view_set, ("PC",))[among]
+    among = samples.rows(view_set, ("train",))
+    target = samples.targets(view_set, ("PC",))[among]
     numbers = np.random.default_rng(0).normal(size=(len(among), 2)).astype(np.float32) if scalars else None
-    examples = feed.read(view_set, among, VIEWS, numbers, target)
+    examples = samples.read(view_set, among, VIEWS, numbers, target)
     tensor = None if numbers is None else torch.from_numpy(numbers)
     return Stored(view_set.path, VIEWS, tensor, torch.from_numpy(target), among), examples
 
@@ -51,7 +51,7 @@ def test_a_value_that_is_no_number_is_named_from_the_worker(tmp_path):
         views["local"][np.flatnonzero(tces["split"] == "train")[5], 3] = np.nan
 
     view_set = write_set(tmp_path / "views", change=spoil)
-    among = feed.rows(view_set, ("train",))
+    among = samples.rows(view_set, ("train",))
     row = among[5]
     stored = Stored(view_set.path, VIEWS, None, torch.zeros(len(among)), among)
     with pytest.raises(TransitError, match=rf"local\.npy holds NaN or infinity in row {row}") as caught:
@@ -62,7 +62,7 @@ def test_a_value_that_is_no_number_is_named_from_the_worker(tmp_path):
 @pytest.mark.parametrize(("count", "batch_size", "accumulate"), [(100, 16, 3), (5, 16, 1), (64, 16, 2), (65, 64, 4)])
 def test_an_epoch_uses_each_sample_at_most_once_in_whole_micro_batches(count, batch_size, accumulate):
     batching = Batching(count, batch_size, accumulate)
-    groups = batching.groups(feed.order(count, 0, 3))
+    groups = batching.groups(samples.order(count, 0, 3))
     places = torch.cat([places for group in groups for places in group])
     assert len(groups) == batching.steps
     assert len(places.unique()) == len(places) == batching.used
@@ -72,8 +72,8 @@ def test_an_epoch_uses_each_sample_at_most_once_in_whole_micro_batches(count, ba
 
 def test_an_order_depends_on_seed_and_epoch_alone():
     torch.manual_seed(1)
-    first = feed.order(50, 3, 4)
+    first = samples.order(50, 3, 4)
     torch.manual_seed(2)
-    assert torch.equal(first, feed.order(50, 3, 4))
-    assert not torch.equal(first, feed.order(50, 3, 5))
-    assert not torch.equal(first, feed.order(50, 4, 4))
+    assert torch.equal(first, samples.order(50, 3, 4))
+    assert not torch.equal(first, samples.order(50, 3, 5))
+    assert not torch.equal(first, samples.order(50, 4, 4))

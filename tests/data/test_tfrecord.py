@@ -8,7 +8,7 @@ import tfrecord_writer as writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transit_cli.data.tfrecord import is_tfrecord, read
+from transit_cli.data.catalogs.tfrecord import is_tfrecord, read
 from transit_cli.results import TransitError
 
 #: {"a": int64 [1, -1, 300], "b": float [1.5, -0.25], "label": bytes ["PC", "EB"], "none": no kind at all}, as Google's

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transit_cli.data.binning import bin_medians, bridged, filled, median
-from transit_cli.data.measure import measure, secondary_phase
-from transit_cli.data.views import (
+from transit_cli.data.views.binning import bin_medians, bridged, filled, median
+from transit_cli.data.views.make import (
     KEPLER,
     TESS,
     Folded,
@@ -22,6 +21,7 @@ from transit_cli.data.views import (
     phases,
     recipe_for,
 )
+from transit_cli.data.views.measure import measure, secondary_phase
 
 # exoplanet-ml, light_curve/fast_ops/python/view_generator_test.py
 TIME, FLUX = np.arange(0, 2, 0.1), np.arange(20.0)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from transit_cli.data import work
+from transit_cli import parallel
 from transit_cli.results import TransitError
 
 
@@ -26,20 +26,20 @@ def large(task):
 @pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, 2, 40])
 def test_each_task_is_done_once(workers, count):
-    done = dict(work.each(where, range(count), workers))
+    done = dict(parallel.each(where, range(count), workers))
     assert {task: square for task, (square, _) in done.items()} == {task: task * task for task in range(count)}
     assert multiprocessing.active_children() == []
 
 
 def test_few_tasks_start_no_process():
-    assert {process for _, (_, process) in work.each(where, range(50))} == {os.getpid()}
+    assert {process for _, (_, process) in parallel.each(where, range(50))} == {os.getpid()}
 
 
-@pytest.mark.skipif(work._cores() < 2, reason="one core")
+@pytest.mark.skipif(parallel._cores() < 2, reason="one core")
 def test_much_work_is_shared_once_that_is_seen():
-    done = list(work.each(large, range(16)))
+    done = list(parallel.each(large, range(16)))
     processes = {process for _, (_, process) in done}
-    assert 1 < len(processes) <= work._cores()
+    assert 1 < len(processes) <= parallel._cores()
     assert done[0][1][1] == os.getpid()  # the first shows how long they take
 
 
@@ -74,19 +74,19 @@ def unreadable(task):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_answer_that_cannot_be_read_is_not_waited_for():
     with pytest.raises(TransitError, match="ended by itself"):
-        list(work.each(unreadable, range(100), workers=3))
+        list(parallel.each(unreadable, range(100), workers=3))
     assert multiprocessing.active_children() == []
 
 
 def test_an_error_comes_through():
     with pytest.raises(ValueError, match="seven"):
-        list(work.each(failing, range(100), workers=3))
+        list(parallel.each(failing, range(100), workers=3))
     assert multiprocessing.active_children() == []
 
 
 def test_a_worker_that_dies_while_it_answers_is_noticed():
     with pytest.raises(TransitError, match="was killed"):
-        list(work.each(deadly, range(100), workers=3))
+        list(parallel.each(deadly, range(100), workers=3))
     assert multiprocessing.active_children() == []
 
 
@@ -97,5 +97,5 @@ def echoing(task):
 
 def test_tasks_and_answers_larger_than_any_pipe_do_not_wait_for_each_other():
     tasks = [bytes([number]) * 3_000_000 for number in range(24)]
-    done = [answer for _, answer in work.each(echoing, tasks, workers=3)]
+    done = [answer for _, answer in parallel.each(echoing, tasks, workers=3)]
     assert sorted(done) == tasks

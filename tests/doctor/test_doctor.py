@@ -12,10 +12,10 @@ import pytest
 
 from transit_cli.config import settings_of
 from transit_cli.device import environment
-from transit_cli.doctor import report
+from transit_cli.doctor import summary
+from transit_cli.doctor.check import Row
+from transit_cli.doctor.check_runner import Prover
 from transit_cli.doctor.diagnosis import IDS, chosen, diagnose
-from transit_cli.doctor.proving import Prover
-from transit_cli.doctor.row import Row
 from transit_cli.doctor.settings import DoctorSettings
 from transit_cli.results import ExitCode, TransitError
 
@@ -240,12 +240,12 @@ def row(row_id, status, found="found", why="", fix=""):
     ],
 )
 def test_the_verdict_in_words(rows, words):
-    assert report.verdict(rows, everything=True) == words
+    assert summary.verdict(rows, everything=True) == words
 
 
 def test_rows_skipped_for_one_reason_share_a_line():
     rows = [row("mps", "skip"), row("mps-step", "skip"), row("x", "ok"), row("y", "skip", "q"), row("z", "skip", "q")]
-    assert [line[0] for line in report.table(rows).rows] == ["mps", "x", "y +1"]
+    assert [line[0] for line in summary.table(rows).rows] == ["mps", "x", "y +1"]
 
 
 def test_every_option_has_a_help_text():

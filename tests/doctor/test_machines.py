@@ -11,7 +11,7 @@ import pytest
 
 from transit_cli import console
 from transit_cli.device import environment, machine
-from transit_cli.doctor import report
+from transit_cli.doctor import summary
 from transit_cli.doctor.diagnosis import diagnose
 from transit_cli.doctor.settings import DoctorSettings
 
@@ -47,9 +47,9 @@ def clean(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_table_of_a_recorded_machine(name, clean):
     rows = diagnose(DoctorSettings(only=ROWS), replay(name))
-    shown = console._plain_table(report.table(rows))
-    advice = report.advice(rows).text
-    text = "\n".join([shown, "", *filter(None, [advice]), report.verdict(rows, everything=True), ""])
+    shown = console._plain_table(summary.table(rows))
+    advice = summary.advice(rows).text
+    text = "\n".join([shown, "", *filter(None, [advice]), summary.verdict(rows, everything=True), ""])
     assert max(map(len, text.splitlines())) <= 80
     snapshot = HERE / "snapshots" / f"{name}.txt"
     if os.environ.get("UPDATE_SNAPSHOTS"):

@@ -17,7 +17,7 @@ def rows_with_faults():
     torch.set_num_threads(1)
     import simulated_mps
 
-    from transit_cli.doctor.child import Devices
+    from transit_cli.doctor.check_process import Devices
 
     parts = ("memory", "step", "strided", "fp16", "bf16")
     found = {}

@@ -17,8 +17,8 @@ from transit_cli.export.exported import Exported
 from transit_cli.export.formats import FORMATS
 from transit_cli.export.settings import ExportSettings
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.loop import train
 from transit_cli.training.settings import TrainSettings
+from transit_cli.training.train import train
 from transit_cli.vetting.ensemble import open_run
 
 

@@ -13,14 +13,15 @@ pytest.importorskip("triton", reason="Triton is not installed: it comes with tor
 from tests.training.ways.capturing import CapturingCpu  # noqa: E402
 from transit_cli.device.cuda import without_tf32  # noqa: E402
 from transit_cli.device.select import select  # noqa: E402
-from transit_cli.model import astronet, layout, registry  # noqa: E402
-from transit_cli.model import fused as fused_module  # noqa: E402
-from transit_cli.model.fused import fused, watching  # noqa: E402
+from transit_cli.model import astronet, registry  # noqa: E402
+from transit_cli.model.acceleration import fused as fused_module  # noqa: E402
+from transit_cli.model.acceleration import layout  # noqa: E402
+from transit_cli.model.acceleration.fused import fused, watching  # noqa: E402
 from transit_cli.model.pooling import AverageAndMaximum  # noqa: E402
 from transit_cli.training import inference  # noqa: E402
+from transit_cli.training.execution import selection  # noqa: E402
 from transit_cli.training.settings import StepSettings  # noqa: E402
 from transit_cli.training.step import Batch, Step  # noqa: E402
-from transit_cli.training.ways import choice  # noqa: E402
 
 WHERE = torch.device("cuda" if CUDA else "cpu")
 TOLERANCE = 1e-4
@@ -165,7 +166,7 @@ def test_a_step_whose_gradients_agree_may_run_this_way():
     step = Step(registry.build("two-branch", views), device, StepSettings(precision="fp32"), 5)
     inputs = {name: torch.randn(4, length, device=WHERE) for name, length in views.items()}
     batch = Batch(inputs, torch.tensor([0.0, 1.0, 1.0, 0.0], device=WHERE))
-    assert list(choice.agreeing(step, batch, ["captured", "fused"])) == ["captured", "fused"]
+    assert list(selection.agreeing(step, batch, ["captured", "fused"])) == ["captured", "fused"]
 
 
 def test_inference_on_a_gpu_runs_on_kernels(monkeypatch):

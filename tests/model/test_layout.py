@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from transit_cli.model import layout, registry
+from transit_cli.model import registry
+from transit_cli.model.acceleration import layout
 from transit_cli.model.pooling import AverageAndMaximum, average_and_maximum
 
 

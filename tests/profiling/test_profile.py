@@ -12,17 +12,17 @@ from transit_cli.profiling import (
     compare,
     fallbacks,
     hotspots,
-    inspection,
-    memory,
+    html_report,
+    operator_counts,
     phases,
-    report,
+    profile_result,
+    profiler,
     roofline,
-    run,
-    show,
+    step_memory,
     workload,
 )
-from transit_cli.profiling.memory import Growth
 from transit_cli.profiling.settings import ProfileSettings
+from transit_cli.profiling.step_memory import Growth
 from transit_cli.results import TransitError
 
 
@@ -66,7 +66,7 @@ def test_marks_change_no_numbers():
 
 def test_inspection_counts_what_torch_counts():
     settings = small()
-    found = inspection.inspect(workload.build(settings))
+    found = operator_counts.inspect(workload.build(settings))
     views = {"global": (201, (7, 5, 5)), "local": (61, (5, 3, 3))}
     flops = 0
     for length, kernels in views.values():
@@ -105,7 +105,7 @@ def test_a_leak_is_growth_that_does_not_end(held, leaks):
 
 
 def test_memory_is_seen_at_the_end_of_each_phase():
-    samples = memory.timeline(workload.build(small(batch_size=64)), 2)
+    samples = step_memory.timeline(workload.build(small(batch_size=64)), 2)
     assert [sample.phase for sample in samples[:8]] == list(phases.PHASES)
     held = {sample.phase: sample.allocated for sample in samples[8:]}
     assert held["forward"] > held["data"] + 64 * 32 * 201 * 4
@@ -139,7 +139,7 @@ def test_two_runs_of_one_program_differ_by_noise_and_a_slower_one_does_not(tmp_p
     changes = compare.compare(before, slower)
     assert [change.name for change in changes if change.significant] == ["step", "forward"]
     assert changes[0].ratio == pytest.approx(1.2)
-    assert "1.20 x" in show.comparison(changes).verdict
+    assert "1.20 x" in profile_result.comparison(changes).verdict
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"command": "doctor", "data": {}}'])
@@ -174,15 +174,15 @@ def test_torchs_table_of_fallbacks_is_read():
 
 
 def test_the_report_is_one_file(tmp_path):
-    found = run.profile(small(growth_steps=20, out=tmp_path))
-    result = show.result(found, [])
+    found = profiler.profile(small(growth_steps=20, out=tmp_path))
+    result = profile_result.result(found, [])
     file = tmp_path / "report.html"
-    report.write(found, result.verdict, file)
+    html_report.write(found, result.verdict, file)
     page = file.read_text()
     assert page.count("<svg") == page.count("</svg>") == 3
     assert not re.search(r"""(src|href)=["']https?:""", page)
     assert statistics.median(found.evidence.times.plain) > 0
-    assert abs(show.phase_sum(found) / statistics.median(found.evidence.times.profiled) - 1) < 0.1
+    assert abs(profile_result.phase_sum(found) / statistics.median(found.evidence.times.profiled) - 1) < 0.1
 
 
 def test_memory_that_runs_out_leaves_what_was_known(tmp_path, monkeypatch):
@@ -194,7 +194,7 @@ def test_memory_that_runs_out_leaves_what_was_known(tmp_path, monkeypatch):
 
     monkeypatch.setattr(workload.Workload, "compute", fail)
     with pytest.raises(TransitError, match="memory ran out at a batch of 16") as caught:
-        run.profile(settings)
+        profiler.profile(settings)
     assert "--batch-size 8 --accumulate 2" in caught.value.fix
     assert json.loads((tmp_path / "oom.json").read_text())["batch_size"] == 16
 
@@ -210,9 +210,9 @@ def test_a_view_set_is_fed_as_training_feeds_it(tmp_path):
 
 
 def test_replicas_are_timed_as_trained_and_seen_blocked(tmp_path):
-    found = run.profile(small(views="401/101", batch_size=32, steps=5, way="replicas", out=tmp_path))
+    found = profiler.profile(small(views="401/101", batch_size=32, steps=5, way="replicas", out=tmp_path))
     assert (found.own.name, len(found.own.seconds)) == ("replicas", 5)
     assert found.workload.step.way.name == "blocked"
-    data = show.document(found)
+    data = profile_result.document(found)
     assert data["samples_per_second"] == pytest.approx(32 / statistics.median(found.own.seconds))
     assert all(data["phase_seconds"].values())

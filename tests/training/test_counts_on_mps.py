@@ -23,7 +23,7 @@ def train(folder, steps):
     from transit_cli.device import environment
 
     environment.prepare()
-    from transit_cli.training import loop, screen
+    from transit_cli.training import screen, train
     from transit_cli.training.settings import TrainSettings
 
     found = {}
@@ -32,7 +32,7 @@ def train(folder, steps):
         for count in (steps, 2 * steps):
             simulated_mps.reset_counters()
             where = {"viewset": Path(folder, f"views-{count}"), "run_dir": Path(folder, f"{what}-{count}")}
-            loop.train(TrainSettings(**where, epochs=1, batch_size=4, precision=precision, scalars=(), device="mps"))
+            train.train(TrainSettings(**where, epochs=1, batch_size=4, precision=precision, scalars=(), device="mps"))
             totals = {name: sum(counter.values()) for name, counter in simulated_mps.counters().items()}
             found.setdefault(what, []).append(totals)
     return found

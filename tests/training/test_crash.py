@@ -20,12 +20,12 @@ from transit_cli.training.settings import TrainSettings
 
 #: Processes begin from a server that has imported torch, so that a kill hits the training and not the import.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["transit_cli.training.loop", "sklearn.metrics"])
+PROCESSES.set_forkserver_preload(["transit_cli.training.train", "sklearn.metrics"])
 
 
 def train_here(flags, said, largest_file=None):
     from transit_cli.command import execute
-    from transit_cli.training.loop import train
+    from transit_cli.training.train import train
 
     torch.set_num_threads(1)
     os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), sys.stderr.fileno())

@@ -22,13 +22,13 @@ from transit_cli import config
 from transit_cli.data import viewset
 from transit_cli.model import saved
 from transit_cli.results import TransitError
-from transit_cli.training import checkpoint, processes
+from transit_cli.training import checkpoint, distributed
 from transit_cli.training.fit import Fit
-from transit_cli.training.loop import dealt, train
 from transit_cli.training.settings import TrainSettings
+from transit_cli.training.train import dealt, train
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["transit_cli.training.loop", "sklearn.metrics", "torch.distributed"])
+PROCESSES.set_forkserver_preload(["transit_cli.training.train", "sklearn.metrics", "torch.distributed"])
 
 #: Largest distance of the weights from one process's, in norm: sums in another order, over some dozen steps.
 TOLERANCE = 1e-5
@@ -38,17 +38,16 @@ def train_here(flags, environment, said, saves, silence):
     """One of the processes. With `saves`, an interrupt comes after so many checkpoints."""
     from tests.training.ways.capturing import CapturingCpu
     from transit_cli.command import execute
-    from transit_cli.training import loop
-    from transit_cli.training.loop import train
+    from transit_cli.training import train as train_module
 
     if flags.get("way") == "captured":
-        loop.select = lambda _: CapturingCpu()
+        train_module.select = lambda _: CapturingCpu()
     os.environ.update(environment)
     torch.set_num_threads(1)
     output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, sys.stderr.fileno())
     os.dup2(output, sys.stdout.fileno())
-    processes.PATIENCE = silence
+    distributed.PATIENCE = silence
     if saves:
         Fit.save = interrupting(Fit.save, saves)
     sys.exit(execute("train", lambda: train(config.resolve(TrainSettings, flags)), as_json=False, quiet=False))
@@ -182,7 +181,7 @@ def test_members_are_dealt_out_and_keep_their_bits(start, settings, tmp_path):
 
 def test_tasks_are_dealt_out_round_by_round():
     def those(rank, count, tasks):
-        one = processes.Processes()
+        one = distributed.Processes()
         one.rank, one.count = rank, count
         return dealt(range(tasks), one)
 
@@ -267,12 +266,12 @@ def test_a_network_that_mixes_samples_is_refused_with_what_to_do(start, tmp_path
 
 
 def test_what_one_process_does_by_itself_is_refused(monkeypatch):
-    for name in processes.VARIABLES:
+    for name in distributed.VARIABLES:
         monkeypatch.setenv(name, "2")
     with pytest.raises(TransitError, match="--overfit is given to 2 processes"):
-        processes.refuse_several("--overfit", "do without")
+        distributed.refuse_several("--overfit", "do without")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    processes.refuse_several("--overfit", "do without")
+    distributed.refuse_several("--overfit", "do without")
 
 
 def test_torchrun_starts_it(views, tmp_path):

@@ -2,20 +2,22 @@
 
 import pytest
 
+from transit_cli import measurements
 from transit_cli.device.select import select
-from transit_cli.training import reached
-from transit_cli.training.loop import train
-from transit_cli.training.ways import remembered
+from transit_cli.training import bench_record
+from transit_cli.training.train import train
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(measurements, "cache_folder", lambda: tmp_path / "cache")
 
 
 def test_a_run_says_what_share_of_the_bench_it_reached(settings):
     given = settings(scalars=())
-    reached.keep(reached.Work("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu"), 1e6, quiet=True)
+    bench_record.keep(
+        bench_record.Work("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu"), 1e6, quiet=True
+    )
     result = train(given)
     assert 0 < result.data["bench_share"] < 1
     assert result.data["bench_samples_per_second"] == 1e6
@@ -26,19 +28,22 @@ def test_a_run_says_what_share_of_the_bench_it_reached(settings):
 @pytest.mark.parametrize(
     "other",
     [
-        reached.Work("astronet", {"global": 40, "local": 20}, 16, "fp32"),
-        reached.Work("two-branch", {"global": 41, "local": 20}, 16, "fp32"),
-        reached.Work("two-branch", {"global": 40, "local": 20}, 17, "fp32"),
-        reached.Work("two-branch", {"global": 40, "local": 20}, 16, "bf16"),
+        bench_record.Work("astronet", {"global": 40, "local": 20}, 16, "fp32"),
+        bench_record.Work("two-branch", {"global": 41, "local": 20}, 16, "fp32"),
+        bench_record.Work("two-branch", {"global": 40, "local": 20}, 17, "fp32"),
+        bench_record.Work("two-branch", {"global": 40, "local": 20}, 16, "bf16"),
     ],
 )
 def test_figures_of_other_work_say_nothing(other):
-    reached.keep(other, select("cpu"), 1e6, quiet=True)
-    assert reached.benched(reached.Work("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu")) is None
+    bench_record.keep(other, select("cpu"), 1e6, quiet=True)
+    assert (
+        bench_record.benched(bench_record.Work("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu"))
+        is None
+    )
 
 
 def test_a_busy_machine_s_figure_gives_way_to_a_quiet_one_s():
-    work, device = reached.Work("two-branch", {"global": 40}, 16, "fp32"), select("cpu")
+    work, device = bench_record.Work("two-branch", {"global": 40}, 16, "fp32"), select("cpu")
     for speed, quiet, kept in (
         (1.0, False, 1.0),
         (2.0, False, 2.0),
@@ -46,8 +51,8 @@ def test_a_busy_machine_s_figure_gives_way_to_a_quiet_one_s():
         (3.0, False, 9.0),
         (8.0, True, 8.0),
     ):
-        reached.keep(work, device, speed, quiet=quiet)
-        assert reached.benched(work, device) == kept
+        bench_record.keep(work, device, speed, quiet=quiet)
+        assert bench_record.benched(work, device) == kept
 
 
 def test_without_a_bench_nothing_is_said(settings):

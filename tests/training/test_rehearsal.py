@@ -3,7 +3,7 @@
 import pytest
 
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.rehearsal import dry_run, overfit
+from transit_cli.training.sanity import dry_run, overfit
 
 BLIND = """
 import torch

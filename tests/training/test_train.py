@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 
 from transit_cli import config
 from transit_cli.data import viewset
-from transit_cli.data.scaling import Scaling, scaled
 from transit_cli.model import saved
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import checkpoint
 from transit_cli.training.fit import Fit
-from transit_cli.training.loop import train
+from transit_cli.training.loading.scaling import Scaling, scaled
 from transit_cli.training.plan import plan
 from transit_cli.training.settings import TrainSettings
+from transit_cli.training.train import train
 
 
 def weights(run):

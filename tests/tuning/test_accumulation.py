@@ -8,9 +8,9 @@ from torch import nn
 
 from transit_cli.device.select import select
 from transit_cli.model import registry
-from transit_cli.tuning import distributed_proof
+from transit_cli.tuning import ddp_check
 from transit_cli.tuning.accumulation import micro_batches
-from transit_cli.tuning.gradient_proof import (
+from transit_cli.tuning.gradient_check import (
     PARTS,
     SAMPLES,
     TOLERANCE_DEVICE,
@@ -116,7 +116,7 @@ def test_what_is_not_equal_by_nature_is_named_and_measured():
 @pytest.mark.torture
 @pytest.mark.parametrize("parts", PARTS)
 def test_two_processes_of_uneven_shares_are_exact_too(parts):
-    assert distributed_proof.prove("two-branch", SHAPES, parts) < TOLERANCE_FLOAT64
+    assert ddp_check.prove("two-branch", SHAPES, parts) < TOLERANCE_FLOAT64
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from transit_cli.tuning.search import MAX_TRIALS, TOLERANCE, Trial, Verdict, search
+from transit_cli.tuning.batch_search import MAX_TRIALS, TOLERANCE, Trial, Verdict, search
 
 GIB = 2**30
 

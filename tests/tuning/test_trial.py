@@ -11,10 +11,10 @@ from transit_cli.device.select import select
 from transit_cli.memory import pressure, reading
 from transit_cli.memory.monitor import Monitor
 from transit_cli.results import TransitError
-from transit_cli.tuning import batch_probe, child, trial
-from transit_cli.tuning.child import TrialSpec
-from transit_cli.tuning.search import Verdict
+from transit_cli.tuning import batch_probe, trial, trial_process
+from transit_cli.tuning.batch_search import Verdict
 from transit_cli.tuning.settings import ProbeSettings
+from transit_cli.tuning.trial_process import TrialSpec
 from transit_cli.tuning.work import Work
 
 NETWORK = """
@@ -99,7 +99,7 @@ def test_the_step_that_captures_is_not_timed():
             time.sleep(0.2 if self.taken == 4 else 0.001)
 
     with Monitor() as monitor:
-        seconds, steps = child._time(TrialSpec(8, steps=5), Capturing(), monitor, lambda done: None)
+        seconds, steps = trial_process._time(TrialSpec(8, steps=5), Capturing(), monitor, lambda done: None)
     assert steps == 5
     assert seconds < 0.1
 
@@ -165,7 +165,7 @@ def test_nobody_is_left_behind(spec, tmp_path):
     asked = spec("hang")
     script = f"""
 from transit_cli.tuning import trial
-from transit_cli.tuning.child import TrialSpec
+from transit_cli.tuning.trial_process import TrialSpec
 trial.run(TrialSpec(16, train={asked.train!r}, inputs=((8,),)), 100)
 """
     parent = subprocess.Popen([sys.executable, "-c", script])
@@ -178,4 +178,4 @@ trial.run(TrialSpec(16, train={asked.train!r}, inputs=((8,),)), 100)
         parent.kill()
         parent.wait()
     psutil.wait_procs(children, timeout=20)
-    assert not any(child.is_running() for child in children)
+    assert not any(trial_process.is_running() for child in children)

@@ -13,7 +13,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from transit_cli.results import TransitError, plain
-from transit_cli.vetting import judge as judging
+from transit_cli.vetting import evaluation as judging
 from transit_cli.vetting import report
 from transit_cli.vetting.settings import EvaluateSettings
 
@@ -138,7 +138,7 @@ def test_the_report_stands_alone(make_set, dip_ensemble, tmp_path):
     views = make_set("a <b> & c")  # a name that would break careless HTML
     ensemble = dip_ensemble()
     found = judge(ensemble, views, threshold=0.4)
-    files = report.write(tmp_path / "out", found, views, ensemble, pictures=True)
+    files = report.write(tmp_path / "out", found, views, ensemble, with_plots=True)
     text = (tmp_path / "out" / "report.html").read_text()
     page = Page()
     page.feed(text)
@@ -169,7 +169,7 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 def test_a_real_browser_fits_it_to_a_phone(make_set, dip_ensemble, tmp_path):
     """Within a frame of 390 pixels, on a page that measures it: nothing is wider than the screen."""
     views, ensemble = make_set(), dip_ensemble()
-    report.write(tmp_path / "out", judge(ensemble, views, threshold=0.4), views, ensemble, pictures=True)
+    report.write(tmp_path / "out", judge(ensemble, views, threshold=0.4), views, ensemble, with_plots=True)
     text = (tmp_path / "out" / "report.html").read_text()
     measure = (
         "<script>addEventListener('load', () => { const wide = document.documentElement.scrollWidth;"

@@ -13,8 +13,8 @@ from transit_cli.data.viewset import ViewSet
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, set_at):
     """A set, a run of two members on it, and a run on folds."""
-    from transit_cli.training.loop import train
     from transit_cli.training.settings import TrainSettings
+    from transit_cli.training.train import train
 
     folder = tmp_path_factory.mktemp("runs")
     set_at(folder / "views")

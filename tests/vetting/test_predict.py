@@ -14,8 +14,8 @@ PERIOD, EPOCH, HOURS = 3.1, 1326.2, 4.0
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, set_at):
     """A run of two networks that take 201/61 views."""
-    from transit_cli.training.loop import train
     from transit_cli.training.settings import TrainSettings
+    from transit_cli.training.train import train
 
     folder = tmp_path_factory.mktemp("predict")
     set_at(folder / "views", size=60, lengths=(201, 61))

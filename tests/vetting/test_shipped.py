@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from transit_cli.model import saved
-from transit_cli.vetting import shipped
+from transit_cli.vetting import pretrained
 
 
 def test_they_are_small_and_say_what_they_learned_from():
-    files = shipped.files()
+    files = pretrained.files()
     assert {"201-61", "2001-201"} <= set(files)
     assert sum(file.stat().st_size for file in files.values()) < 1_000_000
     for name, file in files.items():
@@ -22,7 +22,7 @@ def test_they_are_small_and_say_what_they_learned_from():
         assert card.scalars == [], "views alone: how periods of simulated labels are spread is nothing to learn from"
 
 
-@pytest.mark.parametrize("lengths", [tuple(map(int, name.split("-"))) for name in shipped.files()])
+@pytest.mark.parametrize("lengths", [tuple(map(int, name.split("-"))) for name in pretrained.files()])
 def test_a_view_set_alone_is_scored_and_judged_by_them(set_at, cli, tmp_path, lengths):
     set_at(tmp_path / "views", size=60, lengths=lengths)
     scored = cli("predict", tmp_path / "views", "--json", "--no-picture", "--out", tmp_path / "p")
@@ -53,7 +53,7 @@ def test_a_deep_clean_transit_scores_high_and_noise_low():
 
     random = np.random.default_rng(0)
     device = select("cpu")
-    for name in shipped.files():
+    for name in pretrained.files():
         bins, local_bins = map(int, name.split("-"))
         reach = 2.0 if bins == 201 else 4.0
         phase = np.abs(np.linspace(-reach, reach, local_bins))
@@ -66,6 +66,6 @@ def test_a_deep_clean_transit_scores_high_and_noise_low():
             key: np.stack([transit[key] / -transit[key].min(), noise[key] / -noise[key].min()]).astype(np.float32)
             for key in transit
         }
-        signal, junk = shipped.open_named(name, device).score(views, {}).mean(0)
+        signal, junk = pretrained.open_named(name, device).score(views, {}).mean(0)
         assert signal > 0.7, name
         assert junk < 0.3, name

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from transit_cli.bench.energy import NoMeter
-from transit_cli.profiling import inspection, workload
-from transit_cli.profiling.run import VISIBLE
+from transit_cli.profiling import operator_counts, workload
+from transit_cli.profiling.profiler import VISIBLE
 from transit_cli.profiling.settings import ProfileSettings
 from transit_cli.training import inference
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transit_cli.bench.energy import Meter
     from transit_cli.bench.settings import BenchSettings
     from transit_cli.device.base import Device
-    from transit_cli.profiling.inspection import Inspection
+    from transit_cli.profiling.operator_counts import Inspection
     from transit_cli.profiling.roofline import Peaks
 
 Pass = Literal["train", "infer"]
@@ -129,7 +129,7 @@ def measure(
 
     first, found, joules = timed(work, device, seconds, meter)
     way = run.step.way.name if run.step.way else ""
-    moved, computed = _counted(asked, way) if way else (inspection.inspect(run),) * 2
+    moved, computed = _counted(asked, way) if way else (operator_counts.inspect(run),) * 2
     return Figure(
         network=network,
         kind=kind,
@@ -147,8 +147,8 @@ def measure(
 def _counted(asked: ProfileSettings, way: str) -> tuple[Inspection, Inspection]:
     """What a training step moves in its way, or the nearest that can be watched; and what the eager step computes."""
     watched = way if way == "fused" else VISIBLE.get(way, way)
-    moved = inspection.inspect(workload.build(asked.replace(way=watched)))
-    return moved, moved if watched != "fused" else inspection.inspect(workload.build(asked.replace(way="eager")))
+    moved = operator_counts.inspect(workload.build(asked.replace(way=watched)))
+    return moved, moved if watched != "fused" else operator_counts.inspect(workload.build(asked.replace(way="eager")))
 
 
 def timed(

@@ -31,7 +31,7 @@ class Check(NamedTuple):
 def info(views: ViewSet, *, check: bool = False, plot: Path | None = None) -> Result:
     """What the set holds; with `check`, whether every invariant holds (exit 1 if one does not); `plot` draws a page."""
     if plot:
-        from transit_cli.data.plots import check_plot, draw_page
+        from transit_cli.data.views.plots import check_plot, draw_page
 
         check_plot(plot)
         draw_page(views, plot)

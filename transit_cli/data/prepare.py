@@ -21,19 +21,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import console
-from transit_cli.data import catalog, lightcurve, viewset
-from transit_cli.data.detrend import WOTAN_METHODS
+from transit_cli.data import viewset
+from transit_cli.data.catalogs import catalog
+from transit_cli.data.lightcurves import lightcurve
 from transit_cli.data.split import FRACTIONS, split_of
-from transit_cli.data.star_views import Prepared, Task, prepare_star, row_of
-from transit_cli.data.views import Recipe, recipe_for
+from transit_cli.data.views.detrend import WOTAN_METHODS
+from transit_cli.data.views.make import Recipe, recipe_for
+from transit_cli.data.views.star import Prepared, Task, prepare_star, row_of
 from transit_cli.data.viewset import ViewSet
-from transit_cli.data.work import each
+from transit_cli.parallel import each
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transit_cli.data.catalog import Tce
+    from transit_cli.data.catalogs.catalog import Tce
     from transit_cli.data.settings import PrepareSettings
 
 

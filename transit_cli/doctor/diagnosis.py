@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from transit_cli import console
 from transit_cli.convert import nearest
 from transit_cli.device import environment, machine
-from transit_cli.doctor import machine_rows, setup_rows
-from transit_cli.doctor.proving import Prover
-from transit_cli.doctor.row import PROOF_IDS, Row
+from transit_cli.doctor import environment_checks, machine_checks
+from transit_cli.doctor.check import PROOF_IDS, Row
+from transit_cli.doctor.check_runner import Prover
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -41,18 +41,18 @@ IDS = (
 )
 
 MACHINE_ROWS: dict[str, Callable[[Machine], Row]] = {
-    "python": machine_rows.python,
-    "system": machine_rows.system,
-    "chip": machine_rows.chip,
-    "memory": machine_rows.memory,
-    "pressure": machine_rows.pressure_row,
-    "swap": machine_rows.swap,
-    "workers": machine_rows.workers,
-    "start-method": machine_rows.start_method,
-    "power": machine_rows.power,
-    "fallback": setup_rows.fallback,
-    "watermark": setup_rows.watermark,
-    "fast-math": setup_rows.fast_math,
+    "python": machine_checks.python,
+    "system": machine_checks.system,
+    "chip": machine_checks.chip,
+    "memory": machine_checks.memory,
+    "pressure": machine_checks.pressure_row,
+    "swap": machine_checks.swap,
+    "workers": machine_checks.workers,
+    "start-method": machine_checks.start_method,
+    "power": machine_checks.power,
+    "fallback": environment_checks.fallback,
+    "watermark": environment_checks.watermark,
+    "fast-math": environment_checks.fast_math,
 }
 
 
@@ -116,9 +116,9 @@ def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[Row
 def _look(row_id: str, facts: Machine, settings: DoctorSettings) -> Row:
     try:
         if row_id == "disk":
-            return setup_rows.disk(settings.runs)
+            return environment_checks.disk(settings.runs)
         if row_id == "plugins":
-            return setup_rows.plugins()
+            return environment_checks.plugins()
         return MACHINE_ROWS[row_id](facts)
     except Exception as error:  # noqa: BLE001 - a doctor that fails has to say so in a row
         return _broken(row_id, error)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from transit_cli.operators import numbers
+from transit_cli.operators import tolerances
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def _one(device: Device, entry: Any, sample: Any, row: dict[str, Any]) -> None:
     """One sample: its outputs, and where it has them the gradients of their sum."""
     arguments = ((sample.input, *sample.args), sample.kwargs)
     try:
-        exact = _results(entry, numbers.copied(arguments, _exactly))
-        host = _results(entry, numbers.copied(arguments, _detached))
-        again = _results(entry, numbers.copied(arguments, _detached))
+        exact = _results(entry, tolerances.copied(arguments, _exactly))
+        host = _results(entry, tolerances.copied(arguments, _detached))
+        again = _results(entry, tolerances.copied(arguments, _detached))
     except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:  # no float64, or no such sample here
         row["words"] = (
             row["words"] or f"on the CPU: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -90,7 +90,7 @@ def _one(device: Device, entry: Any, sample: Any, row: dict[str, Any]) -> None:
         row["forward"] = "ok"
     row["samples"] += 1
     try:
-        there = _results(entry, _on(device, numbers.copied(arguments, _detached)))
+        there = _results(entry, _on(device, tolerances.copied(arguments, _detached)))
         device.synchronize()
     except (RuntimeError, TypeError, NotImplementedError) as error:
         status = "missing" if "is not currently implemented" in str(error) else "refused"
@@ -107,11 +107,11 @@ def _judge(row: dict[str, Any], part: str, *results: list[Tensor]) -> None:
         row[part] = "ok"
     if not host or row[part] not in {"ok", "not judged"}:
         return
-    own = numbers.compare(host, host, exact) if len(host) == len(exact) else None
+    own = tolerances.compare(host, host, exact) if len(host) == len(exact) else None
     if own is None or own.error > UNSTABLE or not _same(host, again):
         row[part] = "not judged"
         return
-    found = numbers.compare(there, host, exact)
+    found = tolerances.compare(there, host, exact)
     row["error"] = max(row["error"], found.error)
     if found.wrong:
         row[part] = "wrong"
@@ -128,10 +128,10 @@ def _results(entry: Any, arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
     args, kwargs = arguments
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        outputs = numbers.tensors_of(entry.op(*args, **kwargs))
+        outputs = tolerances.tensors_of(entry.op(*args, **kwargs))
     if any(output.is_sparse or output.layout != torch.strided for output in outputs):
         raise TypeError("sparse results are not compared")
-    sources = [tensor for tensor in numbers.tensors_of(arguments) if tensor.requires_grad]
+    sources = [tensor for tensor in tolerances.tensors_of(arguments) if tensor.requires_grad]
     targets = [
         output for output in outputs if output.requires_grad and (output.is_floating_point() or output.is_complex())
     ]
@@ -158,7 +158,7 @@ def _on(device: Device, arguments: Any) -> Any:
     def move(tensor: Tensor) -> Tensor:
         return tensor.detach().to(device.torch_device).requires_grad_(tensor.requires_grad)
 
-    args, kwargs = numbers.copied(arguments, move)
+    args, kwargs = tolerances.copied(arguments, move)
     home = torch.device("cpu")
     return args, {
         name: device.torch_device if name == "device" and torch.device(value) == home else value

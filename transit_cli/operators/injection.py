@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from transit_cli.operators import numbers
+from transit_cli.operators import tolerances
 from transit_cli.operators.trace import name_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Injection:
             raise NotImplementedError("Output channels > 65536 not supported at the MPS device. (planted)")
         results = function(*args, **kwargs)
         if kind == "wrong":
-            for tensor in numbers.tensors_of(results):
+            for tensor in tolerances.tensors_of(results):
                 if tensor.is_floating_point():
                     tensor.mul_(1.01)
         return results

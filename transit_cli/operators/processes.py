@@ -34,7 +34,7 @@ class Ending:
 def ask(
     job: Mapping[str, Any], on_event: Callable[[dict[str, Any]], None], *, timeout: float, env: Mapping[str, str]
 ) -> Ending:
-    """Run `transit_cli.operators.child` on a job and pass on its events as they come.
+    """Run `transit_cli.operators.question_process` on a job and pass on its events as they come.
 
     Args:
         job: what to do, in JSON types.
@@ -44,7 +44,7 @@ def ask(
     """
     with tempfile.TemporaryFile("w+") as errors:
         child = subprocess.Popen(
-            [sys.executable, "-m", "transit_cli.operators.child"],
+            [sys.executable, "-m", "transit_cli.operators.question_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

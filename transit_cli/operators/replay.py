@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from transit_cli.operators import numbers
+from transit_cli.operators import tolerances
 from transit_cli.operators.trace import call_of, current_phase, name_of
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ class Replay(TorchDispatchMode):
     def _outcome(self, func: Any, fault: str, args: Any, kwargs: Any) -> Event:
         variants: dict[str, Callable[[Tensor], Tensor]] = {"as called": _same_layout}
         if _written(func, args, kwargs):  # weights may be transposed, and are nothing stranger
-            variants["strided"] = numbers.permuted
+            variants["strided"] = tolerances.permuted
         else:
-            variants |= {"strided": numbers.strided, "expanded": numbers.expanded}
+            variants |= {"strided": tolerances.strided, "expanded": tolerances.expanded}
         if torch.Tag.nondeterministic_seeded in func.tags:
             variants = {"as called": _same_layout}
         outcome: Event = {"status": "ok", "fell_back": [], "elements": 0, "variants": []}
@@ -116,15 +116,15 @@ class Replay(TorchDispatchMode):
         fell_back = [match[1] for warning in caught if (match := _FELL_BACK.search(str(warning.message)))]
         if torch.Tag.nondeterministic_seeded in func.tags:
             return {"status": "ok", "fell_back": fell_back, "random": True}
-        host = _run(func, numbers.copied(arguments, _contiguous), func)  # numbers do not depend on the layout
+        host = _run(func, tolerances.copied(arguments, _contiguous), func)  # numbers do not depend on the layout
         try:
-            exact = _run(func, numbers.copied(arguments, numbers.exactly), func)
+            exact = _run(func, tolerances.copied(arguments, tolerances.exactly), func)
         except (RuntimeError, TypeError):  # kernels for float32 alone: the optimizer's counters, the scaler
             exact = host
         if any(word in name_of(func) for word in _TIES):
             kept = [index for index, tensor in enumerate(host) if tensor.is_floating_point()]
             device_results, host, exact = ([group[i] for i in kept] for group in (device_results, host, exact))
-        found = numbers.compare(device_results, host, exact)
+        found = tolerances.compare(device_results, host, exact)
         return {
             "status": "wrong" if found.wrong else "ok",
             "error": found.error,
@@ -145,7 +145,7 @@ class Replay(TorchDispatchMode):
                 return one.to(self.device.torch_device).expand(tensor.shape)
             return there.copy_(tensor)
 
-        args, kwargs = numbers.copied(arguments, move)
+        args, kwargs = tolerances.copied(arguments, move)
         home, there = torch.device("cpu"), self.device.torch_device
         return args, {name: there if value == home else value for name, value in kwargs.items()}
 
@@ -160,7 +160,7 @@ class Replay(TorchDispatchMode):
         """Median time of the operator with its way over the CPU, in milliseconds."""
         seconds = []
         for _ in range(TIMED):
-            there = self._moved(numbers.copied((args, kwargs), _same_layout))
+            there = self._moved(tolerances.copied((args, kwargs), _same_layout))
             self.device.synchronize()
             start = time.perf_counter()
             func(*there[0], **there[1])
@@ -189,15 +189,15 @@ def _laid_out(func: Any, args: Any, kwargs: Any, layout: Callable[[Tensor], Tens
     """Copies of the arguments in a layout; those that are internal to torch keep theirs."""
     names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001 - the schema has no public name
     internal = [name in _INTERNAL for name in names]
-    laid = [numbers.copied(arg, _same_layout if internal[place] else layout) for place, arg in enumerate(args)]
-    return tuple(laid), {name: numbers.copied(arg, layout) for name, arg in kwargs.items()}
+    laid = [tolerances.copied(arg, _same_layout if internal[place] else layout) for place, arg in enumerate(args)]
+    return tuple(laid), {name: tolerances.copied(arg, layout) for name, arg in kwargs.items()}
 
 
 def _run(func: Any, arguments: Any, runner: Callable[..., Any]) -> list[Tensor]:
     """An operator's results, or what it has written to."""
     args, kwargs = arguments
     results = runner(*args, **kwargs)
-    return numbers.tensors_of(_written(func, args, kwargs)) or numbers.tensors_of(results)
+    return tolerances.tensors_of(_written(func, args, kwargs)) or tolerances.tensors_of(results)
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Any]:
@@ -214,7 +214,7 @@ def _has_numbers(func: Any, args: Any, kwargs: Any) -> bool:
 
     Nor the scaler's own scale, which is one float64 number on the CPU and float32 on MPS.
     """
-    if all(tensor.dtype == torch.float64 and tensor.numel() == 1 for tensor in numbers.tensors_of((args, kwargs))):
+    if all(tensor.dtype == torch.float64 and tensor.numel() == 1 for tensor in tolerances.tensors_of((args, kwargs))):
         return False
     schema = func._schema  # noqa: SLF001
     views = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)

@@ -43,10 +43,10 @@ class Workload:
             TransitError: the view set cannot be read, or lacks a view.
         """
         if settings.viewset is not None:
-            from transit_cli.data import feed
             from transit_cli.data.viewset import ViewSet
+            from transit_cli.training.loading import samples
 
-            return cls(settings, feed.inputs_of(ViewSet.open(settings.viewset), settings.views))
+            return cls(settings, samples.inputs_of(ViewSet.open(settings.viewset), settings.views))
         unknown = [view for view in settings.views if view not in DEFAULT_LENGTHS]
         if unknown:
             raise TransitError(

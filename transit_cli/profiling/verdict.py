@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from transit_cli.profiling.hotspots import Hotspots
-    from transit_cli.profiling.inspection import Inspection
-    from transit_cli.profiling.memory import Growth
+    from transit_cli.profiling.operator_counts import Inspection
     from transit_cli.profiling.phases import StepTimes
     from transit_cli.profiling.roofline import Roofline
     from transit_cli.profiling.settings import ProfileSettings
+    from transit_cli.profiling.step_memory import Growth
     from transit_cli.profiling.workload import Workload
 
 #: Shares of a step from which on something is named.

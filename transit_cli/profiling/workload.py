@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transit_cli.data import feed
 from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision, select
 from transit_cli.model import registry
 from transit_cli.profiling.phases import INFERENCE_PHASES, PHASES, marking
 from transit_cli.results import TransitError
+from transit_cli.training.loading import samples
 from transit_cli.training.settings import view_lengths
 from transit_cli.training.step import Batch, Step
 
@@ -110,7 +110,7 @@ def build(settings: ProfileSettings) -> Workload:
     torch.manual_seed(0)
     if settings.viewset:
         viewset = ViewSet.open(settings.viewset)
-        views = feed.inputs_of(viewset, [name for name in ("global", "local") if name in viewset.lengths])
+        views = samples.inputs_of(viewset, [name for name in ("global", "local") if name in viewset.lengths])
         groups = _resident(_read(viewset, views), settings, device)
         source = f"{settings.viewset}, on the device"
     else:
@@ -124,21 +124,21 @@ def build(settings: ProfileSettings) -> Workload:
     return Workload(step, device, settings, groups, source, settings.effective_batch)
 
 
-def _read(viewset: ViewSet, views: dict[str, int]) -> feed.Examples:
-    rows = feed.rows(viewset, ("train",))
-    return feed.read(viewset, rows, list(views), None, np.zeros(len(rows), dtype=np.float32))
+def _read(viewset: ViewSet, views: dict[str, int]) -> samples.Examples:
+    rows = samples.rows(viewset, ("train",))
+    return samples.read(viewset, rows, list(views), None, np.zeros(len(rows), dtype=np.float32))
 
 
-def _random(views: dict[str, int], batch_size: int) -> feed.Examples:
+def _random(views: dict[str, int], batch_size: int) -> samples.Examples:
     count = max(RANDOM_SAMPLES, batch_size)
     inputs = {name: torch.randn(count, length) for name, length in views.items()}
-    return feed.Examples(inputs, (torch.arange(count) % 2).float(), np.arange(count))
+    return samples.Examples(inputs, (torch.arange(count) % 2).float(), np.arange(count))
 
 
-def _resident(examples: feed.Examples, settings: ProfileSettings, device: Device) -> Iterator[list[HostBatch]]:
+def _resident(examples: samples.Examples, settings: ProfileSettings, device: Device) -> Iterator[list[HostBatch]]:
     """As `transit train` feeds a set that fits on the device: shuffled, gathered there."""
-    resident = feed.Resident(examples, device.torch_device)
-    batching = feed.Batching(len(examples), settings.batch_size, settings.accumulate)
+    resident = samples.Resident(examples, device.torch_device)
+    batching = samples.Batching(len(examples), settings.batch_size, settings.accumulate)
     epoch = 0
     while True:
         for group in resident.epoch(batching, 0, epoch):

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from transit_cli import console
-from transit_cli.data.feed import Batching, Resident, sizes
-from transit_cli.data.stream import Stored, Streamed, reading_workers
 from transit_cli.memory import pressure
 from transit_cli.model import registry
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training import checkpoint, metrics
+from transit_cli.training import checkpoint, ranking_metrics
 from transit_cli.training.augment import Augmentation
-from transit_cli.training.job import Fitted, Position
+from transit_cli.training.context import Fitted, Position
+from transit_cli.training.distributed import LostError
 from transit_cli.training.learner import Learner
-from transit_cli.training.processes import LostError
+from transit_cli.training.loading.samples import Batching, Resident, sizes
+from transit_cli.training.loading.stream import Stored, Streamed, reading_workers
 from transit_cli.training.schedule import learning_rate
 from transit_cli.training.step import Batch
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from transit_cli.data.feed import Feed
-    from transit_cli.training.job import Job
+    from transit_cli.training.context import Job
+    from transit_cli.training.loading.samples import Feed
     from transit_cli.training.plan import Task
     from transit_cli.training.settings import TrainSettings
 
@@ -190,7 +190,7 @@ class Fit:
         """Validate, log, judge whether to stop, save."""
         settings, position = self.settings, self.position
         rate = learning_rate(settings, self.steps - 1, self.total_steps)
-        found = metrics.ranking(self.validation.targets.numpy(), self._score())
+        found = ranking_metrics.ranking(self.validation.targets.numpy(), self._score())
         precision = found["average_precision"]
         position.epoch, position.step = position.epoch + 1, 0
         self.learner.loss.zero_()
@@ -221,7 +221,9 @@ class Fit:
 
     def _score(self) -> np.ndarray:
         with self.learner.average.applied():
-            return self.processes.together(metrics.score(self.learner.step.network, self._judged, self.job.device))
+            return self.processes.together(
+                ranking_metrics.score(self.learner.step.network, self._judged, self.job.device)
+            )
 
     def save(self, *, anyone: bool = False) -> None:
         """Write a checkpoint, in process 0 unless `anyone` may.
@@ -264,7 +266,7 @@ class Fit:
             logits=logits,
             epochs=position.epoch,
             kept_epoch=kept,
-            metrics=metrics.ranking(self.validation.targets.numpy(), logits),
+            metrics=ranking_metrics.ranking(self.validation.targets.numpy(), logits),
             seconds=position.seconds,
             samples=self.batching.used * position.epoch,
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from transit_cli.model import layout
+from transit_cli.model.acceleration import layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,7 +93,7 @@ def _on_device(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], *, d
 def _kernels(networks: Sequence[nn.Module]) -> dict[nn.Module, Callable[..., Any]]:
     """Fused kernels, where Triton is there to compile them."""
     try:
-        from transit_cli.model.fused import fused
+        from transit_cli.model.acceleration.fused import fused
     except ImportError:
         return {}
     return {module: forward for network in networks for module, forward in fused(network).items()}

@@ -10,7 +10,7 @@ import torch
 from transit_cli import console
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.average import WeightAverage
-from transit_cli.training.processes import ALONE, Processes
+from transit_cli.training.distributed import ALONE, Processes
 from transit_cli.training.step import Batch, Step
 
 if TYPE_CHECKING:

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from transit_cli.cache import cache_folder
-from transit_cli.data import feed
-from transit_cli.data.feed import Batching
-from transit_cli.data.scaling import Scaling, scaled
-from transit_cli.data.simulate import embedded
-from transit_cli.data.stream import Stored
+from transit_cli.data.simulation.simulate import embedded
 from transit_cli.data.viewset import ViewSet
 from transit_cli.memory import reading
+from transit_cli.training.loading import samples
+from transit_cli.training.loading.samples import Batching
+from transit_cli.training.loading.scaling import Scaling, scaled
+from transit_cli.training.loading.stream import Stored
 from transit_cli.training.settings import DEFAULT_SCALARS
 
 if TYPE_CHECKING:
-    from transit_cli.data.feed import Examples
+    from transit_cli.training.loading.samples import Examples
     from transit_cli.training.settings import TrainSettings
 
 
@@ -70,27 +70,27 @@ class Plan:
 def plan(settings: TrainSettings) -> Plan:
     """What to train: each member, and with folds each member on each fold. The test split is not among the rows."""
     viewset = ViewSet.open(settings.viewset or embedded(cache_folder()))
-    views = feed.inputs_of(viewset, settings.views)
-    target = feed.targets(viewset, settings.target)
-    among = feed.rows(viewset, ("train", "val"))
-    learned = among if settings.folds else feed.rows(viewset, ("train",))
+    views = samples.inputs_of(viewset, settings.views)
+    target = samples.targets(viewset, settings.target)
+    among = samples.rows(viewset, ("train", "val"))
+    learned = among if settings.folds else samples.rows(viewset, ("train",))
     scalings = [Scaling.measure(viewset, column, learned) for column in scalars_of(settings, viewset, learned)]
     scalars = scaled({name: column[among] for name, column in viewset.tces.items()}, scalings) if scalings else None
     examples: Examples | Stored
     if in_memory(settings.loader, len(among) * 4 * sum(views.values())):
-        examples = feed.read(viewset, among, tuple(views), scalars, target[among])
+        examples = samples.read(viewset, among, tuple(views), scalars, target[among])
     else:
         numbers = None if scalars is None else torch.from_numpy(scalars)
         examples = Stored(viewset.path, tuple(views), numbers, torch.from_numpy(target[among]), among)
     if settings.folds:
-        part = feed.folds(viewset, among, settings.folds)
+        part = samples.folds(viewset, among, settings.folds)
         held_out = [(fold, part == fold) for fold in range(settings.folds)]
     else:
         held_out = [(None, viewset.splits[among] == "val")]
     tasks = []
     for fold, outside in held_out:
         what = "training" if fold is None else f"fold {fold} training"
-        feed.check_classes(viewset, target[among[~outside]], settings.target, what)
+        samples.check_classes(viewset, target[among[~outside]], settings.target, what)
         for member in range(settings.members):
             name = f"member-{member}" if fold is None else f"fold-{fold}-member-{member}"
             seed = settings.seed + member + (0 if fold is None else 1000 * fold)

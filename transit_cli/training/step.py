@@ -14,11 +14,11 @@ import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import Tensor
 
 from transit_cli.device import precision
+from transit_cli.training.distributed import ALONE, Processes
+from transit_cli.training.execution import selection
+from transit_cli.training.execution.data_parallel import Sharing
 from transit_cli.training.optimizer import Adam, AdamW
-from transit_cli.training.processes import ALONE, Processes
 from transit_cli.training.schedule import learning_rate
-from transit_cli.training.ways import choice
-from transit_cli.training.ways.sharing import Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from transit_cli.device.base import Device
+    from transit_cli.training.execution.base import Way
     from transit_cli.training.settings import StepSettings
-    from transit_cli.training.ways.way import Way
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Step:
         if self.way is None:
             if self.processes.count > 1 and self.sharing is None:
                 self.sharing = Sharing(self, micro_batches[0])
-            self.way = choice.choose(self, micro_batches[0], self._way_before)
+            self.way = selection.choose(self, micro_batches[0], self._way_before)
         return self.way
 
     def forward(self, batch: Batch) -> Tensor:

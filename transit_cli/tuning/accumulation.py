@@ -11,8 +11,8 @@ from transit_cli.tuning import trial as trials
 from transit_cli.tuning.batch_probe import as_it_ran, spec_of, train_command
 
 if TYPE_CHECKING:
-    from transit_cli.tuning.gradient_proof import Check
-    from transit_cli.tuning.search import Trial
+    from transit_cli.tuning.batch_search import Trial
+    from transit_cli.tuning.gradient_check import Check
     from transit_cli.tuning.settings import AccumulateSettings
     from transit_cli.tuning.trial import Machine
 
@@ -129,7 +129,7 @@ def _prove(settings: AccumulateSettings) -> tuple[list[Table | Text], dict[str, 
 
     from transit_cli.device.cuda import without_tf32
     from transit_cli.device.select import select
-    from transit_cli.tuning import distributed_proof, gradient_proof
+    from transit_cli.tuning import ddp_check, gradient_check
     from transit_cli.tuning.work import network_for, shapes_of_settings
 
     shapes = shapes_of_settings(spec_of(settings))
@@ -140,30 +140,30 @@ def _prove(settings: AccumulateSettings) -> tuple[list[Table | Text], dict[str, 
     stages = 4 if settings.ddp else 3
     with console.progress("accumulate: proof", total=stages) as bar:
         double = network.double()
-        batch = gradient_proof.sample(shapes, host, torch.float64)
-        exact = gradient_proof.prove(double, batch, host)
+        batch = gradient_check.sample(shapes, host, torch.float64)
+        exact = gradient_check.prove(double, batch, host)
         bar.update(advance=1, status="float64 on the CPU")
-        nature = gradient_proof.unequal_by_nature(double, batch, host)
-        control = gradient_proof.unweighted_error(double, batch, host)
+        nature = gradient_check.unequal_by_nature(double, batch, host)
+        control = gradient_check.unweighted_error(double, batch, host)
         bar.update(advance=1, status="what is not equal by nature")
-        batch = gradient_proof.sample(shapes, device, torch.float32)
-        single = gradient_proof.prove(network.float(), batch, device, scalers=(device.kind != "cpu",))
-        rounding = gradient_proof.rounding(network, batch, device, host)
+        batch = gradient_check.sample(shapes, device, torch.float32)
+        single = gradient_check.prove(network.float(), batch, device, scalers=(device.kind != "cpu",))
+        rounding = gradient_check.rounding(network, batch, device, host)
         bar.update(advance=1, status=f"float32 on {device.kind}")
-        parallel = {k: distributed_proof.prove(settings.network, shapes, k) for k in (2, 7)} if settings.ddp else {}
+        parallel = {k: ddp_check.prove(settings.network, shapes, k) for k in (2, 7)} if settings.ddp else {}
     worst = max(*(check.difference.worst for check in exact), *parallel.values(), 0.0)
     on_device = max(check.difference.worst for check in single if check.what == "gradients")
-    tolerance = gradient_proof.device_tolerance(rounding)
-    passed = worst < gradient_proof.TOLERANCE_FLOAT64 and on_device < tolerance
+    tolerance = gradient_check.device_tolerance(rounding)
+    passed = worst < gradient_check.TOLERANCE_FLOAT64 and on_device < tolerance
     data = {
         "max_relative_error_float64": worst,
         "max_relative_error_device": on_device,
-        "tolerance_float64": gradient_proof.TOLERANCE_FLOAT64,
+        "tolerance_float64": gradient_check.TOLERANCE_FLOAT64,
         "tolerance_device": tolerance,
         "rounding_device": rounding,
         "exact": passed,
         "device": device.kind,
-        "samples": gradient_proof.SAMPLES,
+        "samples": gradient_check.SAMPLES,
         "checks": [_record(check, "float64") for check in exact] + [_record(check, "float32") for check in single],
         "ddp_relative_error_float64": {str(parts): error for parts, error in parallel.items()},
         "unequal_by_nature": nature,
@@ -205,7 +205,7 @@ def _by_parameter(checks: list[Check]) -> dict[str, dict[str, float]]:
 
 
 def _summary(exact: list[Check], single: list[Check], parallel: dict[int, float], kind: str) -> Table:
-    from transit_cli.tuning.gradient_proof import PARTS, SAMPLES
+    from transit_cli.tuning.gradient_check import PARTS, SAMPLES
 
     rows: dict[str, list[str]] = {}
     for arithmetic, checks in (("float64, cpu", exact), (f"float32, {kind}", single)):

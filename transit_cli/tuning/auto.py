@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from transit_cli import console
 from transit_cli.device import host
-from transit_cli.training.ways.remembered import recall, remember
+from transit_cli.measurements import recall, remember
 from transit_cli.tuning.batch_probe import SHARED, find, training_rows
 from transit_cli.tuning.settings import ProbeSettings
 

@@ -13,9 +13,9 @@ from transit_cli import config, console
 from transit_cli.data.viewset import ViewSet
 from transit_cli.results import ExitCode, Result, Table, Text, TransitError
 from transit_cli.tuning import trial as trials
+from transit_cli.tuning.batch_search import LARGEST, Answer, Trial, Verdict, search
 from transit_cli.tuning.chart import chart
-from transit_cli.tuning.child import TrialSpec
-from transit_cli.tuning.search import LARGEST, Answer, Trial, Verdict, search
+from transit_cli.tuning.trial_process import TrialSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from transit_cli import console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transit_cli.tuning.search import Trial
+    from transit_cli.tuning.batch_search import Trial
 
 #: Columns of a bar.
 WIDTH = 21

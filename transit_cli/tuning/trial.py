@@ -24,12 +24,12 @@ import psutil
 from transit_cli.memory import pressure, reading
 from transit_cli.memory.limit import SWAP_ALLOWANCE
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.tuning.search import Trial, Verdict
+from transit_cli.tuning.batch_search import Trial, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from transit_cli.tuning.child import TrialSpec
+    from transit_cli.tuning.trial_process import TrialSpec
 
 #: Seconds between two looks at the child and the machine.
 INTERVAL = 0.05
@@ -105,7 +105,7 @@ def run(spec: TrialSpec, seconds: float) -> tuple[Trial, Machine | None]:
 def _child(spec: TrialSpec, errors: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
     """The child, which does not outlive this block. Ctrl-C reaches only us: it is we who end it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "transit_cli.tuning.child"],
+        [sys.executable, "-m", "transit_cli.tuning.trial_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,

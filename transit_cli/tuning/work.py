@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from transit_cli.data.feed import Examples, sizes
 from transit_cli.model import registry
-from transit_cli.training import metrics
+from transit_cli.training import ranking_metrics
 from transit_cli.training.augment import Augmentation
+from transit_cli.training.loading.samples import Examples, sizes
 from transit_cli.training.plan import plan
 from transit_cli.training.settings import DEFAULT_SCALARS, TrainSettings
 from transit_cli.training.step import Batch, Step
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from transit_cli.data.stream import Stored
     from transit_cli.device.base import Device, Precision
-    from transit_cli.tuning.child import TrialSpec
+    from transit_cli.training.loading.stream import Stored
+    from transit_cli.tuning.trial_process import TrialSpec
 
 
 class Work:
@@ -46,7 +46,7 @@ class Work:
         augmentation = None if spec.inputs else Augmentation.of(settings, examples.take(few)[0])
         self._step = Step(network, device, settings, total_steps=10_000, augment=augmentation)
         if device.kind == "cpu" and not spec.inputs:  # a run scores itself after its first epoch: 76 MiB of libraries
-            metrics.ranking(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+            ranking_metrics.ranking(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
 
     @property
     def precision(self) -> Precision:

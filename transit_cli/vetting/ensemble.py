@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from transit_cli.data import feed
-from transit_cli.data.scaling import Scaling, scaled
 from transit_cli.data.viewset import ViewSet
 from transit_cli.model import saved
 from transit_cli.results import TransitError
 from transit_cli.training import inference
+from transit_cli.training.loading import samples
+from transit_cli.training.loading.scaling import Scaling, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,7 +116,7 @@ class Ensemble:
         self.check(viewset.lengths)
         scores = self.score(views, {name: column[rows] for name, column in viewset.tces.items()}, tick)
         if self.card.folds:
-            held_out = feed.folds(viewset, rows, max(self.card.folds) + 1)
+            held_out = samples.folds(viewset, rows, max(self.card.folds) + 1)
             known = np.isin(viewset.tces["star"][rows], self.trained_stars())
             for member, fold in enumerate(self.card.folds):
                 scores[member, known & (held_out != fold)] = np.nan

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from transit_cli.data.viewset import INFO, ViewSet
 from transit_cli.device.select import select
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.vetting import report, shipped
+from transit_cli.vetting import pretrained, report
 from transit_cli.vetting.ensemble import open_run
-from transit_cli.vetting.judge import judge
-from transit_cli.vetting.pictures import require_matplotlib
+from transit_cli.vetting.evaluation import judge
+from transit_cli.vetting.plots import require_matplotlib
 
 if TYPE_CHECKING:
     from transit_cli.results import Result
@@ -30,7 +30,7 @@ def evaluate(settings: EvaluateSettings) -> Result:
     ensemble, views = chosen(settings)
     judged = judge(ensemble, views, settings)
     folder = settings.out or _beside(settings.run) / f"evaluate-{views.path.name}-{judged.split}"
-    files = report.write(folder, judged, views, ensemble, pictures=settings.report)
+    files = report.write(folder, judged, views, ensemble, with_plots=settings.report)
     return report.result(judged, views, ensemble, files)
 
 
@@ -56,7 +56,7 @@ def chosen(settings: EvaluateSettings) -> tuple[Ensemble, ViewSet]:
                 code="setting-missing",
             )
         views = ViewSet.open(path)
-        return shipped.for_lengths(views.lengths, device), views
+        return pretrained.for_lengths(views.lengths, device), views
     ensemble = open_run(run, device)
     if path:
         return ensemble, ViewSet.open(path)

@@ -11,10 +11,10 @@ from transit_cli import console
 from transit_cli.data.viewset import write_table
 from transit_cli.device.select import select
 from transit_cli.results import ExitCode, Result, Table, TransitError
-from transit_cli.vetting import shipped
+from transit_cli.vetting import pretrained
 from transit_cli.vetting.ensemble import open_run
-from transit_cli.vetting.judge import mean_score
-from transit_cli.vetting.pictures import require_matplotlib
+from transit_cli.vetting.evaluation import mean_score
+from transit_cli.vetting.plots import require_matplotlib
 from transit_cli.vetting.signals import Signals, from_catalog, from_light_curve, from_view_set
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def gather(settings: PredictSettings) -> tuple[Ensemble, Signals, Path]:
     folder = settings.out or Path(f"predict-{path.name.split('.')[0]}")
     if path.is_dir():
         signals = from_view_set(path)
-        return ensemble or shipped.for_lengths(signals.lengths, device), signals, folder
-    ensemble = ensemble or shipped.open_named(shipped.DEFAULT, device)
+        return ensemble or pretrained.for_lengths(signals.lengths, device), signals, folder
+    ensemble = ensemble or pretrained.open_named(pretrained.DEFAULT, device)
     if settings.light_curves:
         lengths, check = ensemble.card.views, settings.check_periods
         return ensemble, from_catalog(path, settings.light_curves, folder, lengths, check=check), folder
@@ -118,12 +118,12 @@ def _rows(
 
 
 def _picture(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
-    from transit_cli.vetting import pictures
+    from transit_cli.vetting import plots
 
     title = f"{row.get('star', '')} {row.get('signal', '')}".strip() or f"row {place}"
     about = f"{title}: score {row['score']:.3f} +- {row['spread']:.3f}  (trained on {row['trained_on']})"
-    picture = pictures.folded({name: values[place] for name, values in signals.views.items()}, about)
-    pictures.save(picture, folder, f"signal_{place}")
+    picture = plots.folded({name: values[place] for name, values in signals.views.items()}, about)
+    plots.save(picture, folder, f"signal_{place}")
     return str(folder / f"signal_{place}.png")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from transit_cli import __version__
 from transit_cli.results import Result, Table, plain
-from transit_cli.vetting import groups, judge, page
+from transit_cli.vetting import evaluation, groups, page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from transit_cli.data.viewset import ViewSet
     from transit_cli.vetting.ensemble import Ensemble
-    from transit_cli.vetting.judge import Judged
+    from transit_cli.vetting.evaluation import Judged
     from transit_cli.vetting.metrics import Figure
 
 NAMES = {
@@ -89,7 +89,7 @@ def groups_tables(judged: Judged) -> list[Table]:
 
 def mistakes_tables(judged: Judged, views: ViewSet) -> list[Table]:
     """The worst false alarms and misses."""
-    found = judge.mistakes(judged, views)
+    found = evaluation.mistakes(judged, views)
     columns = ("star", "signal", "label", "score", "spread", "period", "depth", "S/N")
     tables = []
     for title, signals in zip(("worst false alarms", "worst misses"), found, strict=True):
@@ -123,30 +123,30 @@ def _brief(figure: Figure) -> str:
     return f"{figure.value:.2f} ({figure.low:.2f}-{figure.high:.2f})"
 
 
-def write(folder: Path, judged: Judged, views: ViewSet, ensemble: Ensemble, *, pictures: bool) -> dict[str, str]:
+def write(folder: Path, judged: Judged, views: ViewSet, ensemble: Ensemble, *, with_plots: bool) -> dict[str, str]:
     """Write everything into a folder; returns the files by what they are."""
     from transit_cli.data.viewset import write_table
 
     folder.mkdir(parents=True, exist_ok=True)
     files = {"scores": folder / "scores.csv", "figures": folder / "figures.json"}
-    write_table(files["scores"], judge.table(judged, views, ensemble))
-    found = plain(judge.document(judged, views, ensemble))
+    write_table(files["scores"], evaluation.table(judged, views, ensemble))
+    found = plain(evaluation.document(judged, views, ensemble))
     files["figures"].write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    if pictures:
+    if with_plots:
         files |= {"report": folder / "report.html", "plots": folder / "plots"}
         files["report"].write_text(_page(judged, views, ensemble, files["plots"]), encoding="utf-8")
     return {name: str(path) for name, path in files.items()}
 
 
-def _page(judged: Judged, views: ViewSet, ensemble: Ensemble, plots: Path) -> str:
-    from transit_cli.vetting import pictures
+def _page(judged: Judged, views: ViewSet, ensemble: Ensemble, plot_folder: Path) -> str:
+    from transit_cli.vetting import plots
 
     scores, truth = judged.scores, judged.truth
     drawn = {
-        "precision_recall": pictures.precision_recall(truth, scores, judged.threshold),
-        "roc": pictures.roc(truth, scores),
-        "calibration": pictures.calibration(truth, scores),
-        "histogram": pictures.histogram(views.labels[judged.rows], scores, judged.threshold),
+        "precision_recall": plots.precision_recall(truth, scores, judged.threshold),
+        "roc": plots.roc(truth, scores),
+        "calibration": plots.calibration(truth, scores),
+        "histogram": plots.histogram(views.labels[judged.rows], scores, judged.threshold),
     }
     captions = {
         "precision_recall": "Precision and recall; the dot is the threshold in use.",
@@ -158,9 +158,9 @@ def _page(judged: Judged, views: ViewSet, ensemble: Ensemble, plots: Path) -> st
     for column, name in groups.COLUMNS.items():
         own = [group for group in judged.groups if group.column == column]
         if own:
-            parts[f"by_{column}"] = pictures.by_group(own, name)
-    elements = {name: pictures.save(picture, plots, name) for name, picture in (drawn | parts).items()}
-    alarms, misses = judge.mistakes(judged, views)
+            parts[f"by_{column}"] = plots.by_group(own, name)
+    elements = {name: plots.save(picture, plot_folder, name) for name, picture in (drawn | parts).items()}
+    alarms, misses = evaluation.mistakes(judged, views)
     sections = [
         page.Section("Figures", tables=[figures_table(judged), confusion_table(judged, ensemble)]),
         page.Section("", plots=[(elements[name], captions[name]) for name in drawn]),
@@ -170,8 +170,8 @@ def _page(judged: Judged, views: ViewSet, ensemble: Ensemble, plots: Path) -> st
             groups_tables(judged),
             [(elements[name], "") for name in parts],
         ),
-        page.Section("Worst false alarms", plots=_gallery(views, alarms, plots, "false_alarm"), wide=True),
-        page.Section("Worst misses", plots=_gallery(views, misses, plots, "miss"), wide=True),
+        page.Section("Worst false alarms", plots=_gallery(views, alarms, plot_folder, "false_alarm"), wide=True),
+        page.Section("Worst misses", plots=_gallery(views, misses, plot_folder, "miss"), wide=True),
         page.Section("How this was measured", how(judged, views)),
     ]
     target = ",".join(ensemble.target)
@@ -199,17 +199,17 @@ def _cards(judged: Judged) -> list[tuple[str, str, str]]:
     return cards
 
 
-def _gallery(views: ViewSet, signals: Sequence[dict[str, Any]], plots: Path, name: str) -> list[tuple[str, str]]:
-    from transit_cli.vetting import pictures
+def _gallery(views: ViewSet, signals: Sequence[dict[str, Any]], plot_folder: Path, name: str) -> list[tuple[str, str]]:
+    from transit_cli.vetting import plots
 
     shown = []
     for number, signal in enumerate(signals, 1):
-        picture = pictures.folded(
+        picture = plots.folded(
             {view: values[signal["row"]] for view, values in views.views.items()},
             f"{signal['star']} {signal['signal']}: {signal['label']}, score {signal['score']:.3f}",
             width=5.6,
         )
-        element = pictures.save(picture, plots, f"{name}_{number}", png=False)
+        element = plots.save(picture, plot_folder, f"{name}_{number}", png=False)
         facts = f"P {_number(signal['period_days'], ' d')}, depth {_number(signal['depth_ppm'], ' ppm')}, "
         caption = f"{facts}S/N {_number(signal['snr'])}, members differ by {signal['spread']:.3f}, row {signal['row']}"
         shown.append((element, caption))
@@ -231,7 +231,7 @@ def how(judged: Judged, views: ViewSet) -> list[str]:
 
 def result(judged: Judged, views: ViewSet, ensemble: Ensemble, files: dict[str, str]) -> Result:
     """What the command answers."""
-    data: dict[str, Any] = judge.document(judged, views, ensemble) | {"files": files}
+    data: dict[str, Any] = evaluation.document(judged, views, ensemble) | {"files": files}
     figure = judged.figures["average_precision"]
     what = f"{len(judged.rows):,} signals ({judged.split}), {int(judged.truth.sum()):,} positive"
     verdict = f"average precision {figure} on {what}"

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transit_cli.data import lightcurve, star_views
-from transit_cli.data.catalog import Tce
-from transit_cli.data.lightcurve import UnreadableError
+from transit_cli.data.catalogs.catalog import Tce
+from transit_cli.data.lightcurves import lightcurve
+from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
-from transit_cli.data.views import recipe_for
+from transit_cli.data.views import star
+from transit_cli.data.views.make import recipe_for
 from transit_cli.data.viewset import TEXT, ViewSet, write_table
 from transit_cli.results import ExitCode, TransitError
 
@@ -119,8 +120,8 @@ def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str
 def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str, int]) -> Signals:
     """A signal at a multiple of its period; views of NaN where that cannot be folded."""
     recipe = recipe_for(f"{lengths['global']}/{lengths['local']}", secondary=True, odd_even=True)
-    task = star_views.Task(tce.star, ((0, replace(tce, period=tce.period * factor)),), files, recipe)
-    done = star_views.prepare_star(task)
+    task = star.Task(tce.star, ((0, replace(tce, period=tce.period * factor)),), files, recipe)
+    done = star.prepare_star(task)
     rows = done.rows or done.dropped
     tces = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     if done.rows:

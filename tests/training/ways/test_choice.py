@@ -6,18 +6,19 @@ from torch import nn
 
 from tests.training.ways.capturing import CapturingCpu
 from tests.training.ways.test_ways import VIEWS, Noisy, batch_of, make_step
+from transit_cli import measurements
 from transit_cli.device.select import select
+from transit_cli.training.execution import selection
 from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import Step
-from transit_cli.training.ways import choice, remembered
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(choice, "SMALL_BATCH", 0)
-    monkeypatch.setattr(choice.psutil, "cpu_percent", lambda interval: 0.0)
+    monkeypatch.setattr(measurements, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(selection, "SMALL_BATCH", 0)
+    monkeypatch.setattr(selection.psutil, "cpu_percent", lambda interval: 0.0)
 
 
 def timings(monkeypatch, **seconds):
@@ -28,7 +29,7 @@ def timings(monkeypatch, **seconds):
         made.append(list(names))
         return {name: seconds.get(name.replace("-", "_"), 1.0) for name in names}
 
-    monkeypatch.setattr(choice, "timed", timed)
+    monkeypatch.setattr(selection, "timed", timed)
     return made
 
 
@@ -51,10 +52,10 @@ def test_ties_go_to_the_default(monkeypatch):
 
 def test_a_timing_on_a_busy_machine_is_made_again_on_a_quiet_one(monkeypatch):
     made = timings(monkeypatch, channels_last=0.5)
-    monkeypatch.setattr(choice.psutil, "cpu_percent", lambda interval: 90.0)
+    monkeypatch.setattr(selection.psutil, "cpu_percent", lambda interval: 90.0)
     assert [chosen(), chosen()] == ["channels-last"] * 2
     assert len(made) == 1
-    monkeypatch.setattr(choice.psutil, "cpu_percent", lambda interval: 1.0)
+    monkeypatch.setattr(selection.psutil, "cpu_percent", lambda interval: 1.0)
     assert chosen() == "channels-last"
     assert len(made) == 2
 
@@ -64,7 +65,7 @@ def test_a_timing_on_a_busy_machine_is_made_again_on_a_quiet_one(monkeypatch):
 )
 def test_on_a_busy_machine_one_thread_is_left_only_for_a_clear_gain(monkeypatch, busy, replicas, way):
     torch.set_num_threads(2)
-    monkeypatch.setattr(choice.psutil, "cpu_percent", lambda interval: float(busy))
+    monkeypatch.setattr(selection.psutil, "cpu_percent", lambda interval: float(busy))
     timings(monkeypatch, single=0.5, replicas=replicas)
     assert chosen() == way
 
@@ -87,7 +88,7 @@ def test_threads_bring_the_ways_that_use_them(monkeypatch):
 
 def test_a_small_batch_is_not_worth_a_timing(monkeypatch):
     made = timings(monkeypatch, channels_last=0.5)
-    monkeypatch.setattr(choice, "SMALL_BATCH", 16 * sum(VIEWS.values()) + 1)
+    monkeypatch.setattr(selection, "SMALL_BATCH", 16 * sum(VIEWS.values()) + 1)
     assert chosen() == "eager"
     torch.set_num_threads(2)
     assert chosen() == "single"
@@ -95,7 +96,7 @@ def test_a_small_batch_is_not_worth_a_timing(monkeypatch):
 
 
 def test_a_small_batch_runs_single_only_with_the_same_numbers(monkeypatch):
-    monkeypatch.setattr(choice, "SMALL_BATCH", 10**6)
+    monkeypatch.setattr(selection, "SMALL_BATCH", 10**6)
     torch.set_num_threads(2)
     for network in (Reading(), Viewing()):
         step = make_step("auto", network)
@@ -107,7 +108,7 @@ def test_a_small_batch_runs_single_only_with_the_same_numbers(monkeypatch):
 
 
 def test_a_small_resumed_run_keeps_its_way(monkeypatch):
-    monkeypatch.setattr(choice, "SMALL_BATCH", 10**6)
+    monkeypatch.setattr(selection, "SMALL_BATCH", 10**6)
     first = make_step("auto")
     first.step([batch_of(9, 0)])
     torch.set_num_threads(2)
@@ -127,9 +128,9 @@ def test_a_cache_that_cannot_be_written_stops_nobody(monkeypatch, tmp_path):
 def test_a_damaged_cache_is_as_none(content, tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "ways.json").write_text(content)
-    assert remembered.recall("ways", "x") is None
-    remembered.remember("ways", "y", {"way": "eager"})
-    assert remembered.recall("ways", "y") == {"way": "eager"}
+    assert measurements.recall("ways", "x") is None
+    measurements.remember("ways", "y", {"way": "eager"})
+    assert measurements.recall("ways", "y") == {"way": "eager"}
 
 
 def test_a_real_timing_leaves_no_trace():
@@ -139,7 +140,7 @@ def test_a_real_timing_leaves_no_trace():
     torch.manual_seed(3)
     state = torch.get_rng_state()
     before = [parameter.detach().clone() for parameter in step.parameters]
-    seconds = choice.timed(step, batch_of(16, 0), ["eager", "channels-last", "blocked", "single", "replicas"])
+    seconds = selection.timed(step, batch_of(16, 0), ["eager", "channels-last", "blocked", "single", "replicas"])
     assert sorted(seconds) == ["blocked", "channels-last", "eager", "replicas", "single"]
     assert all(value > 0 for value in seconds.values())
     assert torch.equal(torch.get_rng_state(), state)
@@ -175,14 +176,14 @@ class Viewing(nn.Module):
 
 def test_a_way_that_changes_the_numbers_is_left_out():
     step = make_step("auto", Reading())
-    assert list(choice.timed(step, batch_of(16, 0), ["eager", "channels-last"])) == ["eager"]
+    assert list(selection.timed(step, batch_of(16, 0), ["eager", "channels-last"])) == ["eager"]
     assert step.network.counter == 0
 
 
 def test_a_way_that_cannot_run_the_network_is_left_out():
     torch.set_num_threads(2)
     step = make_step("auto", Noisy())
-    assert "replicas" not in choice.timed(step, batch_of(16, 0), choice.candidates(step, batch_of(16, 0)))
+    assert "replicas" not in selection.timed(step, batch_of(16, 0), selection.candidates(step, batch_of(16, 0)))
 
 
 def test_a_resumed_run_keeps_its_way(monkeypatch):
@@ -203,11 +204,11 @@ def test_cuda_captures_unless_float16_needs_its_scaler():
         ("fp16", ["eager", "channels-last", "blocked"]),
     ):
         step = Step(network, CapturingCpu(), StepSettings(precision=precision), 5)
-        assert choice.candidates(step, batch_of(16, 0)) == expected
+        assert selection.candidates(step, batch_of(16, 0)) == expected
 
 
 def test_other_devices_run_eagerly(monkeypatch):
     device = select("cpu")
     monkeypatch.setattr(device, "kind", "mps")
     step = Step(make_step("eager").network, device, StepSettings(precision="fp32"), 5)
-    assert choice.candidates(step, batch_of(16, 0)) == ["eager"]
+    assert selection.candidates(step, batch_of(16, 0)) == ["eager"]

@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from tests.training.ways.test_ways import STEPS, VIEWS, batch_of, weights
+from transit_cli import measurements
 from transit_cli.device.cuda import without_tf32
 from transit_cli.device.select import select
 from transit_cli.model import registry
 from transit_cli.training import inference
 from transit_cli.training.augment import Augmentation
+from transit_cli.training.execution import selection
 from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import Batch, Step
-from transit_cli.training.ways import choice, remembered
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
 WAYS = ("captured", "fused")
@@ -23,7 +24,7 @@ WAYS = ("captured", "fused")
 @pytest.fixture
 def device(tmp_path, monkeypatch):
     """The GPU, with products of float32 in float32."""
-    monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(measurements, "cache_folder", lambda: tmp_path)
     opened = select("cuda")
     without_tf32()
     yield opened
@@ -131,7 +132,7 @@ def test_the_choice_is_timed_and_leaves_no_trace(device):
     step = make(device, "auto")
     batch = on(device, batch_of(64, 0))
     before, state = weights(step).clone(), device.rng_state()
-    seconds = choice.timed(step, batch, ["captured", "fused"])
+    seconds = selection.timed(step, batch, ["captured", "fused"])
     assert set(seconds) == {"captured", "fused"}
     assert torch.equal(weights(step), before)
     assert torch.equal(device.rng_state(), state)

@@ -10,9 +10,9 @@ from tests.training.ways.capturing import CapturingCpu
 from transit_cli.device.select import select
 from transit_cli.model import astronet, registry
 from transit_cli.results import TransitError
+from transit_cli.training.execution.replicas import Replicas, Unsuitable
 from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import Batch, Step
-from transit_cli.training.ways.replicas import Replicas, Unsuitable
 
 VIEWS = {"global": 128, "local": 32}
 WAYS = ("channels-last", "blocked", "single", "replicas", "captured")

@@ -1,0 +1,232 @@
+"""What the bench found as a `Result`: tables for a person, one document for a program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from transit_cli.bench import claims, previous
+from transit_cli.results import Result, Table, Text
+
+if TYPE_CHECKING:
+    from transit_cli.bench.benchmark import Bench
+    from transit_cli.bench.figures import Figure
+    from transit_cli.bench.frameworks import Race
+    from transit_cli.profiling.roofline import Peaks
+
+
+def result(bench: Bench) -> Result:
+    """The whole answer."""
+    blocks: list[Table | Text] = [figure_table(bench)]
+    blocks += [energy_table(bench)] if not bench.no_energy else [Text(f"energy: skip ({bench.no_energy})")]
+    blocks.append(claim_table(bench))
+    blocks += [race_table(network, race, bench.peer_batch) for network, race in bench.races.items()]
+    data = document(bench)
+    if bench.earlier:
+        blocks.append(change_table(bench, data))
+    return Result(data, blocks, verdict(bench))
+
+
+def verdict(bench: Bench) -> str:
+    """The best training and inference speed of each network."""
+    parts = []
+    for network in dict.fromkeys(item.network for item in bench.figures):
+        train, infer = best(bench, network, "train"), best(bench, network, "infer")
+        words = [f"trains {train.samples_per_second:,.0f}"] if train else []
+        words += [f"infers {infer.samples_per_second:,.0f}"] if infer else []
+        parts.append(f"{network} {' and '.join(words)} samples/s")
+    return f"on {bench.device.facts.name}, {'; '.join(parts)}"
+
+
+def best(bench: Bench, network: str, kind: str) -> Figure | None:
+    """The fastest figure of a network and pass."""
+    found = [item for item in bench.figures if (item.network, item.kind) == (network, kind)]
+    return max(found, key=lambda item: item.samples_per_second, default=None)
+
+
+def figure_table(bench: Bench) -> Table:
+    """Every figure."""
+    rows = [
+        (
+            item.network,
+            item.kind,
+            item.batch_size,
+            f"{item.samples_per_second:,.0f}",
+            f"{item.spread:.0%}",
+            f"{1000 * item.median:.4g}",
+            f"{item.warm_up_seconds:.1f}",
+            f"{item.bytes_share(bench.peaks):.0%}",
+            f"{item.flops_share(bench.peaks):.0%}",
+            item.way,
+        )
+        for item in bench.figures
+    ]
+    left_out = [
+        f"left out: {item.network}, {item.kind}, batch {item.batch_size}, "
+        f"about {item.seconds:.0f} s; --seconds {item.needed:.0f} has room for it"
+        for item in bench.left_out
+    ]
+    views = "/".join(map(str, bench.views.values()))
+    peaks = f"{bench.peaks.copy / 1e9:,.1f} GB/s copied, {bench.peaks.matmul / 1e9:,.0f} GFLOP/s of a matrix product"
+    note = (
+        f"bytes, flops: shares of this machine's own peaks, {peaks}.\n"
+        "Bytes count every operator's tensors once; caches make the true traffic smaller. IQR: the\n"
+        "range of the middle half of the timings. warm-up s: the first run, not counted."
+    )
+    return Table(
+        ("network", "pass", "batch", "samples/s", "IQR", "ms", "warm-up s", "bytes", "flops", "way"),
+        rows,
+        title=f"{bench.device.facts.name}, {bench.device.kind}, {bench.threads} threads, "
+        f"torch {torch.__version__}, views of {views} bins",
+        note="\n".join([note, *left_out]),
+    )
+
+
+def energy_table(bench: Bench) -> Table:
+    """Power and energy of each figure."""
+    rows = [
+        (item.network, item.kind, item.batch_size, f"{item.watts or 0:.1f}", f"{item.samples_per_joule or 0:.1f}")
+        for item in bench.figures
+    ]
+    note = "Idle power and other programs' share are in it. samples/J: samples/s a watt."
+    return Table(("network", "pass", "batch", "W", "samples/J"), rows, title="Energy, by zeus", note=note)
+
+
+def claim_table(bench: Bench) -> Table:
+    """This machine beside the guide's claims."""
+    train, infer = best(bench, claims.NETWORK, "train"), best(bench, claims.NETWORK, "infer")
+
+    def row(name: str, here: str, attribute: str, form: str) -> tuple[str, ...]:
+        return (name, here, *(format(getattr(claim, attribute), form) for claim in claims.CLAIMS.values()))
+
+    measured = bench.figures[0].network == claims.NETWORK if bench.figures else False
+    largest = f"{bench.largest_batch:,}" if bench.largest_batch and measured else "--largest-batch"
+    watts, per_joule = (train.watts, train.samples_per_joule) if train else (None, None)
+    rows = [
+        row("training samples/s", f"{train.samples_per_second:,.0f}" if train else "-", "train", ",d"),
+        row("inference samples/s", f"{infer.samples_per_second:,.0f}" if infer else "-", "infer", ",d"),
+        row("largest batch", largest, "largest_batch", "d"),
+        row("memory bandwidth", f"{train.bytes_share(bench.peaks):.0%}" if train else "-", "bandwidth_share", ".0%"),
+        row("power, W", "skip" if watts is None else f"{watts:.1f}", "watts", "d"),
+        row("samples/s a W", "skip" if per_joule is None else f"{per_joule:.1f}", "samples_per_joule", ".1f"),
+    ]
+    return Table(
+        ("two-branch, best batch", "this machine", *(f"{name} (claim)" for name in claims.CLAIMS)),
+        rows,
+        note=f"Claims of {claims.SOURCE};\nnobody here has checked them, and it names neither batch nor views.",
+    )
+
+
+def race_table(network: str, race: Race, batch: int) -> Table:
+    """Beside peers."""
+    rows = [
+        (
+            item.name,
+            f"{item.samples_per_second:,.0f}",
+            f"{item.ratio:.2f}",
+            f"{item.ratios[0]:.2f} to {item.ratios[-1]:.2f}",
+            item.way,
+        )
+        for item in race.standings
+    ]
+    absent = f"not installed, so left out: {', '.join(race.absent)} (pip install {' '.join(race.absent)})"
+    return Table(
+        ("contender", "samples/s", f"x {race.yardstick}", "over rounds", "way"),
+        rows,
+        title=f"{network} beside peers, training in turn, batch {batch}, float32",
+        note=absent if race.absent else "",
+    )
+
+
+def change_table(bench: Bench, data: dict[str, Any]) -> Table:
+    """Beside an earlier run."""
+    assert bench.earlier is not None
+    before, changes = bench.earlier
+    rows = [
+        (
+            item.network,
+            item.kind,
+            item.batch_size,
+            f"{item.batch_size / change.before:,.0f}",
+            f"{item.batch_size / change.after:,.0f}",
+            f"{1 / change.ratio:.2f}",
+            "changed" if change.significant else "as before",
+        )
+        for item, change in changes
+    ]
+    differing = previous.differences(before, data)
+    return Table(
+        ("network", "pass", "batch", "then", "now", "ratio", "verdict"),
+        rows,
+        title="Samples/s, then and now",
+        note="not the same: " + "; ".join(differing) if differing else "changed: by more than 2 % and by chance < 1 %",
+    )
+
+
+def document(bench: Bench) -> dict[str, Any]:
+    """The answer for programs."""
+    return {
+        "device": bench.device.kind,
+        "device_name": bench.device.facts.name,
+        "threads": bench.threads,
+        "busy_percent": bench.busy_percent,
+        "torch": torch.__version__,
+        "views": bench.views,
+        "peak_copy_bytes_per_second": bench.peaks.copy,
+        "peak_matmul_flops_per_second": bench.peaks.matmul,
+        "figures": [_record(item, bench.peaks) for item in bench.figures],
+        "left_out": [
+            {
+                "network": item.network,
+                "pass": item.kind,
+                "batch_size": item.batch_size,
+                "expected_seconds": item.seconds,
+            }
+            for item in bench.left_out
+        ],
+        "energy": bench.no_energy or "zeus",
+        "largest_safe_batch": bench.largest_batch,
+        "guide_claims": {name: vars(claim) for name, claim in claims.CLAIMS.items()},
+        "peers": {
+            network: {
+                "batch_size": bench.peer_batch,
+                "yardstick": race.yardstick,
+                "absent": race.absent,
+                "standings": [vars(item) | {"ratio": item.ratio} for item in race.standings],
+            }
+            for network, race in bench.races.items()
+        },
+        "changes": [
+            {
+                "network": item.network,
+                "pass": item.kind,
+                "batch_size": item.batch_size,
+                "seconds_ratio": change.ratio,
+                "significant": change.significant,
+            }
+            for item, change in (bench.earlier[1] if bench.earlier else ())
+        ],
+    }
+
+
+def _record(item: Figure, peaks: Peaks) -> dict[str, Any]:
+    return {
+        "network": item.network,
+        "pass": item.kind,
+        "batch_size": item.batch_size,
+        "precision": item.precision,
+        "way": item.way,
+        "samples_per_second": item.samples_per_second,
+        "seconds": item.median,
+        "spread": item.spread,
+        "samples_seconds": item.seconds,
+        "warm_up_seconds": item.warm_up_seconds,
+        "bytes": item.bytes,
+        "flops": item.flops,
+        "bytes_share": item.bytes_share(peaks),
+        "flops_share": item.flops_share(peaks),
+        "joules": item.joules,
+        "watts": item.watts,
+        "samples_per_joule": item.samples_per_joule,
+    }

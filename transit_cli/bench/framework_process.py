@@ -1,0 +1,229 @@
+"""One contender, as a process of its own: `python -m transit_cli.bench.framework_process NAME COURSE`, COURSE as JSON.
+
+For each line on stdin, a number of steps, it trains so many and prints {"seconds": ..., "way": ...}. Peers are written
+as their documentation writes them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import tempfile
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from transit_cli.bench.frameworks import Course
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import torch
+    from torch import Tensor, nn
+    from torch.utils.data import DataLoader
+
+    #: Trains so many steps; seconds, and the way of the step where it has one.
+    Steps = Callable[[int], tuple[float, str]]
+
+#: Steps of the schedule, and its peak.
+TOTAL, PEAK = 100_000, 5e-3
+#: Batches of the data: on an accelerator more, where the end of an epoch would be long beside a step.
+BATCHES = {"cpu": 8}
+BATCHES_ELSEWHERE = 64
+#: Loading processes beside an accelerator, as peers' guides advise; beside a CPU's own work they only take its cores.
+LOADERS = {"cpu": 0}
+LOADERS_ELSEWHERE = 4
+
+
+def main() -> None:
+    """Train as often and as long as stdin says."""
+    name, course = sys.argv[1], Course(**json.loads(sys.argv[2]))
+    if name.startswith("transit"):
+        from transit_cli.device import environment
+
+        environment.prepare()
+    makers = {"plain": plain, "accelerate": accelerate, "lightning": lightning}
+    steps = makers.get(name, transit)(course)
+    for line in sys.stdin:
+        seconds, way = steps(int(line))
+        print(json.dumps({"seconds": seconds, "way": way}), flush=True)  # noqa: T201 - to the parent
+
+
+def examples(course: Course) -> tuple[dict[str, Tensor], Tensor]:
+    """Random views and targets of a few batches."""
+    import torch
+
+    torch.manual_seed(0)
+    count = BATCHES.get(course.device, BATCHES_ELSEWHERE) * course.batch_size
+    views = {name: torch.randn(count, length) for name, length in course.views.items()}
+    return views, torch.randint(2, (count,)).float()
+
+
+def parts(
+    course: Course,
+) -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, DataLoader[Any]]:
+    """Network, optimizer, schedule and loader as a person would write them."""
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from transit_cli.model import registry
+
+    torch.manual_seed(0)
+    network = registry.build(course.network, course.views)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=TOTAL)
+    views, targets = examples(course)
+    rows = TensorDataset(*views.values(), targets)
+    workers = LOADERS.get(course.device, LOADERS_ELSEWHERE)
+    loader = DataLoader(
+        rows, course.batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
+    return network, optimizer, schedule, loader
+
+
+def loss_of(network: nn.Module, course: Course, row: list[Tensor]) -> Tensor:
+    """Mean loss of a batch as a loader gives it."""
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    *views, targets = row
+    return binary_cross_entropy_with_logits(network(dict(zip(course.views, views, strict=True))), targets)
+
+
+def endless(rows: Any) -> Iterator[Any]:
+    """A loader begun again whenever it ends."""
+    while True:
+        yield from rows
+
+
+def plain(course: Course) -> Steps:
+    """A loop over a DataLoader."""
+    import torch
+
+    device = torch.device(course.device)
+    network, optimizer, schedule, loader = parts(course)
+    network.to(device)
+    rows = endless(loader)
+
+    def steps(count: int) -> tuple[float, str]:
+        begin = time.perf_counter()
+        for row in islice(rows, count):
+            loss_of(network, course, [values.to(device) for values in row]).backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        wait(device)
+        return time.perf_counter() - begin, ""
+
+    return steps
+
+
+def wait(device: torch.device) -> None:
+    """Wait for an accelerator."""
+    import torch
+
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def accelerate(course: Course) -> Steps:
+    """Hugging Face's Accelerate."""
+    accelerator = importlib.import_module("accelerate").Accelerator(cpu=course.device == "cpu")
+    network, optimizer, schedule, loader = accelerator.prepare(*parts(course))
+    rows = endless(loader)
+
+    def steps(count: int) -> tuple[float, str]:
+        begin = time.perf_counter()
+        for row in islice(rows, count):
+            accelerator.backward(loss_of(network, course, row))
+            accelerator.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        wait(accelerator.device)
+        return time.perf_counter() - begin, ""
+
+    return steps
+
+
+def lightning(course: Course) -> Steps:
+    """Lightning's Trainer with its defaults."""
+    package = importlib.import_module("lightning")
+    network, optimizer, schedule, loader = parts(course)
+
+    class Module(package.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def training_step(self, row: list[Tensor]) -> Tensor:
+            return loss_of(self.network, course, row)
+
+        def configure_optimizers(self) -> dict[str, Any]:
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    class Clock(package.Callback):  # type: ignore[misc]
+        """From the end of the first step, which sets things up, to the end of the last."""
+
+        def __init__(self, last: int) -> None:
+            self.last = last
+            self.ends: list[float] = []
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: object) -> None:
+            if trainer.global_step in {1, self.last}:
+                wait(module.device)
+                self.ends.append(time.perf_counter())
+
+    module = Module()
+    kind = {"cuda": "gpu"}.get(course.device, course.device)
+
+    def steps(count: int) -> tuple[float, str]:
+        clock = Clock(count + 1)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = package.Trainer(
+                accelerator=kind,
+                devices=1,
+                max_steps=count + 1,
+                gradient_clip_val=1.0,
+                default_root_dir=folder,
+                callbacks=[clock],
+            )
+            trainer.fit(module, loader)
+        return clock.ends[-1] - clock.ends[0], ""
+
+    return steps
+
+
+def transit(course: Course) -> Steps:
+    """What `transit train` runs: the resident feed and the step."""
+    import numpy as np
+    import torch
+
+    from transit_cli.device.select import select
+    from transit_cli.model import registry
+    from transit_cli.training.loading.samples import Batching, Examples, Resident
+    from transit_cli.training.settings import StepSettings
+    from transit_cli.training.step import Batch, Step
+
+    torch.manual_seed(0)
+    device, size = select(course.device), course.batch_size
+    settings = StepSettings(batch_size=size, precision="fp32")  # as the others compute
+    step = Step(registry.build(course.network, course.views), device, settings, TOTAL)
+    views, targets = examples(course)
+    feed = Resident(Examples(views, targets, np.arange(len(targets))), device.torch_device)
+    groups = (group for epoch in range(10**6) for group in feed.epoch(Batching(len(targets), size, 1), 0, epoch))
+    total = torch.zeros((), device=device.torch_device)
+
+    def steps(count: int) -> tuple[float, str]:
+        begin = time.perf_counter()
+        for group in islice(groups, count):
+            total.add_(step.step([Batch(*pair) for pair in group]))
+        device.synchronize()
+        return time.perf_counter() - begin, step.way.name if step.way else ""
+
+    return steps
+
+
+if __name__ == "__main__":
+    main()

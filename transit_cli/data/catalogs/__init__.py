@@ -1,0 +1,1 @@
+"""Catalogs of signals and tables of folded views from elsewhere."""

@@ -1,0 +1,170 @@
+"""Arrays by name from the files people keep them in: TFRecord, .npz, .npy and HDF5."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transit_cli.data.catalogs import tfrecord
+from transit_cli.results import ExitCode, TransitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HDF5 = {".h5", ".hdf5", ".hdf"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Arrays of one file, or of several that lie side by side (`global.npy`, `local.npy`, `labels.npy`).
+
+    Attributes:
+        name: the file's name, or the folder's for .npy files.
+        arrays: [N, ...] by name, all with the same N.
+    """
+
+    name: str
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def rows(self) -> int:
+        """How many rows every array has."""
+        return len(next(iter(self.arrays.values()), ()))
+
+
+def files_in(paths: Sequence[Path]) -> list[Path]:
+    """The files that `paths` name; of a folder all files whose kind is known, in the order of their names.
+
+    Raises:
+        TransitError: one does not exist, a folder has none, or a file is of no known kind.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = [file for file in sorted(path.iterdir()) if file.is_file() and _is_known(file)]
+            if not inside:
+                raise _unknown(path, "no file in it is one")
+            found += inside
+        elif not path.exists():
+            raise TransitError(f"{path} does not exist", wanted="a file or folder of views", fix="correct the path")
+        elif not _is_known(path):
+            raise _unknown(path, "it is none")
+        else:
+            found.append(path)
+    return found
+
+
+def _unknown(path: Path, what: str) -> TransitError:
+    wanted = "TFRecord, .npz, .npy or HDF5 files"
+    return TransitError(f"{path}: {what} of these", wanted=wanted, fix="give such files", code="file-kind")
+
+
+def _is_known(path: Path) -> bool:
+    return path.suffix.lower() in {".npz", ".npy", *_HDF5} or tfrecord.is_tfrecord(path)
+
+
+def sources(files: Sequence[Path]) -> Iterator[Source]:
+    """Read files one after another; the .npy files of one folder come as one source.
+
+    Raises:
+        TransitError: a file is damaged, or its arrays differ in their number of rows.
+    """
+    columns: dict[Path, list[Path]] = {}
+    for file in files:
+        if file.suffix.lower() == ".npy":
+            columns.setdefault(file.parent, []).append(file)
+        else:
+            yield _checked(Source(file.name, _read(file)), file)
+    for folder, members in columns.items():
+        arrays = {name: array for member in members for name, array in _load(member).items()}
+        yield _checked(Source(folder.resolve().name, arrays), folder)
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    if file.suffix.lower() == ".npz":
+        return _load(file)
+    if file.suffix.lower() in _HDF5:
+        return _read_hdf5(file)
+    return {name: _matrix(feature) for name, feature in tfrecord.read(file).items()}
+
+
+def _load(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by name, or the one of a .npy file by the file's name."""
+    try:
+        with file.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {file.stem: loaded}
+            with loaded:
+                return {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: Path, error: Exception) -> TransitError:
+    return TransitError(
+        f"{file} cannot be read: {error}",
+        wanted="a whole file, without Python objects in it",
+        fix="write it again",
+        code="file-damaged",
+    )
+
+
+def _read_hdf5(file: Path) -> dict[str, np.ndarray]:
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        raise TransitError(
+            "reading HDF5 needs the package h5py, which is not installed",
+            fix='pip install "transit-cli[data]"',
+            exit_code=ExitCode.MACHINE,
+            code="package-missing",
+        ) from None
+    found = {}
+
+    def take(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim:
+            found[name] = np.asarray(item)
+
+    try:
+        with h5py.File(file) as opened:
+            opened.visititems(take)
+    except OSError as error:
+        raise _damaged(file, error) from None
+    return found
+
+
+def _matrix(feature: tfrecord.Feature) -> np.ndarray:
+    """[N] or [N, L] values of a TFRecord feature; a feature that some records lack gets NaN or "" there."""
+    if feature.length == 1:
+        return feature.values
+    if feature.length:
+        return feature.values.reshape(-1, feature.length)
+    if len(feature.counts) and feature.counts.max() <= 1:
+        kind = feature.values.dtype.kind
+        missing = np.nan if kind in "fi" else b""
+        filled = np.full(len(feature.counts), missing, np.float64 if kind in "fi" else object)
+        filled[feature.counts == 1] = feature.values
+        return filled
+    ragged = np.empty(len(feature.counts), object)  # of several lengths: a name to list, not a view to use
+    ragged[:] = [b""] * len(ragged)
+    return ragged
+
+
+def _checked(source: Source, where: Path) -> Source:
+    rows = {name: array.shape[0] if array.ndim else 0 for name, array in source.arrays.items()}
+    if not rows or max(rows.values()) == 0:
+        raise TransitError(f"{where} holds no rows", wanted="at least one view", fix="give another file", code="empty")
+    if len(set(rows.values())) > 1:
+        shown = ", ".join(f"{name} {count:,}" for name, count in rows.items())
+        raise TransitError(
+            f"the arrays of {where} differ in their number of rows: {shown}",
+            wanted="one row per signal in every array",
+            fix="leave out the arrays that do not belong to the views",
+            code="rows-differ",
+        )
+    return source

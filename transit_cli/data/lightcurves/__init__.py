@@ -1,0 +1,1 @@
+"""Light curves: readers, stitching, time references, downloads."""

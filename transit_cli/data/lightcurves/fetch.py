@@ -1,0 +1,154 @@
+"""Light curves from the public archive: `transit data fetch`.
+
+lightkurve (an extra: it imports in 4 s) finds what the archive has of a star; the files are fetched here, because the
+most common trouble with light curves on disk is a file that was cut short and never noticed.
+"""
+
+from __future__ import annotations
+
+import csv
+import urllib.parse
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transit_cli import console
+from transit_cli.data.lightcurves.download import FailedError, download, problem
+from transit_cli.results import ExitCode, Result, Table, TransitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transit_cli.data.settings import FetchSettings
+
+#: Where the archive gives out the product of a URI (MAST's download service).
+ARCHIVE = "https://mast.stsci.edu/api/v0.1/Download/file?uri="
+
+
+@dataclass(frozen=True)
+class Product:
+    """A file of the archive: its address, and the star it was asked for."""
+
+    target: str
+    url: str
+    name: str
+
+
+def fetch(settings: FetchSettings) -> Result:
+    """Fetch the light curves of all targets; what is there whole already stays."""
+    targets = list(_targets(settings.targets))
+    if any(not _is_url(target) for target in targets) and find_spec("lightkurve") is None:
+        raise TransitError(
+            "the package 'lightkurve' is not installed",
+            wanted="it, to find the light curves of a star; addresses of files need nothing",
+            fix='pip install "transit-cli[fetch]"',
+            exit_code=ExitCode.MACHINE,
+            code="package-missing",
+        )
+    settings.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    try:
+        with console.progress("targets", len(targets)) as bar:
+            for target in targets:
+                bar.update(status=target.rsplit("/", 1)[-1])
+                rows += _fetch_target(target, settings)
+                bar.update(advance=1)
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = ("run the same command again: it goes on where it stopped",)
+        raise
+    return _result(rows, settings)
+
+
+def _result(rows: list[dict[str, Any]], settings: FetchSettings) -> Result:
+    failed = [row for row in rows if row["status"] == "failed"]
+    counts = {status: sum(row["status"] == status for row in rows) for status in ("fetched", "present", "again")}
+    arrived = sum(row["bytes"] for row in rows if row["status"] in {"fetched", "again"})
+    verdict = (
+        f"{counts['fetched'] + counts['again']} light curves fetched into {settings.out} ({console.size(arrived)})"
+    )
+    verdict += f", {counts['present']} were there already" if counts["present"] else ""
+    verdict += f"; {len(failed)} could not be had" if failed else ""
+    blocks = []
+    if failed:
+        cells = [(row["target"], row["file"], row["reason"]) for row in failed]
+        blocks.append(Table(("target", "file", "reason"), cells, title="Not fetched"))
+    warnings = [
+        f"{row['file']} was on disk, but {row['reason']}: fetched again" for row in rows if row["status"] == "again"
+    ]
+    code = ExitCode.NEGATIVE if failed else ExitCode.DONE
+    return Result({"out": str(settings.out), "files": rows, "bytes": arrived}, blocks, verdict, warnings, code)
+
+
+def _fetch_target(target: str, settings: FetchSettings) -> Iterator[dict[str, Any]]:
+    """One row per file of the target."""
+    try:
+        products = _products(target, settings)
+    except FailedError as reason:
+        yield {"target": target, "file": "", "status": "failed", "bytes": 0, "reason": str(reason)}
+        return
+    for product in products:
+        row = {"target": product.target, "file": product.name, "status": "fetched", "bytes": 0, "reason": ""}
+        file = settings.out / product.name
+        if file.exists():
+            row["reason"] = problem(file)
+            row |= {"status": "again" if row["reason"] else "present", "bytes": file.stat().st_size}
+        if row["status"] != "present":
+            try:
+                row["bytes"] = download(product.url, file, timeout=settings.timeout, tries=settings.tries)
+            except FailedError as reason:
+                row |= {"status": "failed", "reason": str(reason)}
+        yield row
+
+
+def _products(target: str, settings: FetchSettings) -> list[Product]:
+    """The files of a target: itself where it is an address, else what the archive has.
+
+    Raises:
+        FailedError: the archive has none, or does not answer.
+    """
+    if _is_url(target):
+        name = Path(urllib.parse.unquote(urllib.parse.urlparse(target).path)).name
+        return [Product(target, target, name or "lightcurve.fits")]
+    import lightkurve  # type: ignore[import-not-found]  # an extra, checked for before this starts
+
+    wanted = {"mission": settings.mission, "author": settings.author, "exptime": settings.cadence}
+    try:
+        found = lightkurve.search_lightcurve(target, **{key: value for key, value in wanted.items() if value})
+        table = found.table
+        products = [
+            Product(target, ARCHIVE + urllib.parse.quote(str(uri), safe=":/"), str(name))
+            for uri, name in zip(table["dataURI"], table["productFilename"], strict=True)
+        ]
+    except Exception as error:  # whatever the archive's client raises, the other targets go on
+        raise FailedError(
+            f"the archive cannot be searched: {str(error).splitlines()[0] or type(error).__name__}"
+        ) from error
+    if not products:
+        raise FailedError("the archive has no light curve of it")
+    return products
+
+
+def _is_url(target: str) -> bool:
+    return target.startswith(("http://", "https://"))
+
+
+def _targets(given: tuple[str, ...]) -> Iterator[str]:
+    """Targets, those of a file one a line (or its first column, or its column `star`), each once."""
+    found: dict[str, None] = {}
+    for item in given:
+        path = Path(item)
+        if _is_url(item) or not path.is_file():
+            if path.suffix in {".txt", ".csv"}:
+                raise TransitError(
+                    f"{item} does not exist",
+                    wanted="names of stars (KIC 11442793), addresses of files, or a file with one a line",
+                    fix="give the path of an existing file",
+                    code="targets-missing",
+                )
+            found[item] = None
+            continue
+        rows = [row for row in csv.reader(path.read_text(encoding="utf-8").splitlines()) if row and row[0][:1] != "#"]
+        column = rows[0].index("star") if rows and "star" in rows[0] else 0
+        found |= dict.fromkeys(row[column].strip() for row in (rows[1:] if column or rows[:1] == [["star"]] else rows))
+    return iter(target for target in found if target)

@@ -1,0 +1,174 @@
+"""`transit data simulate`: a view set without a download.
+
+Every TCE is made from the seed and its number alone, so that the set does not depend on how many processes make it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transit_cli import console
+from transit_cli.data import viewset
+from transit_cli.data.settings import SimulateSettings
+from transit_cli.data.split import split_of
+from transit_cli.data.views.make import KEPLER, TESS, Recipe, UnusableError, make_views, recipe_for
+from transit_cli.parallel import each
+from transit_cli.results import Result, Table, TransitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transit_cli.data.viewset import ViewSet
+
+#: Changes when the same seed no longer gives the same set.
+VERSION = 3
+#: Begins the random numbers of every TCE. Version 3 has those of version 2, and other depths where version 2 left them
+#: to rounding, in one row of 1,000 or so.
+STREAM = 2
+#: Labels and their shares.
+SHARES = {"PC": 0.25, "EB": 0.25, "J": 0.5}
+#: TCEs that a process makes at a time: a tenth of a second's work, so that all processes end together.
+BLOCK = 10
+#: Light curves that are tried for one TCE.
+TRIES = 50
+#: Decimal places of a view. Beyond them processors disagree on sines and sums.
+DIGITS = 4
+#: TCEs of the set that stands in where none is given: enough to learn from, made in seconds.
+EMBEDDED_TCES = 3000
+
+_Row = dict[str, Any]
+
+
+def simulate(settings: SimulateSettings) -> Result:
+    """Make a simulated view set.
+
+    Raises:
+        TransitError: something stands at `settings.out`, or a process died.
+    """
+    made = make(settings)
+    labels = made.labels
+    counts = {label: int((labels == label).sum()) for label in SHARES}
+    table = Table(
+        ("label", "TCEs", "median period, days", "median S/N"),
+        [
+            (
+                label,
+                f"{count:,}",
+                *(f"{np.nanmedian(made.tces[c][labels == label]):.3g}" for c in ("period_days", "snr")),
+            )
+            for label, count in counts.items()
+            if count
+        ],
+        title=f"{settings.out}: simulated {settings.mission.upper() if settings.mission == 'tess' else 'Kepler'}-like "
+        f"views of {'/'.join(map(str, made.lengths.values()))} bins",
+    )
+    data = {
+        "path": str(made.path),
+        "simulated": True,
+        "tces": len(made),
+        "seed": settings.seed,
+        "mission": settings.mission,
+        "views": made.lengths,
+        "labels": counts,
+    }
+    return Result(data, [table], f"{len(made):,} simulated TCEs in {settings.out}\nnext: transit train {settings.out}")
+
+
+def embedded(cache: Path) -> Path:
+    """The set that is used where none is given: that of an earlier call in `cache`, or a new one.
+
+    Args:
+        cache: a folder for things that can be made again.
+
+    Returns:
+        The view set's folder, in `cache`. Its name says what it is made of, so that a later version makes its own.
+    """
+    out = cache / f"simulated-tess-{EMBEDDED_TCES}-v{VERSION}"
+    if not (out / viewset.INFO).exists():
+        console.note(f"no view set was given: simulating {EMBEDDED_TCES:,} TCEs once, into {out}")
+        try:
+            make(SimulateSettings(out=out, tces=EMBEDDED_TCES, mission="tess"))
+        except TransitError as error:
+            if error.code != "output-exists":  # another process was faster
+                raise
+    return out
+
+
+def make(settings: SimulateSettings) -> ViewSet:
+    """Simulate and write a view set."""
+    viewset.refuse_existing(settings.out)
+    recipe = _recipe(settings)
+    one_block = partial(_block, settings.seed, settings.tces, settings.mission, recipe)
+    blocks: dict[int, tuple[dict[str, np.ndarray], list[_Row]]] = {}
+    with console.progress("simulating", settings.tces) as bar:
+        for first, block in each(one_block, range(0, settings.tces, BLOCK), settings.workers):
+            blocks[first] = block
+            bar.update(advance=len(block[1]))
+    made = [block for _, block in sorted(blocks.items())]
+    rows = [row for _, block_rows in made for row in block_rows]
+    views = {name: np.concatenate([block_views[name] for block_views, _ in made]) for name in recipe.lengths}
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    about = {
+        "simulated": True,
+        "simulation": VERSION,
+        "seed": settings.seed,
+        "mission": settings.mission,
+        "views": recipe.document(),
+    }
+    return viewset.write(settings.out, views, columns, about)
+
+
+def _recipe(settings: SimulateSettings) -> Recipe:
+    standard = TESS if settings.mission == "tess" else KEPLER
+    if not settings.views:
+        return replace(standard, secondary=settings.secondary, odd_even=settings.odd_even)
+    try:
+        return recipe_for(settings.views, secondary=settings.secondary, odd_even=settings.odd_even)
+    except ValueError as wanted:
+        settings.refuse("views", str(wanted), "--views 201/61")
+
+
+def _block(seed: int, tces: int, mission: str, recipe: Recipe, first: int) -> tuple[dict[str, np.ndarray], list[_Row]]:
+    """The TCEs `first`, `first` + 1, ...: their views, and their rows of the table."""
+    made = [one(seed, number, mission, recipe) for number in range(first, min(first + BLOCK, tces))]
+    return {name: np.stack([views[name] for views, _ in made]) for name in recipe.lengths}, [row for _, row in made]
+
+
+def one(seed: int, number: int, mission: str, recipe: Recipe) -> tuple[dict[str, np.ndarray], _Row]:
+    """One TCE: its views and its row."""
+    from transit_cli.data.simulation import signals
+
+    rng = np.random.default_rng([STREAM, seed, number])
+    label = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    for _ in range(TRIES):
+        try:
+            found = signals.find(rng, label, mission)
+            views, scalars = make_views(found.time, found.flux, found.signal, recipe)
+        except (signals.NothingFoundError, UnusableError):
+            continue
+        star = f"SIM {seed}-{number:06}"
+        row = {
+            "star": star,
+            "signal": "1",
+            "mission": mission,
+            "period_days": _digits(found.signal.period),
+            "epoch_days": _digits(found.signal.epoch, 9),
+            "time_system": "BTJD" if mission == "tess" else "BKJD",
+            "duration_hours": _digits(24 * found.signal.duration, 5),
+            "depth_ppm": _digits(scalars["measured_depth_ppm"], 5),
+            "snr": _digits(scalars["measured_snr"], 5),
+            "label": label,
+            "split": split_of(star),
+            "source": f"simulated ({found.kind})",
+        }
+        row |= {name: _digits(value, 5) for name, value in scalars.items() if not name.startswith("measured")}
+        return {name: np.round(view, DIGITS) for name, view in views.items()}, row
+    raise AssertionError(f"TCE {number} of seed {seed}: no {label} was found in {TRIES} light curves")
+
+
+def _digits(value: float, digits: int = 7) -> float:
+    return float(f"{value:.{digits}g}")

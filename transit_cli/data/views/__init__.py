@@ -1,0 +1,1 @@
+"""From a light curve and a signal to views: detrend, fold, bin, measure."""

@@ -1,0 +1,242 @@
+"""Folding, binning and normalising: from a detrended light curve and a signal to views.
+
+The recipe is AstroNet's (Shallue & Vanderburg 2018; google-research/exoplanet-ml, `light_curve/` and
+`astronet/data/preprocess.py`): each bin holds the median of its points, bins may overlap, an empty bin takes the
+median of all flux, and a view has median 0 and minimum -1. Times and durations are in days throughout.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from transit_cli.data.views.binning import bin_medians, bridged, filled, median
+from transit_cli.data.views.measure import measure, secondary_phase
+
+
+class UnusableError(ValueError):
+    """A signal that cannot become a view; its text is the reason, as it stands in the table of dropped TCEs."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A periodic signal: period, epoch (centre of a transit) and duration, all in days."""
+
+    period: float
+    epoch: float
+    duration: float
+
+    def check(self) -> None:
+        """Raise `UnusableError` where the figures cannot be those of a transit."""
+        for name in ("period", "epoch", "duration"):
+            value = getattr(self, name)
+            if not np.isfinite(value):
+                raise UnusableError(f"{name} is not a finite number")
+            if value <= 0 and name != "epoch":
+                raise UnusableError(f"{name} is not positive")
+        if self.duration >= self.period:
+            raise UnusableError("duration is longer than period")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How views are made: their lengths, and how wide their bins are.
+
+    Attributes:
+        global_bins: bins of the global view, over one period.
+        local_bins: bins of the local view, and of the secondary, odd and even views.
+        global_width: width of a global bin, in units of period / global_bins.
+        local_width: width of a local bin, in durations.
+        local_span: reach of the local view either side of the centre, in durations.
+        bridge: give an empty bin its place on the line between its neighbours, instead of the median of all flux.
+        secondary: add the view "secondary", around the deepest dip outside the transit.
+        odd_even: add the views "odd" and "even", of every other transit.
+    """
+
+    global_bins: int = 2001
+    local_bins: int = 201
+    global_width: float = 1.0
+    local_width: float = 0.16
+    local_span: float = 4.0
+    bridge: bool = False
+    secondary: bool = False
+    odd_even: bool = False
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The views that this recipe makes, and the length of each."""
+        names = ["local"] + ["secondary"] * self.secondary + ["odd", "even"] * self.odd_even
+        return {"global": self.global_bins} | dict.fromkeys(names, self.local_bins)
+
+    def document(self) -> dict[str, Any]:
+        """The recipe in JSON types."""
+        return asdict(self)
+
+
+#: Shallue & Vanderburg (2018).
+KEPLER = Recipe()
+#: Yu et al. (2019). Their published views have straight lines across gaps.
+TESS = Recipe(global_bins=201, local_bins=61, global_width=1.2, local_span=2.0, bridge=True)
+
+
+def recipe_for(lengths: str, *, secondary: bool = False, odd_even: bool = False) -> Recipe:
+    """The recipe for "G/L" bins: those of the TESS paper for 201/61, else AstroNet's widths.
+
+    A local bin is never narrower than the step between two of them, so that no point falls between bins.
+
+    Raises:
+        ValueError: `lengths` is not of the form "2001/201", with at least 10 bins each.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", lengths.strip())
+    if found is None or min(int(found[1]), int(found[2])) < 10:
+        raise ValueError("two numbers of bins as in 2001/201, each at least 10")
+    bins = {"global_bins": int(found[1]), "local_bins": int(found[2])}
+    base = TESS if bins == {"global_bins": 201, "local_bins": 61} else KEPLER
+    width = max(base.local_width, 2 * base.local_span / bins["local_bins"])
+    return Recipe(
+        **bins,
+        global_width=base.global_width,
+        local_width=width,
+        local_span=base.local_span,
+        bridge=base.bridge,
+        secondary=secondary,
+        odd_even=odd_even,
+    )
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A light curve folded at a signal and sorted by phase.
+
+    Attributes:
+        phase: [n] days from the nearest transit's centre, ascending, in [-period/2, period/2).
+        flux: [n] the flux of each point.
+        cycle: [n] the number of the transit that each point is nearest to; the epoch's is 0.
+        signal: the signal.
+    """
+
+    phase: np.ndarray
+    flux: np.ndarray
+    cycle: np.ndarray
+    signal: Signal
+
+    def where(self, chosen: np.ndarray | slice) -> Folded:
+        """Some of the points, still sorted."""
+        return Folded(self.phase[chosen], self.flux[chosen], self.cycle[chosen], self.signal)
+
+
+def phases(time: np.ndarray, signal: Signal) -> tuple[np.ndarray, np.ndarray]:
+    """Days from the nearest transit's centre, in [-period/2, period/2), and that transit's number."""
+    since = time - signal.epoch
+    cycle = np.floor(since / signal.period + 0.5)
+    phase = since - cycle * signal.period
+    half = signal.period / 2
+    np.clip(phase, -half, np.nextafter(half, 0), out=phase)  # rounding may leave it by the last digit
+    return phase, cycle
+
+
+def fold(time: np.ndarray, flux: np.ndarray, signal: Signal) -> Folded:
+    """Fold a light curve at a signal.
+
+    Args:
+        time: [n] days, in the same system as the signal's epoch.
+        flux: [n] finite fluxes.
+        signal: where to fold.
+    """
+    phase, cycle = phases(time, signal)
+    order = np.argsort(phase, kind="stable")  # timsort: a folded light curve is a few ascending runs
+    return Folded(phase[order], flux[order], cycle[order], signal)
+
+
+def global_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
+    """The global view before normalising: [global_bins] over the whole period."""
+    half = folded.signal.period / 2
+    width = recipe.global_width * folded.signal.period / recipe.global_bins
+    medians, _ = bin_medians(folded.phase, folded.flux, bins=recipe.global_bins, width=width, low=-half, high=half)
+    return (bridged if recipe.bridge else filled)(medians, folded.flux)
+
+
+def local_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
+    """The local view before normalising: [local_bins] over `local_span` durations either side of the centre."""
+    signal = folded.signal
+    half = min(signal.period / 2, recipe.local_span * signal.duration)
+    width = recipe.local_width * signal.duration
+    medians, _ = bin_medians(folded.phase, folded.flux, bins=recipe.local_bins, width=width, low=-half, high=half)
+    return (bridged if recipe.bridge else filled)(medians, folded.flux)
+
+
+def scale_of(view: np.ndarray) -> float:
+    """How far the minimum of a view lies below its median.
+
+    Raises:
+        UnusableError: nothing lies below the median.
+    """
+    return _scale(view, median(view))
+
+
+def _scale(view: np.ndarray, level: float) -> float:
+    depth = float(level - view.min())
+    if not depth > 0:
+        raise UnusableError("flat view")
+    return depth
+
+
+def normalise(view: np.ndarray, scale: float | None = None) -> np.ndarray:
+    """A view with median 0, in units of `scale`; without one, of its own depth, so that its minimum is -1.
+
+    Raises:
+        UnusableError: the view is flat, so that it has no depth to be measured in.
+    """
+    level = median(view)
+    return (view - level) / (_scale(view, level) if scale is None else scale)
+
+
+def make_views(
+    time: np.ndarray, flux: np.ndarray, signal: Signal, recipe: Recipe = KEPLER
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """All views of one signal, and what they say of it.
+
+    Global and local views have median 0 and minimum -1. The secondary, odd and even views have median 0 and are in
+    units of the local view's depth, so that their own depths can be compared with it.
+
+    Args:
+        time: [n] days.
+        flux: [n] detrended, finite.
+        signal: where to fold.
+        recipe: lengths and widths.
+
+    Returns:
+        The views by name, float32; and scalars for the TCE's row (see `measure`; with the views they belong to also
+        secondary_phase_days, secondary_depth_ppm, odd_transits, even_transits). Where every observed transit is odd,
+        or every one even, the missing view repeats the local view: nothing is known of a difference.
+
+    Raises:
+        UnusableError: the signal cannot become views; the text says why.
+    """
+    signal.check()
+    if len(time) == 0:
+        raise UnusableError("light curve is empty")
+    folded = fold(time, flux, signal)
+    scalars = measure(folded, median(np.diff(time)) if len(time) > 1 else 0.0)
+    if scalars["points_in_transit"] == 0:
+        raise UnusableError("no cadence in transit")
+    local = local_bins(folded, recipe)
+    scale = scale_of(local)
+    views = {"global": normalise(global_bins(folded, recipe)), "local": normalise(local)}
+    if recipe.secondary:
+        phase, depth, _ = secondary_phase(folded)
+        there = fold(time, flux, Signal(signal.period, signal.epoch + phase, signal.duration))
+        views["secondary"] = normalise(local_bins(there, recipe), scale)
+        scalars |= {"secondary_phase_days": phase, "secondary_depth_ppm": 1e6 * depth / float(np.median(flux))}
+    if recipe.odd_even:
+        parity = folded.cycle % 2
+        inside = np.abs(folded.phase) < signal.duration / 2
+        for name, value in (("odd", 1), ("even", 0)):
+            transits = len(np.unique(folded.cycle[inside & (parity == value)]))
+            one = local_bins(folded.where(parity == value), recipe) if transits else local
+            views[name] = normalise(one, scale)
+            scalars[f"{name}_transits"] = float(transits)
+    return {name: view.astype(np.float32) for name, view in views.items()}, scalars

@@ -1,0 +1,91 @@
+"""What a folded light curve itself says of a signal: depth, S/N, the most significant dip elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transit_cli.data.views.binning import bin_medians, median
+
+if TYPE_CHECKING:
+    from transit_cli.data.views.make import Folded
+
+#: Parts of the half duration that ingress takes, from a box nearly to a V; the first stands unless another fits better.
+_INGRESSES = (0.2, 0.05, 0.5, 0.75, 1.0)
+
+
+def measure(folded: Folded, cadence: float) -> dict[str, float]:
+    """What the folded light curve itself says of the signal.
+
+    The depth is that of the trapezoid of the signal's duration, blurred by the cadence, which fits best; a shape other
+    than a planet's has to be better by 3 sigma. The S/N is the mean depth over its standard error.
+
+    Args:
+        folded: the light curve.
+        cadence: the time between two points, in days.
+
+    Returns:
+        measured_depth_ppm, measured_snr, transits (with at least one point), points_in_transit.
+    """
+    duration = folded.signal.duration
+    reach = np.searchsorted(folded.phase, [-4 * duration, 4 * duration])
+    near = folded.where(slice(*reach))
+    distance = np.abs(near.phase)
+    inside = distance < duration / 2
+    found = {
+        "measured_depth_ppm": np.nan,
+        "measured_snr": np.nan,
+        "transits": float(len(np.unique(near.cycle[inside]))),
+        "points_in_transit": float(inside.sum()),
+    }
+    around = near.flux[distance > 0.75 * duration]
+    around = around if len(around) >= 3 else folded.flux
+    level = median(around)
+    scatter = 1.4826 * median(np.abs(around - level))
+    if not inside.any() or not level > 0:
+        return found
+    dip = level - near.flux
+    close = slice(*np.searchsorted(near.phase, [-duration / 2 - cadence, duration / 2 + cadence]))
+    distances = np.abs(near.phase[close] + (cadence * (np.arange(5) - 2) / 5)[:, None])
+    fits = []
+    for ingress in _INGRESSES:
+        shape = np.clip((duration / 2 - distances) / (ingress * duration / 2), 0, 1).mean(axis=0)
+        depth = float(shape @ dip[close] / (shape @ shape)) if shape.any() else np.nan
+        fits.append((float(((dip[close] - depth * shape) ** 2).sum()), depth))
+    least = min(fits)[0] * (1 + 1e-9)  # shapes that differ only where there is no point fit alike but for rounding
+    best = next(fit for fit in fits if fit[0] <= least) if fits[0][0] > least + 9 * scatter**2 else fits[0]
+    found["measured_depth_ppm"] = 1e6 * best[1] / float(level)
+    if scatter > 0:
+        found["measured_snr"] = float(dip[inside].mean() / scatter * np.sqrt(inside.sum()))
+    return found
+
+
+def secondary_phase(folded: Folded) -> tuple[float, float, int]:
+    """Where the most significant dip outside the transit lies.
+
+    Boxes of one duration, every quarter of one, from one and a half durations after a transit to as long before the
+    next. The winner has the largest median depth times the square root of its number of points; the dip's centre is
+    the middle of the boxes around it that see at least half as much.
+
+    Returns:
+        Its phase in days, half a period where nothing is covered; its depth below the median flux; its points.
+    """
+    signal = folded.signal
+    low, high = signal.duration, signal.period - signal.duration
+    boxes = int((high - low - signal.duration) / (0.25 * signal.duration)) + 1
+    if boxes < 2:
+        return signal.period / 2, 0.0, 0
+    turn = np.searchsorted(folded.phase, 0.0)
+    phase = np.concatenate([folded.phase[turn:], folded.phase[:turn] + signal.period])
+    flux = np.concatenate([folded.flux[turn:], folded.flux[:turn]])
+    medians, counts = bin_medians(phase, flux, bins=boxes, width=signal.duration, low=low, high=high)
+    depths = np.where(counts > 0, np.median(flux) - medians, 0.0)
+    scores = depths * np.sqrt(counts)
+    best = int(np.argmax(scores))
+    if scores[best] <= 0:
+        return signal.period / 2, 0.0, 0
+    near = np.arange(max(best - 4, 0), min(best + 5, boxes))
+    centre = near[scores[near] >= 0.5 * scores[best]].mean()
+    step = (high - low - signal.duration) / (boxes - 1)
+    return low + step * centre + signal.duration / 2, float(depths[best]), int(counts[best])

@@ -1,0 +1,124 @@
+"""Pages of light curves and views. matplotlib is the extra `report`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transit_cli.results import ExitCode, TransitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transit_cli.data.views.inspect_signal import Looked
+    from transit_cli.data.viewset import ViewSet
+
+#: Formats that can be drawn.
+FORMATS = (".png", ".pdf", ".svg")
+#: TCEs on a page of `info --plot`.
+ROWS, COLUMNS = 6, 4
+#: Points of a raw light curve that are drawn; more would only be drawn over one another.
+POINTS = 20000
+
+
+def check_plot(file: Path) -> None:
+    """Raise the error for a page that cannot be drawn, before anything is computed."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise TransitError(
+            "the package 'matplotlib' is not installed",
+            wanted="it, for --plot",
+            fix='pip install "transit-cli[report]"',
+            exit_code=ExitCode.MACHINE,
+            code="package-missing",
+        )
+    if file.suffix.lower() not in FORMATS:
+        raise TransitError(
+            f"--plot is {file}",
+            wanted=f"a name ending in {', '.join(FORMATS)}",
+            fix=f"--plot {file.with_suffix('.png')}",
+            exit_code=ExitCode.USAGE,
+            code="plot-format",
+        )
+
+
+def draw_fold(looked: Looked, file: Path) -> None:
+    """One signal: the light curve with its trend, folded, and every view."""
+    signal, curve = looked.signal, looked.curve
+    figure = _figure(11, 10)
+    grid = figure.add_gridspec(4, 2, height_ratios=(1.2, 1, 1, 1))
+    raw = figure.add_subplot(grid[0, :])
+    thin = slice(None, None, max(len(curve.time) // POINTS, 1))
+    raw.plot(curve.time[thin], curve.flux[thin], ".", color="0.6", markersize=2, rasterized=True)
+    raw.plot(curve.time, looked.trend, color="C3", linewidth=1, label=f"trend, knots {looked.spacing:.2f} d")
+    raw.plot(looked.centres, np.full(len(looked.centres), raw.get_ylim()[0]), "^", color="C0", label="transits")
+    raw.set(xlabel=f"days ({looked.time_system})", ylabel="relative flux")
+    raw.legend(loc="upper right", fontsize="small")
+    folded = figure.add_subplot(grid[1, 0])
+    near = np.abs(looked.folded.phase) < min(4 * signal.duration, signal.period / 2)
+    some = np.flatnonzero(near)[:: max(near.sum() // POINTS, 1)]
+    folded.plot(
+        looked.folded.phase[some] * 24, looked.folded.flux[some], ".", color="0.6", markersize=2, rasterized=True
+    )
+    folded.axvspan(-12 * signal.duration, 12 * signal.duration, color="C0", alpha=0.1)
+    folded.set(xlabel="hours from the centre", ylabel="detrended flux", title="folded")
+    places = {"global": grid[1, 1], "local": grid[2, 0], "secondary": grid[2, 1], "odd": grid[3, 0], "even": grid[3, 1]}
+    for name, place in places.items():
+        axes = figure.add_subplot(place)
+        view = looked.views[name]
+        reach = 0.5 if name == "global" else looked.reach
+        axes.plot(np.linspace(-reach, reach, len(view)), view, ".-", color="C0", markersize=3, linewidth=0.7)
+        axes.set(title=name, xlabel="periods" if name == "global" else "durations from the centre")
+    figure.suptitle(f"{curve.star or curve.source}: {signal.period:.6g} d, {looked.caption}")
+    _save(figure, file)
+
+
+def draw_page(views: ViewSet, file: Path) -> None:
+    """A page of folded views with their label, and their score where the table has one; the labels take turns."""
+    chosen = _in_turns(views.labels, ROWS * COLUMNS)
+    figure = _figure(11, 14)
+    grid = figure.add_gridspec(ROWS, COLUMNS)
+    scores = views.tces.get("score")
+    for place, row in enumerate(chosen):
+        inner = grid[divmod(place, COLUMNS)].subgridspec(2, 1, hspace=0.05)
+        for part, name in enumerate(("global", "local")):
+            axes = figure.add_subplot(inner[part])
+            axes.plot(views.views[name][row], ".", color="C0" if part else "0.4", markersize=1.5)
+            axes.set(xticks=[], yticks=[])
+            if not part:
+                score = f", score {scores[row]:.2f}" if scores is not None else ""
+                star, period = views.tces["star"][row], views.tces["period_days"][row]
+                axes.set_title(f"{views.labels[row]}{score}\n{star}, {period:.4g} d", fontsize=7)
+    simulated = " (simulated)" if views.simulated else ""
+    figure.suptitle(f"{views.path.name}{simulated}: {len(chosen)} of {len(views):,} TCEs; global above local view")
+    _save(figure, file)
+
+
+def _in_turns(labels: np.ndarray, count: int) -> list[int]:
+    """Rows, one of each label at a time, spread evenly over the set."""
+    queues = []
+    for label in sorted(set(map(str, labels))):
+        rows = np.flatnonzero(labels == label)
+        queues.append(list(rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]))
+    chosen: list[int] = []
+    while any(queues) and len(chosen) < count:
+        for queue in queues:
+            if queue and len(chosen) < count:
+                chosen.append(int(queue.pop(0)))
+    return chosen
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Any, file: Path) -> None:
+    """Write the page under a temporary name and rename it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.stem}.part{file.suffix}")
+    figure.savefig(temporary, dpi=150)
+    temporary.replace(file)

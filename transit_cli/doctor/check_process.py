@@ -1,0 +1,140 @@
+"""The rows that need torch, found in a process of its own: `python -m transit_cli.doctor.check_process CHOICE ID ...`.
+
+A broken torch may kill the process that imports it, and Metal's compiler aborts on what it does not like. The doctor
+outlives both: this process prints one JSON line when it begins with a row and one when it has it, so that the doctor
+(`transit_cli.doctor.check_runner`) knows which row it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+import warnings
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from transit_cli.device import environment
+from transit_cli.doctor.check import Row
+from transit_cli.results import TransitError
+
+if TYPE_CHECKING:
+    from transit_cli.doctor.device_checks import Proof
+
+WANTED = "torch 2.8 or later"
+REINSTALL = 'pip install --force-reinstall "torch>=2.8"'
+
+
+def main(choice: str, wanted: list[str]) -> None:
+    """Print the rows that are wanted, each after a line that says that it has begun.
+
+    Args:
+        choice: the device asked for, which has to be there; or "auto".
+        wanted: ids of rows, in the order of `row.PROOF_IDS`.
+    """
+    with contextlib.suppress(TransitError):  # the doctor has left fatal variables out; it has rows for them
+        environment.prepare()
+    devices = Devices(choice)
+    usable = True
+    for row_id in wanted:
+        _say({"begin": row_id})
+        if row_id == "torch":
+            row = torch_row()
+            usable = row.status == "ok"
+        elif usable:
+            row = devices.row(row_id)
+        else:
+            row = Row(row_id, "skip", "torch cannot be used")
+        _say(asdict(row))
+
+
+def _say(content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content) + "\n")
+    sys.stdout.flush()
+
+
+def torch_row() -> Row:
+    """Import torch, and let it make a tensor: half an installation imports too."""
+    begun = time.perf_counter()
+    why = "nothing trains"
+    try:
+        import torch
+
+        version = torch.__version__
+        torch.zeros(1)
+    except ModuleNotFoundError as error:
+        if error.name == "torch":
+            return Row("torch", "fail", "torch is not installed", WANTED, why, 'pip install "torch>=2.8"')
+        return Row("torch", "fail", f"torch lacks the package {error.name!r}", WANTED, why, REINSTALL)
+    except Exception as error:  # noqa: BLE001 - half an installation fails in any way it likes
+        return Row(
+            "torch", "fail", f"torch is broken: {type(error).__name__}: {first_line(error)}", WANTED, why, REINSTALL
+        )
+    if tuple(int(part) for part in version.split(".")[:2]) < (2, 8):
+        why = "before 2.8 the gradient scaler does not work on MPS"
+        return Row("torch", "fail", version, WANTED, why, 'pip install --upgrade "torch>=2.8"')
+    return Row("torch", "ok", f"{version}, imported in {time.perf_counter() - begun:.1f} s")
+
+
+class Devices:
+    """The devices' rows. A device is opened when its first row is asked for."""
+
+    def __init__(self, choice: str) -> None:
+        self._choice = choice
+        self._opened: dict[str, Row] = {}
+        self._proofs: dict[str, Proof] = {}
+
+    def row(self, row_id: str) -> Row:
+        """The row of a device ("mps") or of a part of its proof ("mps-step")."""
+        from transit_cli.doctor.device_checks import PARTS, failure, operator
+
+        kind, _, part = row_id.partition("-")
+        if kind not in self._opened:
+            self._opened[kind] = self._open(kind)
+        opened = self._opened[kind]
+        if not part:
+            return opened
+        if kind not in self._proofs:
+            return Row(row_id, "skip", opened.found)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                row = PARTS[part](self._proofs[kind])
+            except Exception as error:  # noqa: BLE001 - whatever torch does, the doctor has to tell it
+                return failure(row_id, error, self._proofs[kind].device)
+        fell = next((str(one.message) for one in caught if "fall back to run on the CPU" in str(one.message)), "")
+        if fell and row.status == "ok":  # torch says it once in a process, for the first operator
+            found = f"{operator(fell)} runs on the CPU, and maybe others"
+            why = "this torch has no such operator for MPS, and every step crosses over and back"
+            return replace(row, status="warn", found=found, why=why, fix="transit fallback-test")
+        return row
+
+    def _open(self, kind: str) -> Row:
+        from transit_cli.device.select import available, select
+        from transit_cli.doctor.device_checks import Proof
+
+        reason = next(reason for known, reason in available().items() if known == kind)
+        if reason and self._choice == kind:
+            why = "it was asked for by --device"
+            return Row(kind, "fail", reason, f"a device {kind}", why, "transit doctor --device auto")
+        if reason:
+            return Row(kind, "skip", reason)
+        try:
+            device = select(kind)
+        except TransitError as error:
+            return Row(kind, "fail", error.found, error.wanted, "nothing trains on it", error.fix)
+        self._proofs[kind] = Proof(device)
+        facts = device.facts
+        if kind == "cuda":
+            return Row(kind, "ok", f"{facts.name}, {facts.software}")
+        return Row(kind, "ok", "built, available, opened" if kind == "mps" else facts.software)
+
+
+def first_line(error: Exception) -> str:
+    """An error's first line, or its class where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

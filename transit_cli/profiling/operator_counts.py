@@ -1,0 +1,171 @@
+"""What one step does, seen below autograd: operators, bytes, arithmetic, copies, and who waits for the device."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
+
+    from transit_cli.profiling.workload import Workload
+
+#: Operators that hand a device value to the host, which waits until everything queued has been computed.
+WAITING = frozenset({"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.is_nonzero.default"})
+#: Operators that only look at a tensor in another way: they move no bytes.
+VIEWS = (
+    "view",
+    "reshape",
+    "expand",
+    "permute",
+    "transpose",
+    "t.",
+    "slice",
+    "select",
+    "squeeze",
+    "detach",
+    "alias",
+    "as_",
+)
+LARGEST = 8
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in somebody's program."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.file else "inside torch"
+
+
+@dataclass(frozen=True)
+class LargeTensor:
+    """A tensor that an operator made."""
+
+    operator: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one optimizer step does.
+
+    Attributes:
+        operators: calls by operator.
+        bytes: read and written by operators, if each moved its tensors once.
+        flops: floating-point operations of convolutions and matrix products, forward and backward.
+        waits: how often the host waits for a device value, by place.
+        copies: bytes that go from the host to the device by pageable (not pinned) memory, by place.
+        largest: the largest tensors made.
+    """
+
+    operators: Counter[str]
+    bytes: int
+    flops: int
+    waits: Counter[Site]
+    copies: Counter[Site]
+    largest: tuple[LargeTensor, ...]
+
+    @property
+    def calls(self) -> int:
+        """Operators of a step."""
+        return sum(self.operators.values())
+
+
+@dataclass(eq=False)
+class _Watch(TorchDispatchMode):
+    operators: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+    waits: Counter[Site] = field(default_factory=Counter)
+    copies: Counter[Site] = field(default_factory=Counter)
+    made: dict[LargeTensor, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func)
+        result = func(*args, **(kwargs or {}))
+        self.operators[name] += 1
+        if name in WAITING:
+            self.waits[caller()] += 1
+        before, after = list(tensors(args)), list(tensors(result))
+        if func.overloadpacket.__name__ in {"_to_copy", "copy_", "_copy_from"}:
+            self._copy(func, before, after)
+        if not name.removeprefix("aten.").startswith(VIEWS):
+            self.bytes += sum(tensor.nbytes for tensor in (*before, *after))
+            short = name.removeprefix("aten.").split(".")[0]
+            for tensor in after:
+                self.made[LargeTensor(short, tuple(tensor.shape), tensor.nbytes)] = None
+        return result
+
+    def _copy(self, func: Any, before: list[Tensor], after: list[Tensor]) -> None:
+        source, target = (before[-1], before[0]) if func.overloadpacket.__name__ == "copy_" else (before[0], after[0])
+        if source.device == target.device:
+            return
+        if target.device.type == "cpu":
+            self.waits[caller()] += 1
+        elif source.device.type == "cpu" and source.nbytes > 8 and not source.is_pinned():
+            self.copies[caller()] += source.nbytes
+
+
+def tensors(value: Any) -> Iterable[Tensor]:
+    """The tensors in an operator's arguments or results."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors(item)
+
+
+def caller() -> Site:
+    """The line that led here, outside torch and outside this room."""
+    frame = sys._getframe(2)  # noqa: SLF001 - inspect.stack() reads source files, which takes milliseconds
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((_TORCH, _ROOM)) and "importlib" not in file and not file.startswith("<"):
+            path = Path(file)
+            shown = "/".join(path.parts[-2:]) if "transit_cli" in path.parts else path.name
+            return Site(shown, frame.f_lineno)
+        frame = frame.f_back
+    return Site("", 0)
+
+
+def _kernels(watch: _Watch) -> AbstractContextManager[None]:
+    """Let fused kernels be counted too. Their arithmetic is not: it is that of the operators that they stand for."""
+    from transit_cli.model.acceleration import fused
+
+    def told(tensors: list[Tensor]) -> None:
+        watch.operators["fused kernel"] += 1
+        watch.bytes += sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
+
+    return fused.watching(told)
+
+
+_TORCH = str(Path(torch.__file__).parent)
+_ROOM = str(Path(__file__).parent)
+
+
+def inspect(workload: Workload) -> Inspection:
+    """Run one step, watched. It takes many times as long as a step; nothing is timed here."""
+    group = workload.draw()
+    flops = FlopCounterMode(display=False)
+    watch = _Watch()
+    with _kernels(watch) if workload.step.settings.way == "fused" else nullcontext(), flops, watch:
+        workload.compute(workload.place(group))
+    largest = sorted(watch.made, key=lambda made: -made.bytes)[:LARGEST]
+    return Inspection(watch.operators, watch.bytes, flops.get_total_flops(), watch.waits, watch.copies, tuple(largest))

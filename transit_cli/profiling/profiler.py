@@ -1,0 +1,159 @@
+"""One profile: everything that is measured, in the order in which it disturbs least."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from transit_cli import console
+from transit_cli.memory.monitor import Monitor
+from transit_cli.profiling import fallbacks, hotspots, operator_counts, phases, roofline, step_memory, verdict, workload
+from transit_cli.results import ExitCode, TransitError
+
+if TYPE_CHECKING:
+    from transit_cli.profiling.fallbacks import Fallback
+    from transit_cli.profiling.roofline import Peaks
+    from transit_cli.profiling.settings import ProfileSettings
+    from transit_cli.profiling.step_memory import Growth, Sample
+    from transit_cli.profiling.verdict import Evidence, Finding
+    from transit_cli.profiling.workload import Workload
+
+
+#: Ways of running a step in which phases overlap or cannot be marked, and the nearest one in which they can.
+VISIBLE = {"replicas": "blocked", "captured": "eager", "fused": "eager"}
+
+
+@dataclass(frozen=True)
+class OwnWay:
+    """How `transit train` runs this step, where that is a way whose phases cannot be told apart.
+
+    Attributes:
+        name: "replicas" or "captured".
+        seconds: of each step.
+    """
+
+    name: str
+    seconds: list[float]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a profile found.
+
+    Attributes:
+        workload: what ran.
+        evidence: what was measured.
+        findings: what it means, what matters most first.
+        peaks: what the machine can do.
+        timeline: memory through three steps.
+        growth: memory over many steps; None where the check was left out.
+        fallbacks: operators that MPS left to the CPU; None where torch was not asked or did not say.
+        own: the way of `transit train`, where the phases had to be measured in another.
+    """
+
+    workload: Workload
+    evidence: Evidence
+    findings: list[Finding]
+    peaks: Peaks
+    timeline: list[Sample]
+    growth: Growth | None
+    fallbacks: tuple[Fallback, ...] | None
+    own: OwnWay | None = None
+
+    @property
+    def step_seconds(self) -> float:
+        """Median time of a step as `transit train` runs it."""
+        return median(self.own.seconds if self.own else self.evidence.times.plain)
+
+
+def profile(settings: ProfileSettings) -> Profile:
+    """Profile what the settings describe.
+
+    Raises:
+        TransitError: memory ran out (what was known by then is in oom.json), or the workload itself failed.
+    """
+    with console.progress("profiling", 5) as progress:
+        run = workload.build(settings)
+        try:
+            return _measure(run, settings, progress)
+        except RuntimeError as error:
+            if not run.device.is_out_of_memory(error):
+                raise
+            raise _out_of_memory(run, settings, error) from error
+
+
+def _measure(run: Workload, settings: ProfileSettings, progress: console.Progress) -> Profile:
+    with ExitStack() as stack:
+        monitor = stack.enter_context(Monitor(run.device))
+        progress.update(0, status="phases")
+        run, own = _visible(run, settings)
+        times = phases.measure(run, settings.steps)
+        progress.update(1, status="memory")
+        timeline = step_memory.timeline(run)
+        growth = step_memory.growth(run, settings.growth_steps) if settings.growth_steps else None
+    progress.update(2, status="operators")
+    found = operator_counts.inspect(run)
+    spots = hotspots.find(run)
+    progress.update(3, status="this machine's limits")
+    peaks = roofline.measure_peaks(run.device)
+    launches, beside = roofline.launch_seconds(run.device, found.calls, run.run_step)
+    step = min(times.plain)
+    line = roofline.Roofline(step, found.bytes / peaks.copy, found.flops / peaks.matmul, launches / beside * step)
+    peak = monitor.peak.resident if run.device.kind == "cpu" else monitor.peak.driver
+    evidence = verdict.Evidence(times, found, line, spots, growth, peak, run.device.memory().limit)
+    findings = verdict.findings(run, evidence)
+    if settings.try_:
+        progress.update(4, status="trying what may help")
+        findings = [verdict.attempt(run, finding) for finding in findings]
+    fell_back = None
+    if run.device.kind == "mps" and not fallbacks.asked():
+        settings.out.mkdir(parents=True, exist_ok=True)
+        fell_back = fallbacks.measure(settings, settings.out)
+    return Profile(run, evidence, findings, peaks, timeline, growth, fell_back, own)
+
+
+def _visible(run: Workload, settings: ProfileSettings) -> tuple[Workload, OwnWay | None]:
+    """The workload in a way whose phases can be told apart, and what its own way takes where that is another."""
+    if run.inference:
+        return run, None
+    run.run_step()
+    name = run.step.way.name if run.step.way else ""
+    if name not in VISIBLE:
+        return run, None
+    seconds = phases.plain(run, settings.steps)
+    return workload.build(settings.replace(way=VISIBLE[name])), OwnWay(name, seconds)
+
+
+def median(values: list[float]) -> float:
+    """The median; 0 of nothing."""
+    import statistics
+
+    return statistics.median(values) if values else 0.0
+
+
+def _out_of_memory(run: Workload, settings: ProfileSettings, error: RuntimeError) -> TransitError:
+    """What is known when memory runs out, written down, and the error that says where."""
+    held = run.device.memory()
+    settings.out.mkdir(parents=True, exist_ok=True)
+    file = settings.out / "oom.json"
+    known = {
+        "error": str(error).splitlines()[0],
+        "device": run.device.kind,
+        "network": settings.network,
+        "batch_size": settings.batch_size,
+        "allocated_bytes": held.allocated,
+        "driver_bytes": held.driver,
+        "limit_bytes": held.limit,
+        "parameter_bytes": sum(parameter.nbytes for parameter in run.step.network.parameters()),
+    }
+    file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    half = max(1, settings.batch_size // 2)
+    return TransitError(
+        f"memory ran out at a batch of {settings.batch_size}: {known['error']}",
+        wanted=f"a step that fits; what was held then is in {file}",
+        fix=f"--batch-size {half} --accumulate {settings.accumulate * 2}, or transit probe-batch",
+        exit_code=ExitCode.MACHINE,
+        code="out-of-memory",
+    )

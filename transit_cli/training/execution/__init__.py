@@ -1,0 +1,1 @@
+"""Executors of the training step: the same numbers, to rounding, at different speeds."""

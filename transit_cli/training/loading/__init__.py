@@ -1,0 +1,1 @@
+"""Batches from a view set: in memory or streamed."""

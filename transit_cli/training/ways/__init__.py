@@ -1,1 +1,0 @@
-"""Ways of running the one training step: the same numbers, to rounding, at different speeds."""
