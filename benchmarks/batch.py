@@ -29,10 +29,10 @@ def lightning(mode, options):
     from torch.utils.data import DataLoader, TensorDataset
 
     from transit_cli.bench import framework_process
-    from transit_cli.bench.frameworks import Course
+    from transit_cli.bench.frameworks import BenchmarkConfig
     from transit_cli.model import registry
 
-    course = Course(options.network, VIEWS, 2, options.device)
+    course = BenchmarkConfig(options.network, VIEWS, 2, options.device)
     rows = TensorDataset(
         *(torch.randn(options.rows, length) for length in VIEWS.values()), (torch.arange(options.rows) % 2).float()
     )
@@ -76,7 +76,7 @@ def trains(options, size, plain):
     from transit_cli.training.step import Batch, Step
 
     device = select(options.device)
-    settings = StepSettings(batch_size=size, precision="fp32", way="eager" if plain else "auto")
+    settings = StepSettings(batch_size=size, precision="fp32", execution="eager" if plain else "auto")
     step = Step(registry.build(options.network, VIEWS), device, settings, 10**6)
     inputs = {name: torch.randn(size, length, device=device.torch_device) for name, length in VIEWS.items()}
     batch = Batch(inputs, (torch.arange(size, device=device.torch_device) % 2).float())

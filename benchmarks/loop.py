@@ -88,10 +88,10 @@ def repeated(step, batch):
     step.step([batch])
 
 
-def compare(folder, network, lengths, *, size, steps, rounds, work, way):
+def compare(folder, network, lengths, *, size, steps, rounds, work, execution):
     """Milliseconds a step in epochs of `transit train` and in `work`, in turn."""
     write_set(folder / "set", size * steps + 64, lengths)
-    options = {"network": network, "views": tuple(lengths), "scalars": (), "batch_size": size, "way": way}
+    options = {"network": network, "views": tuple(lengths), "scalars": (), "batch_size": size, "execution": execution}
     plain = {"time_reversal": False, "noise": 0.0, "device": "cpu", "checkpoint_minutes": 60.0}
     settings = TrainSettings(viewset=folder / "set", run_dir=folder / "run", epochs=rounds + 1, **options, **plain)
     step = Step(registry.build(network, lengths), select("cpu"), settings, 10**6)
@@ -136,7 +136,7 @@ def main():
         (folder / "tiny.py").write_text(TINY)
         tiny = f"{folder / 'tiny.py'}:build"
         ours, floor = compare(
-            folder / "a", tiny, {"global": 8}, size=64, steps=400, rounds=rounds, work=bare, way="eager"
+            folder / "a", tiny, {"global": 8}, size=64, steps=400, rounds=rounds, work=bare, execution="eager"
         )
         over = middle([[a - b for a, b in zip(*pair, strict=True)] for pair in zip(ours, floor, strict=True)])
         figures = f"{middle(ours)[0]:.2f} against {middle(floor)[0]:.2f} ms"
@@ -147,7 +147,14 @@ def main():
         print(f"; at most {MOST_OVERHEAD_MS} is wanted")
         views = {"global": 2001, "local": 201}
         ours, floor = compare(
-            folder / "b", "two-branch", views, size=64, steps=10, rounds=rounds, work=repeated, way="single"
+            folder / "b",
+            "two-branch",
+            views,
+            size=64,
+            steps=10,
+            rounds=rounds,
+            work=repeated,
+            execution="single-thread",
         )
         share = middle([[a / b - 1 for a, b in zip(*pair, strict=True)] for pair in zip(ours, floor, strict=True)])
         figures = f"{middle(ours)[0]:.1f} against {middle(floor)[0]:.1f} ms"

@@ -32,9 +32,9 @@ def contenders(options):
         }
     return {
         "one, as chosen": (1, count, "auto", False),
-        "one, 1 thread": (1, 1, "blocked", False),
-        f"{count}, together": (count, 1, "blocked", True),
-        f"{count}, a member each": (count, 1, "blocked", False),
+        "one, 1 thread": (1, 1, "onednn", False),
+        f"{count}, together": (count, 1, "onednn", True),
+        f"{count}, a member each": (count, 1, "onednn", False),
     }
 
 
@@ -44,17 +44,17 @@ def child(options):
 
     from transit_cli.device.select import select
     from transit_cli.model import registry
-    from transit_cli.training.distributed import ALONE, joined
+    from transit_cli.training.distributed import SINGLE_PROCESS, joined
     from transit_cli.training.settings import StepSettings
     from transit_cli.training.step import Batch, Step
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     with joined() as processes:
         torch.manual_seed(0)
-        settings = StepSettings(way=options.way, batch_size=options.batch_size)
+        settings = StepSettings(execution=options.execution, batch_size=options.batch_size)
         network = registry.build(options.network, VIEWS)
         device = select(options.device)
-        step = Step(network, device, settings, 10**6, processes=processes if options.together else ALONE)
+        step = Step(network, device, settings, 10**6, processes=processes if options.together else SINGLE_PROCESS)
         where, size = device.torch_device, options.batch_size
         inputs = {name: torch.randn(size, length, device=where) for name, length in VIEWS.items()}
         batch = Batch(inputs, torch.randint(2, (size,), device=where).float())
@@ -72,12 +72,12 @@ def child(options):
         print(json.dumps([wall, cpu]))
 
 
-def measured(options, count, threads, way, together):
+def measured(options, count, threads, execution, together):
     """Samples/s of all processes, and CPU seconds a sample."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, __file__, "--child", "--way", way, "--network", options.network]
+    command = [sys.executable, __file__, "--child", "--execution", execution, "--network", options.network]
     command += ["--batch-size", str(options.batch_size), "--steps", str(options.steps), "--device", options.device]
     command += ["--together"] if together else []
     shared = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "WORLD_SIZE": str(count)}
@@ -104,7 +104,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--way", default="auto")
+    parser.add_argument("--execution", default="auto")
     parser.add_argument("--together", action="store_true")
     parser.add_argument("--child", action="store_true")
     options = parser.parse_args()

@@ -25,7 +25,7 @@ def main():
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    course = frameworks.Course(options.network, VIEWS, options.batch, options.device)
+    course = frameworks.BenchmarkConfig(options.network, VIEWS, options.batch, options.device)
     load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache  # the way of the step is chosen here and now
@@ -41,7 +41,7 @@ def main():
     print(f"{what}, {os.cpu_count()} cores, load {min(load):.1f} to {max(load):.1f} {own}")
     for item in race.standings:
         spread = f"{item.ratio:5.2f} x {race.yardstick} ({item.ratios[0]:.2f} to {item.ratios[-1]:.2f})"
-        print(f"{item.name:20} {item.samples_per_second:8,.0f} samples/s  {spread}  {item.way}".rstrip())
+        print(f"{item.name:20} {item.samples_per_second:8,.0f} samples/s  {spread}  {item.execution}".rstrip())
     if race.absent:
         print(f"not installed, so left out: {', '.join(race.absent)} (pip install {' '.join(race.absent)})")
 

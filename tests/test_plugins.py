@@ -1,4 +1,4 @@
-"""Plugins that work, and plugins broken in every way: none may hurt the rest."""
+"""Plugins that work, and plugins broken in every execution: none may hurt the rest."""
 
 import json
 import re

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines of progress where stderr is not a terminal.
 PLAIN_INTERVAL = 10.0
-#: The code of an error that another process, which did not `hush`, says as well or better.
-NOT_OURS = "process-lost"
+#: The code of an error that another process, which did not `mute`, says as well or better.
+SECONDARY_ERROR = "process-lost"
 
 
 @dataclass
@@ -39,7 +39,7 @@ class _Session:
     as_json: bool = False
     quiet: bool = False
     warnings: list[str] = field(default_factory=list)
-    hushed: str = ""
+    muted: str = ""
 
 
 _session: _Session | None = None
@@ -56,10 +56,10 @@ def session(*, as_json: bool = False, quiet: bool = False) -> Iterator[None]:
         _session = before
 
 
-def hush(name: str) -> None:
+def mute(name: str) -> None:
     """Print nothing from now on but errors, with this name before them: another process shows what is to be shown."""
     if _session:
-        _session.quiet, _session.hushed = True, name
+        _session.quiet, _session.muted = True, name
 
 
 def _rich(*, stderr: bool) -> Console:
@@ -79,7 +79,7 @@ def warn(text: str) -> None:
     if _session is None:
         warnings.warn(text, stacklevel=2)
         return
-    if text not in _session.warnings and not _session.hushed:
+    if text not in _session.warnings and not _session.muted:
         _session.warnings.append(text)
         _error_line(f"warning: {text}", style="yellow")
 
@@ -189,7 +189,7 @@ def size(count: float) -> str:
 def show(result: Result, *, command: str, version: str) -> None:
     """Print a command's result: one JSON document, or its blocks and verdict."""
     state = _session or _Session()
-    if state.hushed:
+    if state.muted:
         return
     notices = [*state.warnings, *(text for text in result.warnings if text not in state.warnings)]
     if state.as_json:
@@ -209,15 +209,17 @@ def show(result: Result, *, command: str, version: str) -> None:
 def show_error(error: TransitError, *, command: str, version: str) -> None:
     """Print a failure: found, wanted, fix on stderr; and the document on stdout with `--json`."""
     state = _session or _Session()
-    if state.hushed and (error.code == NOT_OURS or error.exit_code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}):
+    if state.muted and (
+        error.code == SECONDARY_ERROR or error.exit_code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}
+    ):
         return
-    name = f"{state.hushed}: " if state.hushed else ""
+    name = f"{state.muted}: " if state.muted else ""
     _error_line(f"{name}error: {error.found}", style="bold red")
     if error.wanted:
         _error_line(f"  wanted: {error.wanted}")
     if error.fix:
         _error_line(f"  to fix: {error.fix}")
-    if state.as_json and not state.hushed:
+    if state.as_json and not state.muted:
         _json(Document(command, version, error.exit_code, warnings=state.warnings, errors=[error.document()]))
 
 

@@ -30,7 +30,7 @@ def fallback_test(settings: FallbackTestSettings) -> Result:
     if settings.all_ops:
         from transit_cli.operators import matrix
 
-        return matrix.test_all(settings)
+        return matrix.check_op_db(settings)
     from transit_cli.operators import device_check
 
-    return device_check.test_here(settings)
+    return device_check.check_device(settings)

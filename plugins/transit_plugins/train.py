@@ -35,12 +35,12 @@ def train(settings: TrainSettings) -> Result:
     Stop it at any moment: transit train --resume RUN goes on as if it had never stopped.
     """
     from transit_cli.training import sanity, train
-    from transit_cli.training.distributed import refuse_several
+    from transit_cli.training.distributed import require_single_process
 
     if settings.overfit or settings.dry_run:
-        refuse_several("--overfit" if settings.overfit else "--dry-run", "the same command without torchrun")
+        require_single_process("--overfit" if settings.overfit else "--dry-run", "the same command without torchrun")
     if cast("int | str", settings.batch_size) == "auto":
-        refuse_several("--batch-size auto", "transit probe-batch, then --batch-size with its answer")
+        require_single_process("--batch-size auto", "transit probe-batch, then --batch-size with its answer")
         from transit_cli.tuning.auto import best_batch
 
         settings = settings.replace(batch_size=best_batch(settings))

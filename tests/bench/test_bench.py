@@ -109,21 +109,21 @@ def test_what_is_no_bench_is_refused_before_anything_runs(tmp_path, text):
 
 def test_contenders_take_turns_and_absent_ones_are_said(monkeypatch):
     monkeypatch.setattr(frameworks, "PACKAGES", ("no_such_package",))
-    course = frameworks.Course("two-branch", {"global": 64, "local": 32}, 4)
+    course = frameworks.BenchmarkConfig("two-branch", {"global": 64, "local": 32}, 4)
     done = []
     race = frameworks.race(course, 2, 3, contenders=("no_such_package", "plain", "transit"), after=done.append)
     assert done == [1, 2]
     assert (race.absent, race.yardstick) == (("no_such_package",), "plain")
     by_name = {item.name: item for item in race.standings}
     assert by_name["plain"].ratios == (1.0, 1.0)
-    assert by_name["transit"].way
+    assert by_name["transit"].execution
     assert all(item.samples_per_second > 0 and len(item.ratios) == 2 for item in race.standings)
     assert "pip install no_such_package" in bench_result.race_table("two-branch", race, 4).note
 
 
 def test_a_contender_that_fails_says_why():
     with pytest.raises(TransitError, match=r"plain ended before its time: .*no-such-network"):
-        frameworks.race(frameworks.Course("no-such-network", {"global": 64}, 4), 1, 1, contenders=("plain",))
+        frameworks.race(frameworks.BenchmarkConfig("no-such-network", {"global": 64}, 4), 1, 1, contenders=("plain",))
 
 
 def test_a_view_set_gives_its_lengths_alone(tmp_path):

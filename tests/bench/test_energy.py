@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from transit_cli.bench import energy, figures
-from transit_cli.bench.energy import Meter, NoMeter, joules
+from transit_cli.bench.energy import EnergyUnavailable, Meter, joules
 from transit_cli.device.select import select
 
 ZEUS = """
@@ -66,7 +66,7 @@ def test_what_counts(kind, found, expected):
 
 @pytest.mark.parametrize(("kind", "word"), [("cuda", "NVIDIA"), ("mps", "zeus-apple-silicon"), ("cpu", "RAPL")])
 def test_nothing_to_read_says_so(kind, word):
-    with pytest.raises(NoMeter, match=word):
+    with pytest.raises(EnergyUnavailable, match=word):
         joules(kind, measured())
 
 
@@ -81,17 +81,17 @@ def test_energy_of_a_figure_is_that_of_one_run(zeus):
 
 def test_without_counters_it_is_left_out(zeus):
     zeus(None)
-    with pytest.raises(NoMeter, match="RAPL"):
+    with pytest.raises(EnergyUnavailable, match="RAPL"):
         Meter(select("cpu"))
 
 
 def test_a_zeus_that_fails_is_no_reason_to_stop(zeus):
     zeus("def ZeusMonitor(**_):\n    raise OSError('no permission')\n")
-    with pytest.raises(NoMeter, match="zeus cannot measure: no permission"):
+    with pytest.raises(EnergyUnavailable, match="zeus cannot measure: no permission"):
         Meter(select("cpu"))
 
 
 def test_without_zeus_it_names_the_extra(monkeypatch):
     monkeypatch.setattr(energy.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(NoMeter, match=r"transit-cli\[energy\]"):
+    with pytest.raises(EnergyUnavailable, match=r"transit-cli\[energy\]"):
         Meter(select("cpu"))

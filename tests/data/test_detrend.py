@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import make_lsq_spline
 
-from transit_cli.data.views.detrend import SPACINGS, fit_trend, flatten, flatten_with, in_transit, stretches
+from transit_cli.data.views.detrend import SPACINGS, fit_trend, flatten, flatten_by_method, in_transit, stretches
 from transit_cli.data.views.make import Signal, phases
 
 
@@ -142,5 +142,5 @@ def test_every_way_of_detrending_keeps_masked_transits(method):
     time, flux = kepler_like(days=60)
     signal = Signal(9.3, 3.0, 0.3)
     inside = np.abs(phases(time, signal)[0]) < signal.duration / 2
-    _, flat, _ = flatten_with(method, time, flux * (1 - 1e-3 * inside), [signal])
+    _, flat, _ = flatten_by_method(method, time, flux * (1 - 1e-3 * inside), [signal])
     assert 1 - np.median(flat[inside]) == pytest.approx(1e-3, rel=0.06)

@@ -15,7 +15,7 @@ from transit_cli.data.lightcurves.lightcurve import (
     stitch,
     suffixes,
 )
-from transit_cli.data.lightcurves.time_reference import name_of, zero_of
+from transit_cli.data.lightcurves.time_reference import infer_reference_jd, name_of
 from transit_cli.data.views.make import Signal
 
 TIME = make.long_cadence(10)
@@ -262,9 +262,9 @@ def test_missions_of_different_zeros_are_brought_together(tmp_path):
 
 def test_names_of_time_systems():
     assert [name_of(zero) for zero in (2454833, 2457000, 0, 2450000)] == ["BKJD", "BTJD", "BJD", "BJD-2450000"]
-    assert zero_of("tce_time0bk", 130.0)[0] == 2454833
-    assert zero_of("pl_tranmid", 2459000.0) == (0.0, "")
-    assert "tess" in zero_of("epoch", 1500.0, "tess")[1]
+    assert infer_reference_jd("tce_time0bk", 130.0)[0] == 2454833
+    assert infer_reference_jd("pl_tranmid", 2459000.0) == (0.0, "")
+    assert "tess" in infer_reference_jd("epoch", 1500.0, "tess")[1]
 
 
 @pytest.fixture

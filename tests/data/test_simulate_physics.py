@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from transit_cli.data.simulation import instrument, signals, systems
 from transit_cli.data.simulation.box_search import deepest_box
-from transit_cli.data.simulation.systems import SOLAR_YEAR, Orbit, eclipse
+from transit_cli.data.simulation.systems import SOLAR_DENSITY_PERIOD, Orbit, eclipse
 
 EXPOSURE = 30 / 1440
 LIMB = (0.4, 0.25)
 
 
 def test_the_earth_lies_215_solar_radii_from_the_sun():
-    assert pytest.approx(215.03, rel=0.002) == (365.25 / SOLAR_YEAR) ** (2 / 3)
+    assert pytest.approx(215.03, rel=0.002) == (365.25 / SOLAR_DENSITY_PERIOD) ** (2 / 3)
 
 
 def test_a_transit_across_the_centre_of_a_uniform_star_is_as_deep_as_the_ratio_of_areas():
@@ -98,11 +98,11 @@ def test_what_the_instrument_adds_is_finite_everywhere(observe):
         assert (np.diff(seen.time) > 0).all()
         assert np.diff(seen.time).max() > 0.7  # a real gap
         for make in (
-            instrument.dump_drift,
-            instrument.dump_jolts,
+            instrument.pointing_drift,
+            instrument.momentum_dump_offsets,
             instrument.edge_ramps,
-            instrument.jumps,
-            instrument.strays,
+            instrument.flux_jumps,
+            instrument.outlier_bursts,
             instrument.scattered_light,
             instrument.flares,
         ):

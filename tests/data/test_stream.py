@@ -7,8 +7,8 @@ import torch
 from tests.training.conftest import write_set
 from transit_cli.results import TransitError
 from transit_cli.training.loading import samples
-from transit_cli.training.loading.samples import Batching, Resident
-from transit_cli.training.loading.stream import Stored, Streamed
+from transit_cli.training.loading.samples import Batching, DeviceLoader
+from transit_cli.training.loading.stream import OnDiskSamples, StreamingLoader
 
 CPU = torch.device("cpu")
 VIEWS = ("global", "local")
@@ -25,14 +25,14 @@ def stored_and_read(view_set, scalars):
     numbers = np.random.default_rng(0).normal(size=(len(among), 2)).astype(np.float32) if scalars else None
     examples = samples.read(view_set, among, VIEWS, numbers, target)
     tensor = None if numbers is None else torch.from_numpy(numbers)
-    return Stored(view_set.path, VIEWS, tensor, torch.from_numpy(target), among), examples
+    return OnDiskSamples(view_set.path, VIEWS, tensor, torch.from_numpy(target), among), examples
 
 
 @pytest.mark.parametrize(("workers", "scalars"), [(0, True), (1, False)])
 def test_streaming_gives_what_memory_gives(tmp_path, workers, scalars):
     stored, examples = stored_and_read(write_set(tmp_path / "views"), scalars)
     batching = Batching(len(examples), 16, 3)
-    resident, streamed = Resident(examples, CPU), Streamed(stored, CPU, workers)
+    resident, streamed = DeviceLoader(examples, CPU), StreamingLoader(stored, CPU, workers)
     before = torch.get_rng_state()
     for epoch, start in ((0, 0), (1, 2)):
         one, other = (list(f.epoch(batching, 7, epoch, start)) for f in (resident, streamed))
@@ -53,9 +53,9 @@ def test_a_value_that_is_no_number_is_named_from_the_worker(tmp_path):
     view_set = write_set(tmp_path / "views", change=spoil)
     among = samples.rows(view_set, ("train",))
     row = among[5]
-    stored = Stored(view_set.path, VIEWS, None, torch.zeros(len(among)), among)
+    stored = OnDiskSamples(view_set.path, VIEWS, None, torch.zeros(len(among)), among)
     with pytest.raises(TransitError, match=rf"local\.npy holds NaN or infinity in row {row}") as caught:
-        list(Streamed(stored, CPU, 1).epoch(Batching(len(among), 16, 1), 0, 0))
+        list(StreamingLoader(stored, CPU, 1).epoch(Batching(len(among), 16, 1), 0, 0))
     assert caught.value.code == "view-not-finite"
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transit_cli.data.views.binning import bin_medians, bridged, filled, median
+from transit_cli.data.views.binning import bin_medians, fill_empty, interpolate_empty, median
 from transit_cli.data.views.make import (
     KEPLER,
     TESS,
@@ -51,14 +51,14 @@ def test_published_local_view():
 def test_published_median_filter(points, bins, width, reach, expected):
     x, y = (np.array(part, float) for part in points)
     medians, _ = bin_medians(x, y, bins=bins, width=width, low=-reach, high=reach)
-    np.testing.assert_allclose(filled(medians, y), expected)
+    np.testing.assert_allclose(fill_empty(medians, y), expected)
 
 
 def test_empty_bins_are_bridged_by_lines():
     nothing, flux = np.nan, np.arange(5.0)
-    view = bridged(np.array([nothing, 1, nothing, nothing, 4, 2, nothing]), flux)
+    view = interpolate_empty(np.array([nothing, 1, nothing, nothing, 4, 2, nothing]), flux)
     np.testing.assert_allclose(view, [1, 1, 2, 3, 4, 2, 2])
-    np.testing.assert_allclose(bridged(np.full(3, nothing), flux), [2, 2, 2])
+    np.testing.assert_allclose(interpolate_empty(np.full(3, nothing), flux), [2, 2, 2])
 
 
 def test_a_gap_is_a_line_in_views_as_yu_made_them_and_level_in_astronets():

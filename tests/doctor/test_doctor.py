@@ -14,7 +14,7 @@ from transit_cli.config import settings_of
 from transit_cli.device import environment
 from transit_cli.doctor import summary
 from transit_cli.doctor.check import Row
-from transit_cli.doctor.check_runner import Prover
+from transit_cli.doctor.check_runner import CheckRunner
 from transit_cli.doctor.diagnosis import IDS, chosen, diagnose
 from transit_cli.doctor.settings import DoctorSettings
 from transit_cli.results import ExitCode, TransitError
@@ -115,7 +115,7 @@ def test_a_torch_that_hangs_is_given_up(monkeypatch, tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("import time; time.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Prover("auto", ["torch", "cpu-step"], patience=2) as prover:
+    with CheckRunner("auto", ["torch", "cpu-step"], patience=2) as prover:
         rows = prover.rows(lambda row_id: None)
     assert [(row.id, row.status) for row in rows] == [("torch", "fail"), ("cpu-step", "skip")]
     assert "no answer" in rows[0].found

@@ -10,7 +10,8 @@ from torch import nn
 CUDA = torch.cuda.is_available()
 pytest.importorskip("triton", reason="Triton is not installed: it comes with torch for CUDA, and for Linux only")
 
-from tests.training.ways.capturing import CapturingCpu  # noqa: E402
+from tests.training.execution.capturing import CapturingCpu  # noqa: E402
+
 from transit_cli.device.cuda import without_tf32  # noqa: E402
 from transit_cli.device.select import select  # noqa: E402
 from transit_cli.model import astronet, registry  # noqa: E402
@@ -166,7 +167,7 @@ def test_a_step_whose_gradients_agree_may_run_this_way():
     step = Step(registry.build("two-branch", views), device, StepSettings(precision="fp32"), 5)
     inputs = {name: torch.randn(4, length, device=WHERE) for name, length in views.items()}
     batch = Batch(inputs, torch.tensor([0.0, 1.0, 1.0, 0.0], device=WHERE))
-    assert list(selection.agreeing(step, batch, ["captured", "fused"])) == ["captured", "fused"]
+    assert list(selection.equivalent_executors(step, batch, ["cuda-graph", "triton"])) == ["cuda-graph", "triton"]
 
 
 def test_inference_on_a_gpu_runs_on_kernels(monkeypatch):

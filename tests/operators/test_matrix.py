@@ -62,13 +62,13 @@ def test_a_run_goes_on_where_it_was_and_compares(monkeypatch, tmp_path):
             take({"name": name, **rows(x="wrong" if name == "b" else "ok")["x"]})
         return matrix_ending("done", "")
 
-    from transit_cli.operators.processes import Ending as matrix_ending
+    from transit_cli.operators.processes import ChildExit as matrix_ending
 
     monkeypatch.setattr(matrix, "ask", ask)
     monkeypatch.setattr("transit_cli.operators.database.operators", lambda: list("abcd"))
     monkeypatch.setattr("transit_cli.operators.database.key_of", str)
     settings = FallbackTestSettings(all_ops=True, device="cpu", out=tmp_path / "m")
-    first = matrix.test_all(settings)
+    first = matrix.check_op_db(settings)
     assert first.exit_code == 1
     assert asked == [["a", "b", "c", "d"], ["d"]]
     assert first.data["counts"] == {"ok": 2, "wrong": 1, "aborted": 1}
@@ -79,7 +79,7 @@ def test_a_run_goes_on_where_it_was_and_compares(monkeypatch, tmp_path):
     (tmp_path / "m" / "matrix.json").write_text(json.dumps(other))
     other["operators"] |= rows(b="ok")
     (tmp_path / "other.json").write_text(json.dumps(other))
-    again = matrix.test_all(settings.replace(compare=tmp_path / "other.json"))
+    again = matrix.check_op_db(settings.replace(compare=tmp_path / "other.json"))
     assert asked[2:] == [["d"]]
     assert again.data["changes"] == [
         {"operator": "b", "before": "ok", "now": "wrong"},

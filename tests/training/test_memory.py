@@ -63,7 +63,7 @@ def test_without_memory_for_one_sample_it_stops(settings, hungry):
 
 def test_near_the_limit_it_says_so_and_acts(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(MemoryLimit, "exceeded", lambda self: "86% of the memory is in use, and the limit is 85%")
-    monkeypatch.setattr(fit, "PATIENCE_WITH_MEMORY", 0.0)
+    monkeypatch.setattr(fit, "OOM_COOLDOWN_S", 0.0)
     monkeypatch.setattr(screen, "INTERVAL", 0.0)
     with pytest.warns(UserWarning, match="86% of the memory"):
         train(settings(epochs=1))

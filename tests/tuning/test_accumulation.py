@@ -16,13 +16,13 @@ from transit_cli.tuning.gradient_check import (
     TOLERANCE_DEVICE,
     TOLERANCE_FLOAT64,
     Recorder,
+    batch_dependent_layers,
     compare,
     device_tolerance,
     prove,
     rounding,
     sample,
     split,
-    unequal_by_nature,
     unweighted_error,
 )
 
@@ -108,7 +108,7 @@ def test_what_is_not_equal_by_nature_is_named_and_measured():
     torch.manual_seed(0)
     built, batch = Normed().double(), sample({"x": (8,)}, device, torch.float64)
     assert max(check.difference.worst for check in prove(built, batch, device)) < TOLERANCE_FLOAT64
-    found = unequal_by_nature(built, batch, device)
+    found = batch_dependent_layers(built, batch, device)
     assert [name.split(":")[0] for name in found] == ["BatchNorm", "dropout"]
     assert min(found.values()) > 1e-4
 

@@ -67,9 +67,9 @@ def test_a_batch_that_fits(spec):
 def test_the_first_kernels_do_not_choose_how_a_batch_runs():
     work = Work(TrialSpec(64, train={"device": "cpu"}, views={"global": 201, "local": 61}), select("cpu"))
     work.start_kernels()
-    assert work.way == ""
+    assert work.execution == ""
     work.step([64])
-    assert work.way
+    assert work.execution
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,12 @@ def test_a_limit_that_is_too_small_is_told_as_it_was_given():
 
 
 def test_swap_and_pressure_end_a_trial(spec, monkeypatch):
-    calm = reading.read()
+    frozen = reading.read()
     swaps = iter([0, *[2 << 30] * 1000])
-    monkeypatch.setattr(reading, "read", lambda: reading.Reading(1, 1, calm.total, next(swaps), None))
+    monkeypatch.setattr(reading, "read", lambda: reading.Reading(1, 1, frozen.total, next(swaps), None))
     ran, _ = trial.run(spec("hang"), 60)
     assert (ran.verdict, ran.detail) == (Verdict.SWAPS, "swap grew by 2.0 GiB")
-    monkeypatch.setattr(reading, "read", lambda: calm)
+    monkeypatch.setattr(reading, "read", lambda: frozen)
     levels = iter(["normal", *["critical"] * 1000])
     monkeypatch.setattr(pressure, "read", lambda: pressure.Pressure(next(levels), "macOS level 4"))
     ran, _ = trial.run(spec("hang"), 60)

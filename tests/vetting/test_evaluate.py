@@ -18,12 +18,12 @@ from transit_cli.vetting import report
 from transit_cli.vetting.settings import EvaluateSettings
 
 
-def judge(ensemble, views, **changes):
-    return judging.judge(ensemble, views, EvaluateSettings(run=Path("dips"), resamples=60, **changes))
+def evaluate_split(ensemble, views, **changes):
+    return judging.evaluate_split(ensemble, views, EvaluateSettings(run=Path("dips"), resamples=60, **changes))
 
 
 def test_the_figures_are_those_of_the_mean_of_the_members(views, dip_ensemble):
-    found = judge(dip_ensemble(), views)
+    found = evaluate_split(dip_ensemble(), views)
     assert found.split == "test"
     assert (views.splits[found.rows] == "test").all()
     middle = views.views["local"][found.rows]
@@ -41,28 +41,28 @@ def test_the_figures_are_those_of_the_mean_of_the_members(views, dip_ensemble):
 
 def test_the_threshold_comes_from_the_val_part_and_never_from_the_judged_one(make_set, dip_ensemble):
     views = make_set()
-    found = judge(dip_ensemble(), views)
+    found = evaluate_split(dip_ensemble(), views)
     val = np.flatnonzero(views.splits == "val")
     scores = dip_ensemble().score_rows(views, val).mean(0)
     from transit_cli.vetting.metrics import best_threshold
 
     assert found.threshold == best_threshold(views.labels[val] == "PC", scores)
     assert "val part" in found.threshold_from
-    assert judge(dip_ensemble(), views, threshold=0.3).threshold == 0.3
+    assert evaluate_split(dip_ensemble(), views, threshold=0.3).threshold == 0.3
 
 
 def test_without_a_val_part_the_training_sets_own_is_taken(make_set, dip_ensemble):
     own, alone = make_set("own"), make_set("alone", splits=("test",), seed=5)
-    assert judge(dip_ensemble(), alone).threshold == 0.5
-    assert "no val part" in judge(dip_ensemble(), alone).threshold_from
+    assert evaluate_split(dip_ensemble(), alone).threshold == 0.5
+    assert "no val part" in evaluate_split(dip_ensemble(), alone).threshold_from
     with pytest.warns(UserWarning, match="trained on"):
-        found = judge(dip_ensemble(training_set=own), alone)
-    assert found.threshold == judge(dip_ensemble(), own).threshold
+        found = evaluate_split(dip_ensemble(training_set=own), alone)
+    assert found.threshold == evaluate_split(dip_ensemble(), own).threshold
 
 
 @pytest.mark.parametrize(("splits", "taken"), [(("train", "val"), "val"), (("train",), "all"), (("test",), "test")])
 def test_auto_takes_the_best_part_there_is(make_set, dip_ensemble, splits, taken):
-    assert judge(dip_ensemble(), make_set(splits=splits)).split == taken
+    assert evaluate_split(dip_ensemble(), make_set(splits=splits)).split == taken
 
 
 def test_stars_that_were_trained_on_are_reported(make_set, dip_ensemble):
@@ -70,7 +70,7 @@ def test_stars_that_were_trained_on_are_reported(make_set, dip_ensemble):
     own = make_set("own", size=120)  # stars 0..59, every third of them in its training part
     other = make_set("other", splits=("test",), seed=9)  # stars 0..119
     with pytest.warns(UserWarning, match="trained on"):
-        found = judge(dip_ensemble(training_set=own), other)
+        found = evaluate_split(dip_ensemble(training_set=own), other)
     new = ~np.isin(other.tces["star"], own.tces["star"][own.splits == "train"])
     expected = average_precision_score(other.labels[new] == "PC", found.scores[new])
     assert found.new_stars.value == pytest.approx(expected)
@@ -79,7 +79,7 @@ def test_stars_that_were_trained_on_are_reported(make_set, dip_ensemble):
 def test_a_nan_is_left_out_and_said(make_set, dip_ensemble):
     views = make_set(splits=("test",), nan_row=7)
     with pytest.warns(UserWarning, match="1 labelled signals"):
-        found = judge(dip_ensemble(), views)
+        found = evaluate_split(dip_ensemble(), views)
     assert found.unusable.tolist() == [7]
     assert 7 not in found.rows
 
@@ -94,14 +94,14 @@ def test_a_nan_is_left_out_and_said(make_set, dip_ensemble):
 )
 def test_what_does_not_fit_is_refused_by_name(views, dip_ensemble, changes, code):
     with pytest.raises(TransitError) as error:
-        judge(dip_ensemble(**changes), views)
+        evaluate_split(dip_ensemble(**changes), views)
     assert error.value.code == code
     assert error.value.fix
 
 
 def test_mistakes_are_wrong_and_worst_first(views, dip_ensemble):
-    found = judge(dip_ensemble(), views, split="all", threshold=0.4)
-    alarms, misses = judging.mistakes(found, views)
+    found = evaluate_split(dip_ensemble(), views, split="all", threshold=0.4)
+    alarms, misses = judging.worst_errors(found, views)
     assert alarms
     assert misses
     assert all(item["label"] != "PC" and item["score"] >= 0.4 for item in alarms)
@@ -137,7 +137,7 @@ def test_the_report_stands_alone(make_set, dip_ensemble, tmp_path):
     pytest.importorskip("matplotlib")
     views = make_set("a <b> & c")  # a name that would break careless HTML
     ensemble = dip_ensemble()
-    found = judge(ensemble, views, threshold=0.4)
+    found = evaluate_split(ensemble, views, threshold=0.4)
     files = report.write(tmp_path / "out", found, views, ensemble, with_plots=True)
     text = (tmp_path / "out" / "report.html").read_text()
     page = Page()
@@ -169,7 +169,7 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 def test_a_real_browser_fits_it_to_a_phone(make_set, dip_ensemble, tmp_path):
     """Within a frame of 390 pixels, on a page that measures it: nothing is wider than the screen."""
     views, ensemble = make_set(), dip_ensemble()
-    report.write(tmp_path / "out", judge(ensemble, views, threshold=0.4), views, ensemble, with_plots=True)
+    report.write(tmp_path / "out", evaluate_split(ensemble, views, threshold=0.4), views, ensemble, with_plots=True)
     text = (tmp_path / "out" / "report.html").read_text()
     measure = (
         "<script>addEventListener('load', () => { const wide = document.documentElement.scrollWidth;"

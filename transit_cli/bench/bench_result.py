@@ -12,7 +12,7 @@ from transit_cli.results import Result, Table, Text
 if TYPE_CHECKING:
     from transit_cli.bench.benchmark import Bench
     from transit_cli.bench.figures import Figure
-    from transit_cli.bench.frameworks import Race
+    from transit_cli.bench.frameworks import Comparison
     from transit_cli.profiling.roofline import Peaks
 
 
@@ -58,7 +58,7 @@ def figure_table(bench: Bench) -> Table:
             f"{item.warm_up_seconds:.1f}",
             f"{item.bytes_share(bench.peaks):.0%}",
             f"{item.flops_share(bench.peaks):.0%}",
-            item.way,
+            item.execution,
         )
         for item in bench.figures
     ]
@@ -75,7 +75,7 @@ def figure_table(bench: Bench) -> Table:
         "range of the middle half of the timings. warm-up s: the first run, not counted."
     )
     return Table(
-        ("network", "pass", "batch", "samples/s", "IQR", "ms", "warm-up s", "bytes", "flops", "way"),
+        ("network", "pass", "batch", "samples/s", "IQR", "ms", "warm-up s", "bytes", "flops", "execution"),
         rows,
         title=f"{bench.device.facts.name}, {bench.device.kind}, {bench.threads} threads, "
         f"torch {torch.__version__}, views of {views} bins",
@@ -118,7 +118,7 @@ def claim_table(bench: Bench) -> Table:
     )
 
 
-def race_table(network: str, race: Race, batch: int) -> Table:
+def race_table(network: str, race: Comparison, batch: int) -> Table:
     """Beside peers."""
     rows = [
         (
@@ -126,13 +126,13 @@ def race_table(network: str, race: Race, batch: int) -> Table:
             f"{item.samples_per_second:,.0f}",
             f"{item.ratio:.2f}",
             f"{item.ratios[0]:.2f} to {item.ratios[-1]:.2f}",
-            item.way,
+            item.execution,
         )
         for item in race.standings
     ]
     absent = f"not installed, so left out: {', '.join(race.absent)} (pip install {' '.join(race.absent)})"
     return Table(
-        ("contender", "samples/s", f"x {race.yardstick}", "over rounds", "way"),
+        ("contender", "samples/s", f"x {race.yardstick}", "over rounds", "execution"),
         rows,
         title=f"{network} beside peers, training in turn, batch {batch}, float32",
         note=absent if race.absent else "",
@@ -216,7 +216,7 @@ def _record(item: Figure, peaks: Peaks) -> dict[str, Any]:
         "pass": item.kind,
         "batch_size": item.batch_size,
         "precision": item.precision,
-        "way": item.way,
+        "execution": item.execution,
         "samples_per_second": item.samples_per_second,
         "seconds": item.median,
         "spread": item.spread,

@@ -10,7 +10,7 @@ import torch
 
 from transit_cli import console
 from transit_cli.bench import figures, frameworks, previous
-from transit_cli.bench.energy import Meter, NoMeter
+from transit_cli.bench.energy import EnergyUnavailable, Meter
 from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision
 from transit_cli.device.select import select
@@ -22,7 +22,7 @@ from transit_cli.training.settings import view_lengths
 
 if TYPE_CHECKING:
     from transit_cli.bench.figures import Figure, Pass
-    from transit_cli.bench.frameworks import Race
+    from transit_cli.bench.frameworks import Comparison
     from transit_cli.bench.settings import BenchSettings
     from transit_cli.device.base import Device
     from transit_cli.profiling.compare import Change
@@ -37,7 +37,7 @@ PEER_BATCH, PEER_ROUNDS = 64, 5
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Skipped:
     """A figure that was not measured.
 
     Attributes:
@@ -80,10 +80,10 @@ class Bench:
     busy_percent: float
     peaks: Peaks
     figures: list[Figure]
-    left_out: list[LeftOut]
+    left_out: list[Skipped]
     no_energy: str
     largest_batch: int | None
-    races: dict[str, Race]
+    races: dict[str, Comparison]
     peer_batch: int
     earlier: tuple[dict[str, object], list[tuple[Figure, Change]]] | None
 
@@ -141,7 +141,7 @@ def open_meter(device: Device) -> tuple[Meter | None, str]:
     """A meter of energy, or why there is none."""
     try:
         return Meter(device), ""
-    except NoMeter as reason:
+    except EnergyUnavailable as reason:
         return None, str(reason)
 
 
@@ -150,9 +150,9 @@ def _figures(
     device: Device,
     meter: Meter | None,
     bar: console.Progress,
-) -> tuple[list[Figure], list[LeftOut]]:
+) -> tuple[list[Figure], list[Skipped]]:
     found: list[Figure] = []
-    left_out: list[LeftOut] = []
+    left_out: list[Skipped] = []
     sizes = sorted(set(settings.batch_size))
     share = settings.seconds / (2 * len(settings.network) * len(sizes))
     kinds: tuple[Pass, ...] = ("train", "infer")
@@ -163,7 +163,7 @@ def _figures(
                 bar.update(len(found) + len(left_out), status=f"{network}, {kind}, batch {size}")
                 needed = figures.seconds_before(kind, size, smaller, device)
                 if needed > PATIENCE * share:
-                    left_out.append(LeftOut(network, kind, size, needed, settings.seconds * needed / PATIENCE / share))
+                    left_out.append(Skipped(network, kind, size, needed, settings.seconds * needed / PATIENCE / share))
                     continue
                 smaller = figures.measure(settings, network, kind, size, TIMING * share, device=device, meter=meter)
                 found.append(smaller)
@@ -173,10 +173,12 @@ def _figures(
     return found, left_out
 
 
-def _race(network: str, views: dict[str, int], batch: int, device: Device) -> Race:
+def _race(network: str, views: dict[str, int], batch: int, device: Device) -> Comparison:
     """Peers and transit in turn."""
     with console.progress(f"{network} beside peers", PEER_ROUNDS) as bar:
-        return frameworks.race(frameworks.Course(network, views, batch, device.kind), PEER_ROUNDS, after=bar.update)
+        return frameworks.race(
+            frameworks.BenchmarkConfig(network, views, batch, device.kind), PEER_ROUNDS, after=bar.update
+        )
 
 
 def largest_batch(settings: BenchSettings, views: dict[str, int]) -> int | None:

@@ -20,7 +20,7 @@ APPLE_PARTS = ("cpu_total_mj", "gpu_mj", "gpu_sram_mj", "dram_mj", "ane_mj")
 WINDOW = "transit-bench"
 
 
-class NoMeter(Exception):  # noqa: N818 - it is an answer, not a failure
+class EnergyUnavailable(Exception):  # noqa: N818 - it is an answer, not a failure
     """Energy cannot be measured here; the text says why."""
 
 
@@ -33,7 +33,7 @@ class Meter:
 
     def __init__(self, device: Device) -> None:
         if importlib.util.find_spec("zeus") is None:
-            raise NoMeter('zeus is not installed: pip install "transit-cli[energy]"')
+            raise EnergyUnavailable('zeus is not installed: pip install "transit-cli[energy]"')
         try:
             module = importlib.import_module("zeus.monitor")
             gpus = [device.torch_device.index or 0] if device.kind == "cuda" else []
@@ -41,11 +41,11 @@ class Meter:
             self._monitor = module.ZeusMonitor(gpu_indices=gpus, approx_instant_energy=bool(gpus))
             self._kind = device.kind
             self.joules_of(lambda: None)
-        except NoMeter:
+        except EnergyUnavailable:
             raise
         except Exception as error:  # zeus, its drivers and their permissions fail in ways of their own
             words = str(error).strip().splitlines() or [type(error).__name__]
-            raise NoMeter(f"zeus cannot measure: {words[0]}") from error
+            raise EnergyUnavailable(f"zeus cannot measure: {words[0]}") from error
 
     def joules_of(self, work: Callable[[], object]) -> float:
         """Run a piece of work that waits for its device at its end; joules.
@@ -70,12 +70,12 @@ def joules(kind: str, found: Any) -> float:
     if kind == "cuda":
         if found.gpu_energy:
             return float(sum(found.gpu_energy.values()))
-        raise NoMeter("zeus finds no NVIDIA GPU that tells its energy")
+        raise EnergyUnavailable("zeus finds no NVIDIA GPU that tells its energy")
     if found.soc_energy is not None:
         parts = [getattr(found.soc_energy, name, None) for name in APPLE_PARTS]
         return sum(part for part in parts if part is not None) / 1000
     if kind == "cpu" and found.cpu_energy:
         return float(sum(found.cpu_energy.values()) + sum((found.dram_energy or {}).values()))
     if kind == "mps":
-        raise NoMeter("zeus finds no Apple chip that tells its energy; it needs zeus-apple-silicon")
-    raise NoMeter("zeus finds no counter that this user may read (RAPL of Linux is for root alone)")
+        raise EnergyUnavailable("zeus finds no Apple chip that tells its energy; it needs zeus-apple-silicon")
+    raise EnergyUnavailable("zeus finds no counter that this user may read (RAPL of Linux is for root alone)")

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from transit_cli.bench.energy import NoMeter
+from transit_cli.bench.energy import EnergyUnavailable
 from transit_cli.profiling import operator_counts, workload
-from transit_cli.profiling.profiler import VISIBLE
+from transit_cli.profiling.profiler import PROFILABLE_AS
 from transit_cli.profiling.settings import ProfileSettings
 from transit_cli.training import inference
 
@@ -40,7 +40,7 @@ class Figure:
         network: its name.
         kind: training steps, or predictions from views in host memory.
         batch_size: samples at once.
-        way: how the training step runs; "" for inference.
+        execution: how the training step runs; "" for inference.
         precision: arithmetic.
         seconds: of a run of the batch, one number a block of runs.
         warm_up_seconds: of the first run, with all that is chosen, compiled and allocated once.
@@ -52,7 +52,7 @@ class Figure:
     network: str
     kind: Pass
     batch_size: int
-    way: str
+    execution: str
     precision: str
     seconds: tuple[float, ...]
     warm_up_seconds: float
@@ -128,13 +128,13 @@ def measure(
             return inference.logits([run.step.network], inputs, device)
 
     first, found, joules = timed(work, device, seconds, meter)
-    way = run.step.way.name if run.step.way else ""
-    moved, computed = _counted(asked, way) if way else (operator_counts.inspect(run),) * 2
+    execution = run.step.executor.name if run.step.executor else ""
+    moved, computed = _counted(asked, execution) if execution else (operator_counts.inspect(run),) * 2
     return Figure(
         network=network,
         kind=kind,
         batch_size=batch_size,
-        way=way,
+        execution=execution,
         precision=run.step.precision,
         seconds=tuple(found),
         warm_up_seconds=first,
@@ -144,11 +144,13 @@ def measure(
     )
 
 
-def _counted(asked: ProfileSettings, way: str) -> tuple[Inspection, Inspection]:
+def _counted(asked: ProfileSettings, execution: str) -> tuple[Inspection, Inspection]:
     """What a training step moves in its way, or the nearest that can be watched; and what the eager step computes."""
-    watched = way if way == "fused" else VISIBLE.get(way, way)
-    moved = operator_counts.inspect(workload.build(asked.replace(way=watched)))
-    return moved, moved if watched != "fused" else operator_counts.inspect(workload.build(asked.replace(way="eager")))
+    watched = execution if execution == "triton" else PROFILABLE_AS.get(execution, execution)
+    moved = operator_counts.inspect(workload.build(asked.replace(execution=watched)))
+    return moved, moved if watched != "triton" else operator_counts.inspect(
+        workload.build(asked.replace(execution="eager"))
+    )
 
 
 def timed(
@@ -178,7 +180,7 @@ def timed(
         return first, found, None
     try:
         return first, found, meter.joules_of(blocks) / (len(found) * count)
-    except NoMeter:
+    except EnergyUnavailable:
         return first, found, None
 
 

@@ -1,6 +1,6 @@
-"""One contender, as a process of its own: `python -m transit_cli.bench.framework_process NAME COURSE`, COURSE as JSON.
+"""One framework in its own process: `python -m transit_cli.bench.framework_process NAME CONFIG`, CONFIG as JSON.
 
-For each line on stdin, a number of steps, it trains so many and prints {"seconds": ..., "way": ...}. Peers are written
+For each line on stdin, a number of steps, it trains so many and prints {"seconds": ..., "execution": ...}. Peers are written
 as their documentation writes them.
 """
 
@@ -14,7 +14,7 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from transit_cli.bench.frameworks import Course
+from transit_cli.bench.frameworks import BenchmarkConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ LOADERS_ELSEWHERE = 4
 
 def main() -> None:
     """Train as often and as long as stdin says."""
-    name, course = sys.argv[1], Course(**json.loads(sys.argv[2]))
+    name, course = sys.argv[1], BenchmarkConfig(**json.loads(sys.argv[2]))
     if name.startswith("transit"):
         from transit_cli.device import environment
 
@@ -46,11 +46,11 @@ def main() -> None:
     makers = {"plain": plain, "accelerate": accelerate, "lightning": lightning}
     steps = makers.get(name, transit)(course)
     for line in sys.stdin:
-        seconds, way = steps(int(line))
-        print(json.dumps({"seconds": seconds, "way": way}), flush=True)  # noqa: T201 - to the parent
+        seconds, execution = steps(int(line))
+        print(json.dumps({"seconds": seconds, "execution": execution}), flush=True)  # noqa: T201 - to the parent
 
 
-def examples(course: Course) -> tuple[dict[str, Tensor], Tensor]:
+def examples(course: BenchmarkConfig) -> tuple[dict[str, Tensor], Tensor]:
     """Random views and targets of a few batches."""
     import torch
 
@@ -61,7 +61,7 @@ def examples(course: Course) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def parts(
-    course: Course,
+    course: BenchmarkConfig,
 ) -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, DataLoader[Any]]:
     """Network, optimizer, schedule and loader as a person would write them."""
     import torch
@@ -82,7 +82,7 @@ def parts(
     return network, optimizer, schedule, loader
 
 
-def loss_of(network: nn.Module, course: Course, row: list[Tensor]) -> Tensor:
+def loss_of(network: nn.Module, course: BenchmarkConfig, row: list[Tensor]) -> Tensor:
     """Mean loss of a batch as a loader gives it."""
     from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -96,7 +96,7 @@ def endless(rows: Any) -> Iterator[Any]:
         yield from rows
 
 
-def plain(course: Course) -> Steps:
+def plain(course: BenchmarkConfig) -> Steps:
     """A loop over a DataLoader."""
     import torch
 
@@ -127,7 +127,7 @@ def wait(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def accelerate(course: Course) -> Steps:
+def accelerate(course: BenchmarkConfig) -> Steps:
     """Hugging Face's Accelerate."""
     accelerator = importlib.import_module("accelerate").Accelerator(cpu=course.device == "cpu")
     network, optimizer, schedule, loader = accelerator.prepare(*parts(course))
@@ -147,7 +147,7 @@ def accelerate(course: Course) -> Steps:
     return steps
 
 
-def lightning(course: Course) -> Steps:
+def lightning(course: BenchmarkConfig) -> Steps:
     """Lightning's Trainer with its defaults."""
     package = importlib.import_module("lightning")
     network, optimizer, schedule, loader = parts(course)
@@ -195,14 +195,14 @@ def lightning(course: Course) -> Steps:
     return steps
 
 
-def transit(course: Course) -> Steps:
+def transit(course: BenchmarkConfig) -> Steps:
     """What `transit train` runs: the resident feed and the step."""
     import numpy as np
     import torch
 
     from transit_cli.device.select import select
     from transit_cli.model import registry
-    from transit_cli.training.loading.samples import Batching, Examples, Resident
+    from transit_cli.training.loading.samples import Batching, DeviceLoader, InMemorySamples
     from transit_cli.training.settings import StepSettings
     from transit_cli.training.step import Batch, Step
 
@@ -211,7 +211,7 @@ def transit(course: Course) -> Steps:
     settings = StepSettings(batch_size=size, precision="fp32")  # as the others compute
     step = Step(registry.build(course.network, course.views), device, settings, TOTAL)
     views, targets = examples(course)
-    feed = Resident(Examples(views, targets, np.arange(len(targets))), device.torch_device)
+    feed = DeviceLoader(InMemorySamples(views, targets, np.arange(len(targets))), device.torch_device)
     groups = (group for epoch in range(10**6) for group in feed.epoch(Batching(len(targets), size, 1), 0, epoch))
     total = torch.zeros((), device=device.torch_device)
 
@@ -220,7 +220,7 @@ def transit(course: Course) -> Steps:
         for group in islice(groups, count):
             total.add_(step.step([Batch(*pair) for pair in group]))
         device.synchronize()
-        return time.perf_counter() - begin, step.way.name if step.way else ""
+        return time.perf_counter() - begin, step.executor.name if step.executor else ""
 
     return steps
 

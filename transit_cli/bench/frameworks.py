@@ -35,7 +35,7 @@ LEAST_STEPS, MOST_STEPS = 3, 200
 
 
 @dataclass(frozen=True)
-class Course:
+class BenchmarkConfig:
     """What the contenders train.
 
     Attributes:
@@ -52,20 +52,20 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Standing:
+class FrameworkResult:
     """How a contender did.
 
     Attributes:
         name: of the contender.
         samples_per_second: median over the rounds.
         ratios: to the yardstick's time in each round, ascending; above 1 is faster.
-        way: how transit's step ran; "" for others.
+        execution: how transit's step ran; "" for others.
     """
 
     name: str
     samples_per_second: float
     ratios: tuple[float, ...]
-    way: str
+    execution: str
 
     @property
     def ratio(self) -> float:
@@ -74,7 +74,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Race:
+class Comparison:
     """Contenders that took turns.
 
     Attributes:
@@ -83,19 +83,19 @@ class Race:
         absent: contenders whose packages are not installed.
     """
 
-    standings: tuple[Standing, ...]
+    standings: tuple[FrameworkResult, ...]
     yardstick: str
     absent: tuple[str, ...]
 
 
 def race(
-    course: Course,
+    course: BenchmarkConfig,
     rounds: int,
     steps: int = 0,
     *,
     contenders: Sequence[str] = CONTENDERS,
     after: Callable[[int], object] = lambda _: None,
-) -> Race:
+) -> Comparison:
     """Let the contenders that are installed train in turn.
 
     Args:
@@ -121,20 +121,20 @@ def race(
                 turns[name].append(child.steps(steps))
             after(number)
     yardstick = "lightning" if "lightning" in running else "plain"
-    return Race(tuple(_standings(turns, course.batch_size * steps, yardstick)), yardstick, absent)
+    return Comparison(tuple(_standings(turns, course.batch_size * steps, yardstick)), yardstick, absent)
 
 
-def _standings(turns: dict[str, list[dict[str, Any]]], samples: int, yardstick: str) -> Iterator[Standing]:
+def _standings(turns: dict[str, list[dict[str, Any]]], samples: int, yardstick: str) -> Iterator[FrameworkResult]:
     for name, own in turns.items():
         ratios = sorted(other["seconds"] / turn["seconds"] for other, turn in zip(turns[yardstick], own, strict=True))
         speed = statistics.median(samples / turn["seconds"] for turn in own)
-        yield Standing(name, speed, tuple(ratios), own[-1]["way"])
+        yield FrameworkResult(name, speed, tuple(ratios), own[-1]["execution"])
 
 
 class _Child:
     """A contender's process: it trains as many steps as it is told to, and says how long they took."""
 
-    def __init__(self, name: str, course: Course, folder: Path) -> None:
+    def __init__(self, name: str, course: BenchmarkConfig, folder: Path) -> None:
         self._name, self._errors = name, folder / f"{name}.txt"
         surroundings = dict(os.environ)
         if not name.startswith("transit"):  # as people run them
@@ -162,7 +162,7 @@ class _Child:
         self._process.communicate()
 
     def steps(self, count: int) -> dict[str, Any]:
-        """Train; {"seconds": ..., "way": ...}."""
+        """Train; {"seconds": ..., "execution": ...}."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None

@@ -30,7 +30,7 @@ class Row:
 
 
 #: The rows that need torch, in their order: torch itself, then each device and the parts of its proof.
-PROOF_IDS = (
+DEVICE_CHECKS = (
     "torch",
     *("mps", "mps-memory", "mps-step", "mps-strided", "mps-fp16", "mps-bf16"),
     *("cuda", "cuda-memory", "cuda-step", "cuda-strided", "cuda-fp16", "cuda-bf16"),

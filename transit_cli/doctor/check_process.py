@@ -31,7 +31,7 @@ def main(choice: str, wanted: list[str]) -> None:
 
     Args:
         choice: the device asked for, which has to be there; or "auto".
-        wanted: ids of rows, in the order of `row.PROOF_IDS`.
+        wanted: ids of rows, in the order of `row.DEVICE_CHECKS`.
     """
     with contextlib.suppress(TransitError):  # the doctor has left fatal variables out; it has rows for them
         environment.prepare()

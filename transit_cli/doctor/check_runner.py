@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from transit_cli.device import environment
-from transit_cli.doctor.check import PROOF_IDS, Row
+from transit_cli.doctor.check import DEVICE_CHECKS, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 PATIENCE = 120.0
 
 
-class Prover:
+class CheckRunner:
     """Children that prove the rows `wanted`, started at once, so that torch is imported while others are looked at.
 
     Args:
         choice: the device asked for, or "auto".
-        wanted: ids, of `PROOF_IDS`.
+        wanted: ids, of `DEVICE_CHECKS`.
         patience: seconds without a row before a child is taken to hang.
     """
 
     def __init__(self, choice: str, wanted: Sequence[str], patience: float = PATIENCE) -> None:
         self._choice, self._patience = choice, patience
-        self._left = [row_id for row_id in PROOF_IDS if row_id in wanted]
+        self._left = [row_id for row_id in DEVICE_CHECKS if row_id in wanted]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would stop the child
         self._child = self._start() if self._left else None
 

@@ -10,8 +10,8 @@ from transit_cli import console
 from transit_cli.convert import nearest
 from transit_cli.device import environment, machine
 from transit_cli.doctor import environment_checks, machine_checks
-from transit_cli.doctor.check import PROOF_IDS, Row
-from transit_cli.doctor.check_runner import Prover
+from transit_cli.doctor.check import DEVICE_CHECKS, Row
+from transit_cli.doctor.check_runner import CheckRunner
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ IDS = (
     "fallback",
     "watermark",
     "fast-math",
-    *PROOF_IDS[1:],
+    *DEVICE_CHECKS[1:],
 )
 
 MACHINE_ROWS: dict[str, Callable[[Machine], Row]] = {
@@ -97,7 +97,7 @@ def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[Row
         environment.prepare()
     rows: dict[str, Row] = {}
     with (
-        Prover(settings.device, [] if facts else wanted) as prover,
+        CheckRunner(settings.device, [] if facts else wanted) as prover,
         console.progress("Checking", total=len(wanted)) as progress,
     ):
         try:
@@ -106,7 +106,7 @@ def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[Row
             facts = machine.Machine(os.name, "")
             rows["system"] = _broken("system", error)
         for row_id in wanted:
-            if row_id not in PROOF_IDS and row_id not in rows:
+            if row_id not in DEVICE_CHECKS and row_id not in rows:
                 progress.update(advance=1, status=row_id)
                 rows[row_id] = _look(row_id, facts, settings)
         rows |= {row.id: row for row in prover.rows(lambda row_id: progress.update(advance=1, status=row_id))}

@@ -16,7 +16,7 @@ class AverageAndMaximum(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The averages, then the maxima."""
-        return _plainly(features)
+        return _reference(features)
 
 
 def average_and_maximum(features: Tensor) -> Tensor:
@@ -26,10 +26,10 @@ def average_and_maximum(features: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled() and features.requires_grad:
         return _AverageAndMaximum.apply(features)
-    return _plainly(features)
+    return _reference(features)
 
 
-def _plainly(features: Tensor) -> Tensor:
+def _reference(features: Tensor) -> Tensor:
     return torch.cat([features.mean(-1), features.amax(-1)], dim=1)
 
 

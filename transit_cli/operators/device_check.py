@@ -27,7 +27,7 @@ MOST_DEATHS = 8
 Row = dict[str, Any]
 
 
-def test_here(settings: FallbackTestSettings) -> Result:
+def check_device(settings: FallbackTestSettings) -> Result:
     """Every operator of the step on the device, in each precision that it has; then the step itself, many times.
 
     Raises:

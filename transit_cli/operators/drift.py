@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: The batch of these steps.
 SAMPLES = 16
 #: The relative change of the weights whose consequences are the yardstick, and the multiple of them that is allowed.
-NUDGE, MARGIN, REPEATS = 1e-7, 30.0, 2
+PERTURBATION, MARGIN, REPEATS = 1e-7, 30.0, 2
 #: What is always allowed, as a share of the first loss.
 FLOORS = {"fp32": 1e-4, "fp16": 0.05, "bf16": 0.1}
 
@@ -55,7 +55,7 @@ def _losses(workload: Workload, device: Device, steps: int, nudge: int = 0) -> l
         noise = torch.Generator().manual_seed(nudge)
         with torch.no_grad():
             for parameter in step.parameters:
-                parameter.mul_(1 + NUDGE * torch.randn(parameter.shape, generator=noise))
+                parameter.mul_(1 + PERTURBATION * torch.randn(parameter.shape, generator=noise))
     batches = [workload.batch(device, SAMPLES, seed) for seed in range(4)]
     losses = [step.step([batches[index % len(batches)]]) for index in range(steps)]
     return [float(loss) for loss in losses]

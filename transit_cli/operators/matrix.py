@@ -31,7 +31,7 @@ BAD = ("wrong", "missing", "refused", "aborted", "hung")
 Row = dict[str, Any]
 
 
-def test_all(settings: FallbackTestSettings) -> Result:
+def check_op_db(settings: FallbackTestSettings) -> Result:
     """Test every operator of torch's database on the device.
 
     Raises:

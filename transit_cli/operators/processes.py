@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ending:
+class ChildExit:
     """How a child ended.
 
     Attributes:
@@ -33,7 +33,7 @@ class Ending:
 
 def ask(
     job: Mapping[str, Any], on_event: Callable[[dict[str, Any]], None], *, timeout: float, env: Mapping[str, str]
-) -> Ending:
+) -> ChildExit:
     """Run `transit_cli.operators.question_process` on a job and pass on its events as they come.
 
     Args:
@@ -64,7 +64,7 @@ def ask(
 
 def _follow(
     child: subprocess.Popen[str], job: Mapping[str, Any], on_event: Callable[..., None], timeout: float, errors: Any
-) -> Ending:
+) -> ChildExit:
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
@@ -85,7 +85,7 @@ def _follow(
         except queue.Empty:
             child.kill()
             reader.join()
-            return Ending("hung", f"no answer for {timeout:g} s")
+            return ChildExit("hung", f"no answer for {timeout:g} s")
         if not line:
             break
         event = json.loads(line)
@@ -96,7 +96,7 @@ def _follow(
     errors.seek(0)
     words = next((text for text in reversed(errors.read().splitlines()) if text.strip()), "")
     if done:
-        return Ending("done")
+        return ChildExit("done")
     if code < 0:
-        return Ending("aborted", f"{signal.Signals(-code).name}: {words}")
-    return Ending("failed", words)
+        return ChildExit("aborted", f"{signal.Signals(-code).name}: {words}")
+    return ChildExit("failed", words)

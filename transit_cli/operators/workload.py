@@ -65,7 +65,7 @@ class Workload:
         for module in network.modules():
             if isinstance(module, nn.Dropout) and not dropout:
                 module.p = 0.0
-        return Step(network, device, self.settings.replace(way="eager"), TOTAL_STEPS)  # as MPS runs it
+        return Step(network, device, self.settings.replace(execution="eager"), TOTAL_STEPS)  # as MPS runs it
 
     def batch(self, device: Device, samples: int, seed: int = 0) -> Batch:
         """`samples` views of noise (standard deviation 1 / 3), half of them with a transit in the middle."""

@@ -165,7 +165,7 @@ def inspect(workload: Workload) -> Inspection:
     group = workload.draw()
     flops = FlopCounterMode(display=False)
     watch = _Watch()
-    with _kernels(watch) if workload.step.settings.way == "fused" else nullcontext(), flops, watch:
+    with _kernels(watch) if workload.step.settings.execution == "triton" else nullcontext(), flops, watch:
         workload.compute(workload.place(group))
     largest = sorted(watch.made, key=lambda made: -made.bytes)[:LARGEST]
     return Inspection(watch.operators, watch.bytes, flops.get_total_flops(), watch.waits, watch.copies, tuple(largest))

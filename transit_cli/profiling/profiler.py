@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 #: Ways of running a step in which phases overlap or cannot be marked, and the nearest one in which they can.
-VISIBLE = {"replicas": "blocked", "captured": "eager", "fused": "eager"}
+PROFILABLE_AS = {"replicas": "onednn", "cuda-graph": "eager", "triton": "eager"}
 
 
 @dataclass(frozen=True)
-class OwnWay:
+class TrainedExecution:
     """How `transit train` runs this step, where that is a way whose phases cannot be told apart.
 
     Attributes:
-        name: "replicas" or "captured".
+        name: "replicas" or "cuda-graph".
         seconds: of each step.
     """
 
@@ -60,7 +60,7 @@ class Profile:
     timeline: list[Sample]
     growth: Growth | None
     fallbacks: tuple[Fallback, ...] | None
-    own: OwnWay | None = None
+    own: TrainedExecution | None = None
 
     @property
     def step_seconds(self) -> float:
@@ -88,7 +88,7 @@ def _measure(run: Workload, settings: ProfileSettings, progress: console.Progres
     with ExitStack() as stack:
         monitor = stack.enter_context(Monitor(run.device))
         progress.update(0, status="phases")
-        run, own = _visible(run, settings)
+        run, own = _profilable(run, settings)
         times = phases.measure(run, settings.steps)
         progress.update(1, status="memory")
         timeline = step_memory.timeline(run)
@@ -114,16 +114,16 @@ def _measure(run: Workload, settings: ProfileSettings, progress: console.Progres
     return Profile(run, evidence, findings, peaks, timeline, growth, fell_back, own)
 
 
-def _visible(run: Workload, settings: ProfileSettings) -> tuple[Workload, OwnWay | None]:
+def _profilable(run: Workload, settings: ProfileSettings) -> tuple[Workload, TrainedExecution | None]:
     """The workload in a way whose phases can be told apart, and what its own way takes where that is another."""
     if run.inference:
         return run, None
     run.run_step()
-    name = run.step.way.name if run.step.way else ""
-    if name not in VISIBLE:
+    name = run.step.executor.name if run.step.executor else ""
+    if name not in PROFILABLE_AS:
         return run, None
     seconds = phases.plain(run, settings.steps)
-    return workload.build(settings.replace(way=VISIBLE[name])), OwnWay(name, seconds)
+    return workload.build(settings.replace(execution=PROFILABLE_AS[name])), TrainedExecution(name, seconds)
 
 
 def median(values: list[float]) -> float:

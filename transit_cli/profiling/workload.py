@@ -124,20 +124,22 @@ def build(settings: ProfileSettings) -> Workload:
     return Workload(step, device, settings, groups, source, settings.effective_batch)
 
 
-def _read(viewset: ViewSet, views: dict[str, int]) -> samples.Examples:
+def _read(viewset: ViewSet, views: dict[str, int]) -> samples.InMemorySamples:
     rows = samples.rows(viewset, ("train",))
     return samples.read(viewset, rows, list(views), None, np.zeros(len(rows), dtype=np.float32))
 
 
-def _random(views: dict[str, int], batch_size: int) -> samples.Examples:
+def _random(views: dict[str, int], batch_size: int) -> samples.InMemorySamples:
     count = max(RANDOM_SAMPLES, batch_size)
     inputs = {name: torch.randn(count, length) for name, length in views.items()}
-    return samples.Examples(inputs, (torch.arange(count) % 2).float(), np.arange(count))
+    return samples.InMemorySamples(inputs, (torch.arange(count) % 2).float(), np.arange(count))
 
 
-def _resident(examples: samples.Examples, settings: ProfileSettings, device: Device) -> Iterator[list[HostBatch]]:
+def _resident(
+    examples: samples.InMemorySamples, settings: ProfileSettings, device: Device
+) -> Iterator[list[HostBatch]]:
     """As `transit train` feeds a set that fits on the device: shuffled, gathered there."""
-    resident = samples.Resident(examples, device.torch_device)
+    resident = samples.DeviceLoader(examples, device.torch_device)
     batching = samples.Batching(len(examples), settings.batch_size, settings.accumulate)
     epoch = 0
     while True:

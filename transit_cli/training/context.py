@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from transit_cli.device.base import Device
     from transit_cli.memory.limit import MemoryLimit
-    from transit_cli.training.distributed import Processes
-    from transit_cli.training.interrupt import Deferred
-    from transit_cli.training.loading.samples import Examples
-    from transit_cli.training.loading.stream import Stored
+    from transit_cli.training.distributed import ProcessGroup
+    from transit_cli.training.interrupt import DeferredSignals
+    from transit_cli.training.loading.samples import InMemorySamples
+    from transit_cli.training.loading.stream import OnDiskSamples
     from transit_cli.training.plan import Task
     from transit_cli.training.run import Run
     from transit_cli.training.screen import Screen
@@ -43,13 +43,13 @@ class Job:
     """
 
     settings: TrainSettings
-    examples: Examples | Stored
+    examples: InMemorySamples | OnDiskSamples
     device: Device
     run: Run
     limit: MemoryLimit
     screen: Screen
-    signals: Deferred
-    processes: Processes
+    signals: DeferredSignals
+    processes: ProcessGroup
     board: Board | None = None
     prepare: Callable[[nn.Module, Device], None] | None = None
 

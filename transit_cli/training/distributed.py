@@ -34,8 +34,8 @@ LONG = 30
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-class Processes:
-    """One process, which needs nobody; the base of `Joined`.
+class ProcessGroup:
+    """One process, which needs nobody; the base of `Distributed`.
 
     Attributes:
         rank: this process's number; process 0 writes everything.
@@ -49,44 +49,44 @@ class Processes:
         """This process's part of `samples`."""
         return slice(samples * self.rank // self.count, samples * (self.rank + 1) // self.count)
 
-    def add_up(self, values: Tensor) -> None:
+    def all_reduce(self, values: Tensor) -> None:
         """Put the sum over all processes into the values of each."""
 
-    def most(self, *numbers: int) -> list[int]:
+    def all_reduce_max(self, *numbers: int) -> list[int]:
         """The greatest of each number over all processes."""
         return list(numbers)
 
-    def together(self, values: np.ndarray) -> np.ndarray:
+    def all_gather(self, values: np.ndarray) -> np.ndarray:
         """The values [N, ...] of all processes, in their order: [N of all, ...]."""
         return values
 
-    def from_first(self, make: Callable[[], _T]) -> _T:
+    def broadcast_from_rank0(self, make: Callable[[], _T]) -> _T:
         """What process 0 makes, while the others wait."""
         return make()
 
-    def same_weights(self, network: nn.Module) -> None:
+    def broadcast_weights(self, network: nn.Module) -> None:
         """Give the network process 0's weights and buffers."""
 
-    def collected(self, item: _T) -> list[_T]:
+    def gather(self, item: _T) -> list[_T]:
         """Each process's item in process 0, however long the others take; nothing elsewhere."""
         return [item]
 
-    def everywhere(self, error: TransitError) -> TransitError:
+    def report_on_rank0(self, error: TransitError) -> TransitError:
         """An error that every process meets by itself, made such that process 0 alone says it."""
         if self.rank:
-            error.code = console.NOT_OURS
+            error.code = console.SECONDARY_ERROR
         return error
 
 
 #: This process by itself.
-ALONE = Processes()
+SINGLE_PROCESS = ProcessGroup()
 
 
-class LostError(TransitError):
+class PeerLostError(TransitError):
     """Another process has ended, or does not answer."""
 
 
-class Joined(Processes):
+class Distributed(ProcessGroup):
     """This process as one of several that a launcher has started.
 
     Gradients on a GPU travel by NCCL, everything else by gloo.
@@ -105,8 +105,8 @@ class Joined(Processes):
         _set_pg_timeout(dt.timedelta(days=LONG), patient)
         self._patient = patient
 
-    def add_up(self, values: Tensor) -> None:
-        """See `Processes.add_up`."""
+    def all_reduce(self, values: Tensor) -> None:
+        """See `ProcessGroup.all_reduce`."""
         import torch.distributed as dist
 
         with self._answered():
@@ -122,8 +122,8 @@ class Joined(Processes):
         dist.all_reduce(values)
         return values
 
-    def most(self, *numbers: int) -> list[int]:
-        """See `Processes.most`."""
+    def all_reduce_max(self, *numbers: int) -> list[int]:
+        """See `ProcessGroup.all_reduce_max`."""
         import torch.distributed as dist
 
         values = torch.tensor(numbers, dtype=torch.int64)
@@ -131,8 +131,8 @@ class Joined(Processes):
             dist.all_reduce(values, op=dist.ReduceOp.MAX)
         return [int(value) for value in values.tolist()]
 
-    def together(self, values: np.ndarray) -> np.ndarray:
-        """See `Processes.together`."""
+    def all_gather(self, values: np.ndarray) -> np.ndarray:
+        """See `ProcessGroup.all_gather`."""
         import torch.distributed as dist
 
         parts: list[Any] = [None] * self.count
@@ -140,8 +140,8 @@ class Joined(Processes):
             dist.all_gather_object(parts, values)
         return np.concatenate(parts)
 
-    def from_first(self, make: Callable[[], _T]) -> _T:
-        """See `Processes.from_first`."""
+    def broadcast_from_rank0(self, make: Callable[[], _T]) -> _T:
+        """See `ProcessGroup.broadcast_from_rank0`."""
         import torch.distributed as dist
 
         box = [make() if self.rank == 0 else None]
@@ -149,13 +149,13 @@ class Joined(Processes):
             dist.broadcast_object_list(box, src=0, group=self._patient)
         return box[0]  # type: ignore[return-value]
 
-    def same_weights(self, network: nn.Module) -> None:
-        """See `Processes.same_weights`."""
-        state = self.from_first(lambda: {name: value.cpu() for name, value in network.state_dict().items()})
+    def broadcast_weights(self, network: nn.Module) -> None:
+        """See `ProcessGroup.broadcast_weights`."""
+        state = self.broadcast_from_rank0(lambda: {name: value.cpu() for name, value in network.state_dict().items()})
         network.load_state_dict(state)
 
-    def collected(self, item: _T) -> list[_T]:
-        """See `Processes.collected`."""
+    def gather(self, item: _T) -> list[_T]:
+        """See `ProcessGroup.gather`."""
         import torch.distributed as dist
 
         parts: list[Any] | None = [None] * self.count if self.rank == 0 else None
@@ -169,31 +169,31 @@ class Joined(Processes):
         try:
             yield
         except RuntimeError as error:
-            raise LostError(
+            raise PeerLostError(
                 f"another of the {self.count} processes has ended or does not answer ({str(error).splitlines()[0]})",
                 wanted=f"all {self.count} of them",
                 fix="see what it said, or torchrun says of it",
                 exit_code=ExitCode.MACHINE,
-                code=console.NOT_OURS,
+                code=console.SECONDARY_ERROR,
             ) from error
 
 
-def launched() -> bool:
+def under_torchrun() -> bool:
     """Whether a launcher has started this process as one of several."""
     return all(name in os.environ for name in VARIABLES) and os.environ["WORLD_SIZE"] != "1"
 
 
 @contextmanager
-def joined() -> Iterator[Processes]:
+def process_group() -> Iterator[ProcessGroup]:
     """All processes that were launched together, or this one by itself. Of several, process 0 alone shows anything."""
-    if not launched():
-        yield ALONE
+    if not under_torchrun():
+        yield SINGLE_PROCESS
         return
     import torch.distributed as dist
 
-    processes = Joined()
+    processes = Distributed()
     if processes.rank:
-        console.hush(f"process {processes.rank}")
+        console.mute(f"process {processes.rank}")
     try:
         yield processes
     finally:
@@ -201,14 +201,14 @@ def joined() -> Iterator[Processes]:
             dist.destroy_process_group()
 
 
-def refuse_several(what: str, instead: str) -> None:
+def require_single_process(what: str, instead: str) -> None:
     """Raise the error for something that one process does by itself.
 
     Args:
         what: it.
         instead: what to do first, or else.
     """
-    if launched():
+    if under_torchrun():
         raise TransitError(
             f"{what} is given to {os.environ['WORLD_SIZE']} processes",
             wanted="one process",

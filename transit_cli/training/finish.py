@@ -15,7 +15,7 @@ from transit_cli.device import precision
 from transit_cli.model import saved
 from transit_cli.results import Result, Table
 from transit_cli.training import bench_record, ranking_metrics
-from transit_cli.training.distributed import launched
+from transit_cli.training.distributed import under_torchrun
 from transit_cli.training.loading import samples
 from transit_cli.training.run import SCORES
 
@@ -147,7 +147,7 @@ def beside_bench(result: Result, settings: TrainSettings, run: Run, plan: Plan, 
     work = bench_record.Work(settings.network, views, settings.batch_size, resolved)
     benched = bench_record.benched(work, device)
     speeds = [record["samples_per_second"] for record in run.history() if record["micro_batch"] == settings.batch_size]
-    if benched is None or not speeds or launched():  # what was benched is one process
+    if benched is None or not speeds or under_torchrun():  # what was benched is one process
         return result
     speed = statistics.median(speeds)
     line = f"\nspeed: {speed:,.0f} samples/s, {speed / benched:.0%} of what `transit bench` reached here"

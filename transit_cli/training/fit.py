@@ -15,10 +15,10 @@ from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import checkpoint, ranking_metrics
 from transit_cli.training.augment import Augmentation
 from transit_cli.training.context import Fitted, Position
-from transit_cli.training.distributed import LostError
+from transit_cli.training.distributed import PeerLostError
 from transit_cli.training.learner import Learner
-from transit_cli.training.loading.samples import Batching, Resident, sizes
-from transit_cli.training.loading.stream import Stored, Streamed, reading_workers
+from transit_cli.training.loading.samples import Batching, DeviceLoader, sizes
+from transit_cli.training.loading.stream import OnDiskSamples, StreamingLoader, reading_workers
 from transit_cli.training.schedule import learning_rate
 from transit_cli.training.step import Batch
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transit_cli.training.context import Job
-    from transit_cli.training.loading.samples import Feed
+    from transit_cli.training.loading.samples import BatchLoader
     from transit_cli.training.plan import Task
     from transit_cli.training.settings import TrainSettings
 
 #: Training rows by which the noise of the views is measured.
 NOISE_ROWS = 2000
 #: Seconds between two halvings of the micro-batch under memory pressure: the first needs time to show.
-PATIENCE_WITH_MEMORY = 10.0
+OOM_COOLDOWN_S = 10.0
 #: Seconds that each process leaves to those before it for saving, where some have ended.
-SUCCESSION = 2.0
+RANK_SAVE_DELAY_S = 2.0
 
 
 class Fit:
@@ -58,13 +58,13 @@ class Fit:
         weighted = settings.replace(positive_weight=positive_weight(settings, training.targets))
         few = torch.arange(0, len(training), max(1, len(training) // NOISE_ROWS))
         augmentation = Augmentation.of(settings, training.take(few)[0])
-        together = {"processes": job.processes, "augment": augmentation}
-        self.learner = Learner(network, job.device, weighted, self.total_steps, **together)
-        self.feed: Feed
-        if isinstance(training, Stored):
-            self.feed = Streamed(training, job.device.torch_device, reading_workers(settings.workers))
+        all_gather = {"processes": job.processes, "augment": augmentation}
+        self.learner = Learner(network, job.device, weighted, self.total_steps, **all_gather)
+        self.feed: BatchLoader
+        if isinstance(training, OnDiskSamples):
+            self.feed = StreamingLoader(training, job.device.torch_device, reading_workers(settings.workers))
         else:
-            self.feed = Resident(training, job.device.torch_device)
+            self.feed = DeviceLoader(training, job.device.torch_device)
         self.position = Position()
         self._before_step = 0, self.learner.random()
         self._saved = self._shrunk = time.monotonic()
@@ -76,7 +76,7 @@ class Fit:
             TransitError: the loss is no number any more, memory or disk have run out; the last good state is on disk.
             KeyboardInterrupt: a signal came; the state is saved.
         """
-        state = self.processes.from_first(lambda: checkpoint.latest(self.folder))
+        state = self.processes.broadcast_from_rank0(lambda: checkpoint.latest(self.folder))
         if state:
             self.learner.load_state_dict(state["learner"])
             self.position = Position(**state["position"])
@@ -85,8 +85,8 @@ class Fit:
             while not self.position.finished:
                 self._epoch()
             return self._result()
-        except LostError as lost:
-            self._left_by(lost)
+        except PeerLostError as lost:
+            self._save_after_peer_loss(lost)
             raise
 
     @property
@@ -104,7 +104,7 @@ class Fit:
             position.step += 1
             self.job.screen.advance()
             minutes = (time.monotonic() - self._saved) / 60
-            look, signal, save = self.processes.most(
+            look, signal, save = self.processes.all_reduce_max(
                 self.job.screen.due, signals.pending, minutes > self.settings.checkpoint_minutes
             )
             if look:
@@ -113,15 +113,15 @@ class Fit:
                 position.seconds += time.monotonic() - clock
                 first, clock = position.step, time.monotonic()
                 self.save()
-                self._deliver(signal)
+                self._handle_signal(signal)
         loss = self._mean_loss()
         seconds = time.monotonic() - clock
         samples = min((position.step - first) * self.settings.effective_batch, self.batching.used)
         position.seconds += seconds
         self._end_epoch(loss, samples / max(seconds, 1e-9))
-        self._deliver(*self.processes.most(signals.pending))
+        self._handle_signal(*self.processes.all_reduce_max(signals.pending))
 
-    def _deliver(self, signal: int) -> None:
+    def _handle_signal(self, signal: int) -> None:
         """Let a signal that has reached any process act in each."""
         if signal:
             self.job.signals.pending = signal
@@ -135,9 +135,9 @@ class Fit:
         job.screen.draw(self.position.epoch + 1, loss=loss, rate=rate, speed=speed, memory=memory, pressure=level)
         if reason := job.limit.exceeded():
             job.device.empty_cache()
-            waited = time.monotonic() - self._shrunk > PATIENCE_WITH_MEMORY
+            waited = time.monotonic() - self._shrunk > OOM_COOLDOWN_S
             reason = job.limit.exceeded() if waited and self.learner.micro > 1 else ""
-        if any(self.processes.most(bool(reason))):
+        if any(self.processes.all_reduce_max(bool(reason))):
             self._shrunk = time.monotonic()
             self.learner.shrink(reason or "in another process")
 
@@ -160,9 +160,9 @@ class Fit:
             fix=f"transit train {viewset} --preset stable, or --learning-rate {rate:g}",
             code="diverged",
         )
-        return self.processes.everywhere(error)
+        return self.processes.report_on_rank0(error)
 
-    def _left_by(self, lost: LostError) -> None:
+    def _save_after_peer_loss(self, lost: PeerLostError) -> None:
         """Save where the processes stopped together; the first one that is left does, and says why.
 
         On a GPU the weights may wait for a sum that will never come: there the last checkpoint has to do.
@@ -174,7 +174,7 @@ class Fit:
         if self.processes.rank:
             self.folder.mkdir(parents=True, exist_ok=True)
             before = self.folder.stat().st_mtime_ns
-            time.sleep(min(self.processes.rank, 10) * SUCCESSION)
+            time.sleep(min(self.processes.rank, 10) * RANK_SAVE_DELAY_S)
             if self.folder.stat().st_mtime_ns != before or not on_cpu:
                 return  # one before this has saved, and says so
         if on_cpu:
@@ -221,7 +221,7 @@ class Fit:
 
     def _score(self) -> np.ndarray:
         with self.learner.average.applied():
-            return self.processes.together(
+            return self.processes.all_gather(
                 ranking_metrics.score(self.learner.step.network, self._judged, self.job.device)
             )
 
@@ -252,7 +252,7 @@ class Fit:
     def _result(self) -> Fitted:
         position, kept = self.position, self.position.epoch
         if self.settings.patience and position.best_steps != self.steps:
-            best = self.processes.from_first(lambda: checkpoint.at(self.folder, position.best_steps))
+            best = self.processes.broadcast_from_rank0(lambda: checkpoint.at(self.folder, position.best_steps))
             if best is None:
                 console.warn(f"the best checkpoint of {self.task.name} is torn: keeping the last weights")
             else:

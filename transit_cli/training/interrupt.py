@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-class Deferred:
+class DeferredSignals:
     """Holds SIGINT and SIGTERM back while a block runs, and delivers the one that came where the block says so.
 
         with Deferred() as signals:

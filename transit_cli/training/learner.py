@@ -10,7 +10,7 @@ import torch
 from transit_cli import console
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.average import WeightAverage
-from transit_cli.training.distributed import ALONE, Processes
+from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
 from transit_cli.training.step import Batch, Step
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ class Learner:
         settings: TrainSettings,
         total_steps: int,
         *,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
         augment: Callable[[Batch], Batch] | None = None,
     ) -> None:
         self.device = device
-        processes.same_weights(network)
+        processes.broadcast_weights(network)
         self.step = Step(network, device, settings, total_steps, processes=processes, augment=augment)
         self.average = WeightAverage(network, settings.ema)
         self.micro = settings.batch_size
@@ -57,7 +57,7 @@ class Learner:
 
     def learn(self, batches: list[Batch]) -> None:
         """One optimizer step, in smaller micro-batches where memory runs out. Nothing waits for the device."""
-        prepared = self.step.way is None or not self.step.way.captures
+        prepared = self.step.executor is None or not self.step.executor.captures
         if prepared:  # once, so that what runs out of memory is tried again with the same numbers
             batches = [*self.step.prepared(batches)]
         while True:

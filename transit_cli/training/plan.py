@@ -16,11 +16,11 @@ from transit_cli.memory import reading
 from transit_cli.training.loading import samples
 from transit_cli.training.loading.samples import Batching
 from transit_cli.training.loading.scaling import Scaling, scaled
-from transit_cli.training.loading.stream import Stored
+from transit_cli.training.loading.stream import OnDiskSamples
 from transit_cli.training.settings import DEFAULT_SCALARS
 
 if TYPE_CHECKING:
-    from transit_cli.training.loading.samples import Examples
+    from transit_cli.training.loading.samples import InMemorySamples
     from transit_cli.training.settings import TrainSettings
 
 
@@ -58,7 +58,7 @@ class Plan:
 
     viewset: ViewSet
     scalings: list[Scaling]
-    examples: Examples | Stored
+    examples: InMemorySamples | OnDiskSamples
     tasks: list[Task]
 
     def steps(self, settings: TrainSettings) -> int:
@@ -76,12 +76,12 @@ def plan(settings: TrainSettings) -> Plan:
     learned = among if settings.folds else samples.rows(viewset, ("train",))
     scalings = [Scaling.measure(viewset, column, learned) for column in scalars_of(settings, viewset, learned)]
     scalars = scaled({name: column[among] for name, column in viewset.tces.items()}, scalings) if scalings else None
-    examples: Examples | Stored
+    examples: InMemorySamples | OnDiskSamples
     if in_memory(settings.loader, len(among) * 4 * sum(views.values())):
         examples = samples.read(viewset, among, tuple(views), scalars, target[among])
     else:
         numbers = None if scalars is None else torch.from_numpy(scalars)
-        examples = Stored(viewset.path, tuple(views), numbers, torch.from_numpy(target[among]), among)
+        examples = OnDiskSamples(viewset.path, tuple(views), numbers, torch.from_numpy(target[among]), among)
     if settings.folds:
         part = samples.folds(viewset, among, settings.folds)
         held_out = [(fold, part == fold) for fold in range(settings.folds)]

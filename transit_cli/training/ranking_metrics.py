@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from transit_cli.device.base import Device
-    from transit_cli.training.loading.samples import Examples
-    from transit_cli.training.loading.stream import Stored
+    from transit_cli.training.loading.samples import InMemorySamples
+    from transit_cli.training.loading.stream import OnDiskSamples
 
 
 def ranking(targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
@@ -32,7 +32,7 @@ def ranking(targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     }
 
 
-def score(network: nn.Module, examples: Examples | Stored, device: Device) -> np.ndarray:
+def score(network: nn.Module, examples: InMemorySamples | OnDiskSamples, device: Device) -> np.ndarray:
     """The logit of every example, [N] float64, in evaluation mode."""
     from transit_cli.training import inference
 

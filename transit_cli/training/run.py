@@ -41,7 +41,7 @@ CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
 )
 
 #: Options that change nothing that is learned: a run may be resumed with others.
-FREE = frozenset(
+RESUMABLE_OPTIONS = frozenset(
     {
         "viewset",
         "run_dir",
@@ -103,7 +103,7 @@ class Run:
                 pass
             yield
 
-    def forget_after(self, steps: Mapping[str, int]) -> None:
+    def truncate_metrics(self, steps: Mapping[str, int]) -> None:
         """Drop the lines of metrics beyond the checkpoint (its steps, by fit) that is gone on from: they come again."""
         kept = [record for record in self.history() if record["step"] <= steps.get(record["fit"], 0)]
         text = "".join(json.dumps(record) + "\n" for record in kept)
@@ -141,7 +141,7 @@ def create(settings: TrainSettings, viewset: ViewSet, device: Device) -> Run:
 
 
 def reopen(settings: TrainSettings) -> tuple[Run, TrainSettings]:
-    """The run that `--resume` names, with its own settings; what may differ (`FREE`) is taken from those given.
+    """The run that `--resume` names, with its own settings; `RESUMABLE_OPTIONS` are taken from those given.
 
     Raises:
         TransitError: there is no run, or an option was given that differs from the run's.
@@ -160,7 +160,7 @@ def reopen(settings: TrainSettings) -> tuple[Run, TrainSettings]:
     changed = [
         f"{name} {_shown(getattr(before, name))} -> {_shown(getattr(settings, name))}"
         for name in given
-        if name not in FREE and getattr(before, name) != getattr(settings, name)
+        if name not in RESUMABLE_OPTIONS and getattr(before, name) != getattr(settings, name)
     ]
     if changed:
         raise TransitError(
@@ -170,7 +170,7 @@ def reopen(settings: TrainSettings) -> tuple[Run, TrainSettings]:
             exit_code=ExitCode.USAGE,
             code="run-changed",
         )
-    return Run(path), before.replace(**{name: getattr(settings, name) for name in given if name in FREE})
+    return Run(path), before.replace(**{name: getattr(settings, name) for name in given if name in RESUMABLE_OPTIONS})
 
 
 def _shown(value: object) -> str:

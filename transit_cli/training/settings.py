@@ -45,7 +45,9 @@ class StepSettings(Settings):
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     "Arithmetic of the forward pass; auto is what was measured fastest on the device."
 
-    way: Literal["auto", "eager", "channels-last", "blocked", "single", "replicas", "captured", "fused"] = "auto"
+    execution: Literal[
+        "auto", "eager", "channels-last", "onednn", "single-thread", "replicas", "cuda-graph", "triton"
+    ] = "auto"
     "How the step runs, with the same numbers: auto captures it on CUDA, and takes what times best here on a CPU."
 
     label_smoothing: Annotated[float, Range(0, 1, open="right")] = 0.0

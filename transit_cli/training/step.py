@@ -14,9 +14,9 @@ import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import Tensor
 
 from transit_cli.device import precision
-from transit_cli.training.distributed import ALONE, Processes
+from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
 from transit_cli.training.execution import selection
-from transit_cli.training.execution.data_parallel import Sharing
+from transit_cli.training.execution.data_parallel import DataParallel
 from transit_cli.training.optimizer import Adam, AdamW
 from transit_cli.training.schedule import learning_rate
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from transit_cli.device.base import Device
-    from transit_cli.training.execution.base import Way
+    from transit_cli.training.execution.base import Executor
     from transit_cli.training.settings import StepSettings
 
 
@@ -72,7 +72,7 @@ class Step:
 
     Attributes:
         steps: optimizer steps taken.
-        way: how it runs (`training.ways`); None until the first batch has been seen.
+        way: how it runs (`training.execution`); None until the first batch has been seen.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Step:
         settings: StepSettings,
         total_steps: int,
         *,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
         augment: Callable[[Batch], Batch] | None = None,
     ) -> None:
         self.network = network.to(device.torch_device)
@@ -92,9 +92,9 @@ class Step:
         self.steps = 0
         self.processes = processes
         self.augment = augment
-        self.sharing: Sharing | None = None
-        self.way: Way | None = None
-        self._way_before = ""
+        self.data_parallel: DataParallel | None = None
+        self.executor: Executor | None = None
+        self._previous_execution = ""
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         kind = AdamW if settings.optimizer == "adamw" else Adam
         self.optimizer = kind(
@@ -121,7 +121,7 @@ class Step:
             The effective batch's mean loss: a scalar on the device, detached, not waited for.
         """
         self.network.train()
-        return self._way_for(micro_batches).run(micro_batches, prepared=prepared)
+        return self._executor_for(micro_batches).run(micro_batches, prepared=prepared)
 
     def prepared(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
         """The micro-batches as they train: augmented, then mixed."""
@@ -133,16 +133,16 @@ class Step:
 
     def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
         """Leave the gradients of the mean loss (times the scaler's factor) in `.grad`, and return that mean."""
-        return self._way_for(micro_batches).gradients(micro_batches)
+        return self._executor_for(micro_batches).gradients(micro_batches)
 
-    def _way_for(self, micro_batches: Sequence[Batch]) -> Way:
+    def _executor_for(self, micro_batches: Sequence[Batch]) -> Executor:
         if not micro_batches:
             raise ValueError("a step needs at least one micro-batch")
-        if self.way is None:
-            if self.processes.count > 1 and self.sharing is None:
-                self.sharing = Sharing(self, micro_batches[0])
-            self.way = selection.choose(self, micro_batches[0], self._way_before)
-        return self.way
+        if self.executor is None:
+            if self.processes.count > 1 and self.data_parallel is None:
+                self.data_parallel = DataParallel(self, micro_batches[0])
+            self.executor = selection.choose(self, micro_batches[0], self._previous_execution)
+        return self.executor
 
     def forward(self, batch: Batch) -> Tensor:
         """A micro-batch's mean loss."""
@@ -200,7 +200,9 @@ class Step:
             "steps": self.steps,
             "optimizer": optimizer,
             "scaler": self.scaler.state_dict(),
-            "way": self._way_before if self.way is None or self.sharing else self.way.name,
+            "execution": self._previous_execution
+            if self.executor is None or self.data_parallel
+            else self.executor.name,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -208,8 +210,8 @@ class Step:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
-        self.way = None  # chosen again at the next step: what it held belonged to the state before
-        self._way_before = state["way"]
+        self.executor = None  # chosen again at the next step: what it held belonged to the state before
+        self._previous_execution = state["execution"]
 
 
 def mixed(batch: Batch, alpha: float) -> Batch:

@@ -16,10 +16,10 @@ from transit_cli.results import Result
 from transit_cli.training import checkpoint
 from transit_cli.training import run as runs
 from transit_cli.training.context import Job
-from transit_cli.training.distributed import ALONE, LostError, joined
+from transit_cli.training.distributed import SINGLE_PROCESS, PeerLostError, process_group
 from transit_cli.training.finish import finish
 from transit_cli.training.fit import Fit
-from transit_cli.training.interrupt import Deferred
+from transit_cli.training.interrupt import DeferredSignals
 from transit_cli.training.keep_awake import awake
 from transit_cli.training.plan import plan
 from transit_cli.training.screen import screen
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from transit_cli.device.base import Device
-    from transit_cli.training.distributed import Processes
+    from transit_cli.training.distributed import ProcessGroup
     from transit_cli.training.plan import Plan, Task
     from transit_cli.training.run import Run
     from transit_cli.training.settings import TrainSettings
@@ -48,12 +48,12 @@ def train(settings: TrainSettings, prepare: Callable[[nn.Module, Device], None] 
         TransitError: settings, view set, network or machine will not do; what was trained so far can be resumed.
         KeyboardInterrupt: a signal came; its argument is the command that goes on.
     """
-    with joined() as processes:
+    with process_group() as processes:
         run: Run | None = None
         if settings.resume:
             run, settings = runs.reopen(settings)
         if settings.viewset is None:
-            processes.from_first(lambda: embedded(cache_folder()))  # one makes it, the others find it
+            processes.broadcast_from_rank0(lambda: embedded(cache_folder()))  # one makes it, the others find it
         planned = plan(settings)
         if run:
             runs.check_viewset(run, planned.viewset)
@@ -65,7 +65,7 @@ def train_planned(
     planned: Plan,
     run: Run | None = None,
     prepare: Callable[[nn.Module, Device], None] | None = None,
-    processes: Processes = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> Result:
     """Train what was planned, in a run that is resumed or else made."""
     if settings.tensorboard:
@@ -73,21 +73,21 @@ def train_planned(
     device = select(settings.device)
     limit = MemoryLimit(device, settings.memory_limit)
     with _opened(settings, planned, run, device, processes) as opened, _resumable(opened):
-        mine, together = dealt(planned.tasks, processes)
-        todo = replace(planned, tasks=[*mine, *together])
-        with awake(), Deferred() as signals, screen(todo.steps(settings), settings.epochs) as shown:
+        mine, all_gather = assign_tasks(planned.tasks, processes)
+        todo = replace(planned, tasks=[*mine, *all_gather])
+        with awake(), DeferredSignals() as signals, screen(todo.steps(settings), settings.epochs) as shown:
             board = Board(opened.path) if settings.tensorboard else None
-            job = Job(settings, planned.examples, device, opened, limit, shown, signals, ALONE, board, prepare)
+            job = Job(settings, planned.examples, device, opened, limit, shown, signals, SINGLE_PROCESS, board, prepare)
             fitted = [Fit(task, job).train() for task in mine]
             job = replace(job, processes=processes)
-            fitted += [Fit(task, job).train() for task in together]
-        found = {fit.task.name: fit for fits in processes.collected(fitted) for fit in fits}
+            fitted += [Fit(task, job).train() for task in all_gather]
+        found = {fit.task.name: fit for fits in processes.gather(fitted) for fit in fits}
         if processes.rank:
             return Result({"run_dir": opened.path})
         return finish(settings, opened, planned, [found[task.name] for task in planned.tasks], device)
 
 
-def dealt(tasks: Sequence[Task], processes: Processes) -> tuple[Sequence[Task], Sequence[Task]]:
+def assign_tasks(tasks: Sequence[Task], processes: ProcessGroup) -> tuple[Sequence[Task], Sequence[Task]]:
     """The tasks that this process trains by itself, and those that all of them train together.
 
     A network of its own for each process costs no communication; what is left over when they have been dealt out
@@ -99,7 +99,7 @@ def dealt(tasks: Sequence[Task], processes: Processes) -> tuple[Sequence[Task], 
 
 @contextmanager
 def _opened(
-    settings: TrainSettings, planned: Plan, run: Run | None, device: Device, processes: Processes
+    settings: TrainSettings, planned: Plan, run: Run | None, device: Device, processes: ProcessGroup
 ) -> Iterator[Run]:
     """The run's folder, resumed or made, and kept from other trainings; by process 0 for all."""
     with ExitStack() as stack:
@@ -110,10 +110,12 @@ def _opened(
             opened = run or runs.create(settings, planned.viewset, device)
             _keep_source(settings, opened)
             stack.enter_context(opened.locked())
-            opened.forget_after({t.name: checkpoint.latest_steps(opened.checkpoints(t.name)) for t in planned.tasks})
+            opened.truncate_metrics(
+                {t.name: checkpoint.latest_steps(opened.checkpoints(t.name)) for t in planned.tasks}
+            )
             return opened
 
-        yield processes.from_first(open_)
+        yield processes.broadcast_from_rank0(open_)
 
 
 @contextmanager
@@ -124,7 +126,7 @@ def _resumable(run: Run) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         interrupt.args = (f"transit train --resume {run.path}",)
         raise
-    except LostError as lost:
+    except PeerLostError as lost:
         lost.fix += f"; then transit train --resume {run.path}, with as many processes as you like"
         raise
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transit_cli import console
 from transit_cli.results import ExitCode, Result, Table, Text, TransitError
 from transit_cli.tuning import trial as trials
-from transit_cli.tuning.batch_probe import as_it_ran, spec_of, train_command
+from transit_cli.tuning.batch_probe import spec_of, train_command, with_measured_execution
 
 if TYPE_CHECKING:
     from transit_cli.tuning.batch_search import Trial
@@ -116,7 +116,7 @@ def _plan(settings: AccumulateSettings) -> tuple[Table, dict[str, Any], list[str
         )
     columns = ("plan", "samples/s", "ms/step", "time paid", "peak", "saved", "verdict")
     assert machine is not None
-    command = train_command(as_it_ran(settings, chosen[2], machine), chosen[0], chosen[1])
+    command = train_command(with_measured_execution(settings, chosen[2], machine), chosen[0], chosen[1])
     in_effect = chosen[0] * chosen[1]
     lines = [f"choose: {chosen[1]} micro-batches of {chosen[0]} for an effective batch of {in_effect}"]
     lines += [f"next: {command}"]
@@ -143,7 +143,7 @@ def _prove(settings: AccumulateSettings) -> tuple[list[Table | Text], dict[str, 
         batch = gradient_check.sample(shapes, host, torch.float64)
         exact = gradient_check.prove(double, batch, host)
         bar.update(advance=1, status="float64 on the CPU")
-        nature = gradient_check.unequal_by_nature(double, batch, host)
+        nature = gradient_check.batch_dependent_layers(double, batch, host)
         control = gradient_check.unweighted_error(double, batch, host)
         bar.update(advance=1, status="what is not equal by nature")
         batch = gradient_check.sample(shapes, device, torch.float32)

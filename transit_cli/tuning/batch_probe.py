@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 _Settings = TypeVar("_Settings", bound="WorkSettings")
 
 #: Options of `transit train` that a probe was made with, and that its answer depends on.
-SHARED = ("network", "views", "scalars", "optimizer", "precision", "way", "device")
+SHARED = ("network", "views", "scalars", "optimizer", "precision", "execution", "device")
 
 
 @dataclass
-class Bench:
+class TrialRunner:
     """Runs trials of one piece of work one after the other, all under the memory limit that the first one found."""
 
     settings: WorkSettings
@@ -67,7 +67,7 @@ def training_rows(viewset: Path) -> int:
     return int(np.sum((opened.splits == "train") & (opened.labels != "UNK")))
 
 
-def find(settings: ProbeSettings) -> tuple[Answer, Bench]:
+def find(settings: ProbeSettings) -> tuple[Answer, TrialRunner]:
     """Search, showing each trial as it ends.
 
     Raises:
@@ -79,7 +79,7 @@ def find(settings: ProbeSettings) -> tuple[Answer, Bench]:
     else:
         ceiling, reason = LARGEST, f"{LARGEST:,} is the largest to train with: beyond, MPS computes wrong gradients"
     with console.progress("probe-batch") as bar:
-        bench = Bench(settings, bar)
+        bench = TrialRunner(settings, bar)
         answer = search(bench, ceiling=ceiling, ceiling_reason=reason, stop_at_best=settings.only_best)
     if answer.largest is None:
         last = answer.trials[-1]
@@ -115,7 +115,7 @@ def probe(settings: ProbeSettings) -> Result:
     assert largest is not None
     assert best is not None
     assert machine is not None
-    settings = as_it_ran(settings, best, machine)
+    settings = with_measured_execution(settings, best, machine)
     command = train_command(settings, best.size)
     if settings.write:
         settings.write.write_text(run_yaml(settings, best.size), encoding="utf-8")
@@ -139,9 +139,9 @@ def probe(settings: ProbeSettings) -> Result:
     return Result(data, blocks, _verdict(settings, answer, command, seconds), _warnings(answer))
 
 
-def as_it_ran(settings: _Settings, trial: Trial, machine: Machine) -> _Settings:
+def with_measured_execution(settings: _Settings, trial: Trial, machine: Machine) -> _Settings:
     """The settings with the way that a trial took, on a CPU: replicas take a third more memory than one thread."""
-    return settings.replace(way=trial.way) if machine.device == "cpu" and trial.way else settings
+    return settings.replace(execution=trial.execution) if machine.device == "cpu" and trial.execution else settings
 
 
 def train_command(settings: WorkSettings, batch: int, accumulate: int = 1) -> str:
@@ -175,7 +175,7 @@ def _record(trial: Trial) -> dict[str, Any]:
         "verdict": str(trial.verdict),
         "samples_per_second": trial.samples_per_second,
         "seconds_per_step": trial.seconds_per_step,
-        "way": trial.way or None,
+        "execution": trial.execution or None,
         "peak_memory_bytes": trial.peak_bytes,
         "headroom_bytes": None if trial.peak_bytes is None else trial.limit_bytes - trial.peak_bytes,
         "steps": trial.steps,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 #: The most child processes that one search may cost, and those of them kept for the longer run at the end.
-MAX_TRIALS, KEPT_FOR_PROOF = 12, 2
+MAX_TRIALS, RESERVED_TRIALS = 12, 2
 
 #: The first size, and how much larger the next may be: a line through two small sizes says little about a large one,
 #: and where memory is shared a size far beyond the end makes the whole machine swap before it fails.
@@ -74,7 +74,7 @@ class Trial:
         seconds_per_step: likewise.
         steps: optimizer steps that it took.
         long: whether this was the longer run that proves an answer.
-        way: how the steps ran (`training.ways`).
+        execution: how the steps ran (`training.execution`).
         detail: the error's or the system's words, where it did not fit.
         seconds: what the trial cost, its process's start included.
     """
@@ -87,7 +87,7 @@ class Trial:
     seconds_per_step: float | None = None
     steps: int = 0
     long: bool = False
-    way: str = ""
+    execution: str = ""
     detail: str = ""
     seconds: float = 0.0
 
@@ -173,12 +173,12 @@ def search(
         _bisect(state)
     stopped_by = _why(state, ceiling_reason) if not plateau else "no more throughput"
     if stop_at_best:
-        _refine_throughput(state, state.largest.size, keep=KEPT_FOR_PROOF)
+        _refine_throughput(state, state.largest.size, keep=RESERVED_TRIALS)
         proven = _prove(state, _best(state.fitting).size)
         best = proven
     else:
         proven = _prove(state, _candidate(state))
-        while proven and (size := _room(state, proven)):
+        while proven and (size := _headroom_trial(state, proven)):
             proven = (state.run(size).fits and _prove(state, _candidate(state), above=proven.size)) or proven
         if proven:
             _refine_throughput(state, proven.size)
@@ -202,7 +202,7 @@ def _start(state: _Search) -> bool:
 
 def _climb(state: _Search, *, stop_at_best: bool) -> bool:
     """Grow until something fails, the limit is near or the ceiling is reached; True if throughput ended it."""
-    while state.failed_size == math.inf and state.largest.size < state.ceiling and state.left > KEPT_FOR_PROOF:
+    while state.failed_size == math.inf and state.largest.size < state.ceiling and state.left > RESERVED_TRIALS:
         largest, before = state.largest, state.fitting[:-1]
         if stop_at_best and before and _speed(largest) < GAIN * max(map(_speed, before)):
             return True
@@ -248,7 +248,7 @@ def _rounded(size: float) -> int:
 
 def _bisect(state: _Search) -> None:
     """Close the bracket between the largest that fits and the smallest that does not."""
-    while state.failed_size < math.inf and state.left > KEPT_FOR_PROOF:
+    while state.failed_size < math.inf and state.left > RESERVED_TRIALS:
         low, high = state.largest, int(state.failed_size)
         capacity = _capacity(state)
         if low.size >= CLOSE_ENOUGH * capacity or high <= max(low.size * BRACKET, low.size + 1):
@@ -278,11 +278,11 @@ def _candidate(state: _Search) -> int:
     return min(state.largest.size, _aim(_capacity(state)), below)
 
 
-def _room(state: _Search, proven: Trial) -> int:
+def _headroom_trial(state: _Search, proven: Trial) -> int:
     """1.3 times a size that is proven, to see it fail; 0 where that is known, or no trial is left to prove a larger."""
     size = min(max(_rounded(1.3 * proven.size), proven.size + 1), state.ceiling)
     news = state.largest.size < size < state.failed_size
-    return size if news and state.left >= KEPT_FOR_PROOF else 0
+    return size if news and state.left >= RESERVED_TRIALS else 0
 
 
 def _prove(state: _Search, size: int, above: int = 0) -> Trial | None:

@@ -69,13 +69,13 @@ def main(rank: int, meeting: Path) -> float:
     import torch.distributed as dist
 
     from transit_cli.device.select import select
-    from transit_cli.tuning.gradient_check import Recorder, compare, sample, split, without_chance
+    from transit_cli.tuning.gradient_check import Recorder, compare, deterministic_copy, sample, split
     from transit_cli.tuning.work import network_for
 
     name, shapes, parts = json.loads(meeting.with_name("work.json").read_text())
     device = select("cpu")
     torch.manual_seed(0)
-    network = without_chance(network_for(name, {key: tuple(shape) for key, shape in shapes.items()})).double()
+    network = deterministic_copy(network_for(name, {key: tuple(shape) for key, shape in shapes.items()})).double()
     whole = sample(shapes, device, torch.float64)
     expected = Recorder(network, device).take([whole])
     patience = dt.timedelta(seconds=PATIENCE)

@@ -100,7 +100,7 @@ def sample(shapes: Mapping[str, tuple[int, ...]], device: Device, dtype: torch.d
     return Batch({name: values.to(**place) for name, values in inputs.items()}, targets.to(**place))
 
 
-def without_chance(network: nn.Module) -> nn.Module:
+def deterministic_copy(network: nn.Module) -> nn.Module:
     """A copy whose samples do not touch each other and whose every pass is the same: no dropout, frozen BatchNorm."""
     network = copy.deepcopy(network)
     for module in network.modules():
@@ -120,7 +120,7 @@ class Recorder:
 
     def __init__(self, network: nn.Module, device: Device, *, clip: float = 0.0, scaler: bool = False) -> None:
         self.network = copy.deepcopy(network)
-        settings = StepSettings(precision="fp32", way="eager", clip=clip, learning_rate=1e-3)
+        settings = StepSettings(precision="fp32", execution="eager", clip=clip, learning_rate=1e-3)
         self.step = Step(self.network, device, settings, total_steps=STEPS)
         if scaler:
             self.step.scaler = torch.amp.GradScaler(device.kind, init_scale=2.0**16)
@@ -159,20 +159,24 @@ def prove(
         parts: the k to prove.
         scalers: whether to prove it without a gradient scaler, with one, or both.
     """
-    calm = without_chance(network)
-    free = Recorder(calm, device).take([batch])
+    frozen = deterministic_copy(network)
+    free = Recorder(frozen, device).take([batch])
     norm = float(torch.stack([values.double().norm() for values in free.values()]).norm())
     checks = []
     for scaler in scalers:
         for clip in (0.0, norm / 2):
-            expected = Recorder(calm, device, clip=clip, scaler=scaler).take([batch])
+            expected = Recorder(frozen, device, clip=clip, scaler=scaler).take([batch])
             for count in parts:
-                found = Recorder(calm, device, clip=clip, scaler=scaler).take(split(batch, count))
+                found = Recorder(frozen, device, clip=clip, scaler=scaler).take(split(batch, count))
                 checks.append(Check("gradients", count, bool(clip), scaler, compare(expected, found)))
-    expected = _trained(calm, device, batch, 1)
+    expected = _trained(frozen, device, batch, 1)
     checks += [
         Check(
-            f"weights after {STEPS} steps", count, True, False, compare(expected, _trained(calm, device, batch, count))
+            f"weights after {STEPS} steps",
+            count,
+            True,
+            False,
+            compare(expected, _trained(frozen, device, batch, count)),
         )
         for count in parts
     ]
@@ -188,10 +192,10 @@ def rounding(network: nn.Module, batch: Batch, device: Device, host: Device) -> 
         device: where to compute in float32.
         host: where to compute in float64.
     """
-    calm = without_chance(network)
+    frozen = deterministic_copy(network)
     inputs = {name: values.cpu().double() for name, values in batch.inputs.items()}
-    exact = Recorder(copy.deepcopy(calm).double(), host).take([Batch(inputs, batch.targets.cpu().double())])
-    found = {name: values.cpu().double() for name, values in Recorder(calm, device).take([batch]).items()}
+    exact = Recorder(copy.deepcopy(frozen).double(), host).take([Batch(inputs, batch.targets.cpu().double())])
+    found = {name: values.cpu().double() for name, values in Recorder(frozen, device).take([batch]).items()}
     return compare(exact, found).worst
 
 
@@ -210,7 +214,7 @@ def _trained(network: nn.Module, device: Device, batch: Batch, parts: int) -> di
     return recorder.weights
 
 
-def unequal_by_nature(network: nn.Module, batch: Batch, device: Device) -> dict[str, float]:
+def batch_dependent_layers(network: nn.Module, batch: Batch, device: Device) -> dict[str, float]:
     """What accumulation changes although its sums are exact, and by how much the gradients differ for k = 2.
 
     Empty for a network with neither BatchNorm nor dropout.
@@ -222,21 +226,21 @@ def unequal_by_nature(network: nn.Module, batch: Batch, device: Device) -> dict[
     }
     found = {}
     for label, kind in kinds.items():
-        lively = copy.deepcopy(network)
-        if not any(isinstance(module, kind) for module in lively.modules()):
+        stochastic = copy.deepcopy(network)
+        if not any(isinstance(module, kind) for module in stochastic.modules()):
             continue
-        for module in lively.modules():
+        for module in stochastic.modules():
             if isinstance(module, (*BATCH_NORM, dropout)) and not isinstance(module, kind):
                 module.register_forward_pre_hook(_freeze)
-        expected = Recorder(lively, device).take([batch])
-        found[label] = compare(expected, Recorder(lively, device).take(split(batch, 2))).worst
+        expected = Recorder(stochastic, device).take([batch])
+        found[label] = compare(expected, Recorder(stochastic, device).take(split(batch, 2))).worst
     return found
 
 
 def unweighted_error(network: nn.Module, batch: Batch, device: Device, parts: int = PARTS[-1]) -> float:
     """The error that counting every micro-batch alike would make: what the proof has to tell from rounding."""
-    calm = without_chance(network)
-    expected = Recorder(calm, device).take([batch])
-    each = [Recorder(calm, device).take([part]) for part in split(batch, parts)]
+    frozen = deterministic_copy(network)
+    expected = Recorder(frozen, device).take([batch])
+    each = [Recorder(frozen, device).take([part]) for part in split(batch, parts)]
     averaged = {name: torch.stack([item[name] for item in each]).mean(0) for name in expected}
     return compare(expected, averaged).worst

@@ -41,7 +41,9 @@ class WorkSettings(MemorySettings):
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     "Arithmetic of the forward pass; auto is what was measured fastest on the device."
 
-    way: Literal["auto", "eager", "channels-last", "blocked", "single", "replicas", "captured", "fused"] = "auto"
+    execution: Literal[
+        "auto", "eager", "channels-last", "onednn", "single-thread", "replicas", "cuda-graph", "triton"
+    ] = "auto"
     "How the step runs; auto takes what `transit train` would take."
 
     device: Literal["auto", "mps", "cuda", "cpu"] = "auto"

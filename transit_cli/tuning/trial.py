@@ -178,7 +178,7 @@ def _outcome(spec: TrialSpec, seen: _Seen, code: int, words: str, limit: int) ->
     if done := seen.events.get("done"):
         peak, per_step = int(done["peak_bytes"]), float(done["seconds_per_step"])
         measured = {"peak_bytes": peak, "seconds_per_step": per_step, "samples_per_second": spec.size / per_step}
-        measured |= {"way": str(done["way"])}
+        measured |= {"execution": str(done["execution"])}
         if peak > limit:
             return {**measured, "verdict": Verdict.OVER_LIMIT, "detail": f"{peak / 2**20:.0f} MiB"}
         return {**measured, "steps": int(done["steps"])}

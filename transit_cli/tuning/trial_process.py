@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transit_cli.tuning.work import Work
 
 #: Steps before any is timed: the first makes the optimizer's state and compiles, the second finds caches as they stay,
-#: the fourth captures where whole steps are captured (`training.ways.captured`).
+#: the fourth captures where whole steps are captured (`training.execution.cuda_graph`).
 WARM_UP = 4
 
 #: A quick run ends after so many steps in all and timed seconds, or after the second pair where steps are slow.
@@ -110,7 +110,7 @@ def _run(spec: TrialSpec, say: Callable[..., None]) -> None:
         say("ready", **facts, torch=torch.__version__, limit_bytes=limit)
         with Monitor(device, interval=0.02) as monitor:
             seconds, steps = _time(spec, work, monitor, lambda done: say("step", steps=done))
-        say("done", steps=steps, seconds_per_step=seconds, peak_bytes=_peak(device, monitor), way=work.way)
+        say("done", steps=steps, seconds_per_step=seconds, peak_bytes=_peak(device, monitor), execution=work.execution)
     except TransitError:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent is told

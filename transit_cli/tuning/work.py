@@ -11,7 +11,7 @@ import torch
 from transit_cli.model import registry
 from transit_cli.training import ranking_metrics
 from transit_cli.training.augment import Augmentation
-from transit_cli.training.loading.samples import Examples, sizes
+from transit_cli.training.loading.samples import InMemorySamples, sizes
 from transit_cli.training.plan import plan
 from transit_cli.training.settings import DEFAULT_SCALARS, TrainSettings
 from transit_cli.training.step import Batch, Step
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from transit_cli.device.base import Device, Precision
-    from transit_cli.training.loading.stream import Stored
+    from transit_cli.training.loading.stream import OnDiskSamples
     from transit_cli.tuning.trial_process import TrialSpec
 
 
@@ -41,7 +41,7 @@ class Work:
         self.samples = spec.size * spec.accumulate
         self._held: object = None
         network, examples = self._prepare(spec, settings)
-        self._examples = examples.to(device.torch_device) if isinstance(examples, Examples) else examples
+        self._examples = examples.to(device.torch_device) if isinstance(examples, InMemorySamples) else examples
         few = torch.arange(min(len(examples), 100))
         augmentation = None if spec.inputs else Augmentation.of(settings, examples.take(few)[0])
         self._step = Step(network, device, settings, total_steps=10_000, augment=augmentation)
@@ -54,14 +54,14 @@ class Work:
         return self._step.precision
 
     @property
-    def way(self) -> str:
-        """The way that the step runs (`training.ways`); empty before the first."""
-        return self._step.way.name if self._step.way else ""
+    def execution(self) -> str:
+        """The way that the step runs (`training.execution`); empty before the first."""
+        return self._step.executor.name if self._step.executor else ""
 
     def start_kernels(self) -> None:
         """One step on two samples. It says nothing about how steps of a whole batch should run: the next one does."""
         self.step([min(2, self.samples)])
-        self._step.way = None
+        self._step.executor = None
 
     def step(self, sizes: Sequence[int]) -> None:
         """One optimizer step on micro-batches of random samples, gathered as training does."""
@@ -71,10 +71,10 @@ class Work:
         """A batch of random samples."""
         place = self.device.torch_device
         index = torch.randint(0, len(self._examples), (size,))
-        inputs, targets = self._examples.take(index.to(place) if isinstance(self._examples, Examples) else index)
+        inputs, targets = self._examples.take(index.to(place) if isinstance(self._examples, InMemorySamples) else index)
         return Batch({name: values.to(place) for name, values in inputs.items()}, targets.to(place))
 
-    def _prepare(self, spec: TrialSpec, settings: TrainSettings) -> tuple[nn.Module, Examples | Stored]:
+    def _prepare(self, spec: TrialSpec, settings: TrainSettings) -> tuple[nn.Module, InMemorySamples | OnDiskSamples]:
         if settings.viewset:
             planned = plan(settings)
             task = planned.tasks[0]
@@ -118,7 +118,7 @@ def network_for(name: str, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
     return registry.build(name, views, shapes["scalars"][0] if "scalars" in shapes else 0)
 
 
-def _random(shapes: dict[str, tuple[int, ...]], count: int) -> Examples:
+def _random(shapes: dict[str, tuple[int, ...]], count: int) -> InMemorySamples:
     """As many random samples as a batch has; half of the targets are positive."""
     inputs = {name: torch.randn(count, *shape) for name, shape in shapes.items()}
-    return Examples(inputs, torch.arange(count).remainder(2).float(), np.arange(count))
+    return InMemorySamples(inputs, torch.arange(count).remainder(2).float(), np.arange(count))

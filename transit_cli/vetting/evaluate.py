@@ -10,7 +10,7 @@ from transit_cli.device.select import select
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.vetting import pretrained, report
 from transit_cli.vetting.ensemble import open_run
-from transit_cli.vetting.evaluation import judge
+from transit_cli.vetting.evaluation import evaluate_split
 from transit_cli.vetting.plots import require_matplotlib
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def evaluate(settings: EvaluateSettings) -> Result:
     if settings.report:
         require_matplotlib("--no-report")
     ensemble, views = chosen(settings)
-    judged = judge(ensemble, views, settings)
+    judged = evaluate_split(ensemble, views, settings)
     folder = settings.out or _beside(settings.run) / f"evaluate-{views.path.name}-{judged.split}"
     files = report.write(folder, judged, views, ensemble, with_plots=settings.report)
     return report.result(judged, views, ensemble, files)

@@ -30,7 +30,7 @@ PARTS = {"all": ("train", "val", "test"), "folds": ("train", "val")}
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """Labelled signals with their scores, and what the scores are worth.
 
     Attributes:
@@ -77,7 +77,7 @@ class Judged:
             "true_negatives": int((~called & ~self.truth).sum()),
         }
 
-    def mistakes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def worst_errors(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Places in `rows` of the worst false alarms and the worst misses: wrong at the threshold, worst first."""
         order = np.argsort(-self.scores, kind="stable")
         alarms = order[(~self.truth & (self.scores >= self.threshold))[order]]
@@ -91,7 +91,7 @@ def mean_score(members: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(given, members, 0).sum(0) / np.where(given.any(0), given.sum(0), np.nan)
 
 
-def judge(ensemble: Ensemble, views: ViewSet, settings: EvaluateSettings) -> Judged:
+def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSettings) -> Evaluation:
     """Score the labelled signals of one part of a view set, and measure.
 
     Raises:
@@ -119,7 +119,7 @@ def judge(ensemble: Ensemble, views: ViewSet, settings: EvaluateSettings) -> Jud
         if not seen.all():
             new = metrics.measure(positive[~seen], scores[~seen], stars[~seen], threshold, resamples=settings.resamples)
             new_stars = new["average_precision"]
-    return Judged(split, rows, positive, members, threshold, origin, figures, found, new_stars, unusable)
+    return Evaluation(split, rows, positive, members, threshold, origin, figures, found, new_stars, unusable)
 
 
 def _labelled(views: ViewSet, parts: Sequence[str]) -> NDArray[np.int64]:
@@ -188,7 +188,7 @@ def _threshold(
     return 0.5, "there is no val part to choose it on"
 
 
-def document(judged: Judged, views: ViewSet, ensemble: Ensemble) -> dict[str, Any]:
+def document(judged: Evaluation, views: ViewSet, ensemble: Ensemble) -> dict[str, Any]:
     """What `--json` answers: every figure flat, with its interval as NAME_low and NAME_high."""
     found: dict[str, Any] = {}
     for name, figure in judged.figures.items():
@@ -196,7 +196,7 @@ def document(judged: Judged, views: ViewSet, ensemble: Ensemble) -> dict[str, An
     if judged.new_stars:
         figure, name = judged.new_stars, "average_precision_new_stars"
         found |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
-    alarms, misses = mistakes(judged, views)
+    alarms, misses = worst_errors(judged, views)
     return found | {
         "signals": len(judged.rows),
         "positives": int(judged.truth.sum()),
@@ -222,13 +222,13 @@ def document(judged: Judged, views: ViewSet, ensemble: Ensemble) -> dict[str, An
     }
 
 
-def mistakes(judged: Judged, views: ViewSet) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def worst_errors(judged: Evaluation, views: ViewSet) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The worst false alarms and the worst misses, worst first."""
-    alarms, misses = judged.mistakes()
+    alarms, misses = judged.worst_errors()
     return [_signal(judged, views, place) for place in alarms], [_signal(judged, views, place) for place in misses]
 
 
-def _signal(judged: Judged, views: ViewSet, place: int) -> dict[str, Any]:
+def _signal(judged: Evaluation, views: ViewSet, place: int) -> dict[str, Any]:
     row = judged.rows[place]
     names = ("star", "signal", "label", "period_days", "depth_ppm", "snr")
     return {name: views.tces[name][row] for name in names} | {
@@ -238,7 +238,7 @@ def _signal(judged: Judged, views: ViewSet, place: int) -> dict[str, Any]:
     }
 
 
-def table(judged: Judged, views: ViewSet, ensemble: Ensemble) -> dict[str, Any]:
+def table(judged: Evaluation, views: ViewSet, ensemble: Ensemble) -> dict[str, Any]:
     """The columns of scores.csv: the signal, its label, and its score by the ensemble and each member."""
     rows = judged.rows
     names = ("star", "signal", "period_days", "epoch_days", "duration_hours", "depth_ppm", "snr", "label", "split")

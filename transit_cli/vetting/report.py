@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from transit_cli.data.viewset import ViewSet
     from transit_cli.vetting.ensemble import Ensemble
-    from transit_cli.vetting.evaluation import Judged
+    from transit_cli.vetting.evaluation import Evaluation
     from transit_cli.vetting.metrics import Figure
 
 NAMES = {
@@ -38,7 +38,7 @@ NAMES = {
 }
 
 
-def figures_table(judged: Judged) -> Table:
+def figures_table(judged: Evaluation) -> Table:
     """Every figure with its interval."""
     rows = []
     for key, name in NAMES.items():
@@ -55,7 +55,7 @@ def figures_table(judged: Judged) -> Table:
     )
 
 
-def confusion_table(judged: Judged, ensemble: Ensemble) -> Table:
+def confusion_table(judged: Evaluation, ensemble: Ensemble) -> Table:
     """Signals called right and wrong at the threshold."""
     found, target = judged.confusion(), ",".join(ensemble.target)
     return Table(
@@ -67,7 +67,7 @@ def confusion_table(judged: Judged, ensemble: Ensemble) -> Table:
     )
 
 
-def groups_tables(judged: Judged) -> list[Table]:
+def groups_tables(judged: Evaluation) -> list[Table]:
     """A table for each column by which the set was divided."""
     tables = []
     for column, name in groups.COLUMNS.items():
@@ -87,9 +87,9 @@ def groups_tables(judged: Judged) -> list[Table]:
     return tables
 
 
-def mistakes_tables(judged: Judged, views: ViewSet) -> list[Table]:
+def mistakes_tables(judged: Evaluation, views: ViewSet) -> list[Table]:
     """The worst false alarms and misses."""
-    found = evaluation.mistakes(judged, views)
+    found = evaluation.worst_errors(judged, views)
     columns = ("star", "signal", "label", "score", "spread", "period", "depth", "S/N")
     tables = []
     for title, signals in zip(("worst false alarms", "worst misses"), found, strict=True):
@@ -123,7 +123,7 @@ def _brief(figure: Figure) -> str:
     return f"{figure.value:.2f} ({figure.low:.2f}-{figure.high:.2f})"
 
 
-def write(folder: Path, judged: Judged, views: ViewSet, ensemble: Ensemble, *, with_plots: bool) -> dict[str, str]:
+def write(folder: Path, judged: Evaluation, views: ViewSet, ensemble: Ensemble, *, with_plots: bool) -> dict[str, str]:
     """Write everything into a folder; returns the files by what they are."""
     from transit_cli.data.viewset import write_table
 
@@ -138,7 +138,7 @@ def write(folder: Path, judged: Judged, views: ViewSet, ensemble: Ensemble, *, w
     return {name: str(path) for name, path in files.items()}
 
 
-def _page(judged: Judged, views: ViewSet, ensemble: Ensemble, plot_folder: Path) -> str:
+def _page(judged: Evaluation, views: ViewSet, ensemble: Ensemble, plot_folder: Path) -> str:
     from transit_cli.vetting import plots
 
     scores, truth = judged.scores, judged.truth
@@ -160,7 +160,7 @@ def _page(judged: Judged, views: ViewSet, ensemble: Ensemble, plot_folder: Path)
         if own:
             parts[f"by_{column}"] = plots.by_group(own, name)
     elements = {name: plots.save(picture, plot_folder, name) for name, picture in (drawn | parts).items()}
-    alarms, misses = evaluation.mistakes(judged, views)
+    alarms, misses = evaluation.worst_errors(judged, views)
     sections = [
         page.Section("Figures", tables=[figures_table(judged), confusion_table(judged, ensemble)]),
         page.Section("", plots=[(elements[name], captions[name]) for name in drawn]),
@@ -187,7 +187,7 @@ def _page(judged: Judged, views: ViewSet, ensemble: Ensemble, plot_folder: Path)
     return page.render(f"Evaluation of {ensemble.name}", about, _cards(judged), note, sections)
 
 
-def _cards(judged: Judged) -> list[tuple[str, str, str]]:
+def _cards(judged: Evaluation) -> list[tuple[str, str, str]]:
     names = ("average_precision", "roc_auc", "recall_at_precision_90", "accuracy")
     cards = []
     for name in names:
@@ -216,7 +216,7 @@ def _gallery(views: ViewSet, signals: Sequence[dict[str, Any]], plot_folder: Pat
     return shown
 
 
-def how(judged: Judged, views: ViewSet) -> list[str]:
+def how(judged: Evaluation, views: ViewSet) -> list[str]:
     """The small print."""
     lines = [
         "Figures are scikit-learn's. Intervals hold 95 % of a bootstrap that draws stars with all their signals.",
@@ -229,7 +229,7 @@ def how(judged: Judged, views: ViewSet) -> list[str]:
     return lines
 
 
-def result(judged: Judged, views: ViewSet, ensemble: Ensemble, files: dict[str, str]) -> Result:
+def result(judged: Evaluation, views: ViewSet, ensemble: Ensemble, files: dict[str, str]) -> Result:
     """What the command answers."""
     data: dict[str, Any] = evaluation.document(judged, views, ensemble) | {"files": files}
     figure = judged.figures["average_precision"]

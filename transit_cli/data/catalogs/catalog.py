@@ -16,7 +16,7 @@ import numpy as np
 
 from transit_cli.convert import nearest
 from transit_cli.data.lightcurves.target import CATALOGS, star_name
-from transit_cli.data.lightcurves.time_reference import ZEROS, name_of, zero_of
+from transit_cli.data.lightcurves.time_reference import REFERENCE_JD, infer_reference_jd, name_of
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
@@ -277,10 +277,10 @@ def _zeros(
         for mission in set(missions)
     }
     for system, mission in zip(systems, missions, strict=True):
-        if system.strip().upper() in ZEROS:
-            zero, note = ZEROS[system.strip().upper()], ""
+        if system.strip().upper() in REFERENCE_JD:
+            zero, note = REFERENCE_JD[system.strip().upper()], ""
         else:
-            zero, note = zero_of(f"{system} {words}", typical[mission], mission)
+            zero, note = infer_reference_jd(f"{system} {words}", typical[mission], mission)
         zeros.append(zero)
         notes.add(f"epochs in {name_of(zero)}" + (f" ({note})" if note else ""))
     said.extend(sorted(notes))

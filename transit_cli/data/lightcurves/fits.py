@@ -18,7 +18,7 @@ import numpy as np
 
 from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError, loose_star, star_of_name
 from transit_cli.data.lightcurves.target import mission_of, star_name
-from transit_cli.data.lightcurves.time_reference import zero_of
+from transit_cli.data.lightcurves.time_reference import infer_reference_jd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -229,7 +229,7 @@ def _days(
     if "BJDREFI" in header:
         return time, float(header["BJDREFI"]) + float(header.get("BJDREFF", 0.0))
     middle = float(np.nanmedian(time)) if np.isfinite(time).any() else np.nan
-    zero, note = zero_of(f"{name} {unit}", middle, mission)
+    zero, note = infer_reference_jd(f"{name} {unit}", middle, mission)
     if note:
         notes.append(f"time: {note}")
     return time, zero

@@ -53,7 +53,7 @@ TESS_CADENCE = 30 / 1440
 LIGHT_TIME = 0.00577
 KEPLER_CADENCE = 0.02043361
 #: Time scales after which what decays is no longer there: 1e-17 of it.
-FADED = 40
+DECAY_CUTOFF = 40
 
 
 def observe_tess(rng: np.random.Generator) -> Observation:
@@ -103,7 +103,7 @@ def red_noise(rng: np.random.Generator, count: int, cadence: float) -> np.ndarra
     return noise / noise.std()
 
 
-def repeating(rng: np.random.Generator, phase: np.ndarray, terms: int) -> np.ndarray:
+def harmonic_series(rng: np.random.Generator, phase: np.ndarray, terms: int) -> np.ndarray:
     """A random smooth function of phase (in cycles), of unit variance: `terms` harmonics of falling amplitude."""
     order = np.arange(1, terms + 1)
     weights = rng.normal(size=(2, terms)) / order
@@ -125,15 +125,15 @@ def _since_dump(seen: Observation) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(np.arange(-1, len(seen.dumps)), passed), seen.grid - np.repeat(dumps, passed)
 
 
-def dump_drift(rng: np.random.Generator, seen: Observation) -> np.ndarray:
+def pointing_drift(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     """[m] the pointing's drift from one momentum dump to the next, of unit variance, nearly alike each time."""
     number, since = _since_dump(seen)
     length = np.median(np.diff(seen.dumps))
     strength = 1 + 0.4 * rng.standard_normal(len(seen.dumps) + 1)
-    return strength[number] * repeating(rng, since / length, int(rng.integers(2, 9)))
+    return strength[number] * harmonic_series(rng, since / length, int(rng.integers(2, 9)))
 
 
-def dump_jolts(rng: np.random.Generator, seen: Observation) -> np.ndarray:
+def momentum_dump_offsets(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     """[m] a jolt at each momentum dump, of unit height: a fall or rise that settles within hours."""
     number, since = _since_dump(seen)
     height = rng.choice((-1, 1), p=(0.7, 0.3)) * (1 + 0.5 * rng.standard_normal(len(seen.dumps) + 1))
@@ -154,14 +154,14 @@ def edge_ramps(rng: np.random.Generator, seen: Observation) -> np.ndarray:
             height = heights[side] * (1 + 0.3 * rng.normal()) if alike else rng.normal()
             scale = scales[side] if alike else 10 ** rng.uniform(-1.4, -0.2)
             near = slice(
-                seen.grid.searchsorted(edge - side * FADED * scale),
-                seen.grid.searchsorted(edge + (1 - side) * FADED * scale, side="right"),
+                seen.grid.searchsorted(edge - side * DECAY_CUTOFF * scale),
+                seen.grid.searchsorted(edge + (1 - side) * DECAY_CUTOFF * scale, side="right"),
             )
             total[near] += height * np.exp(-np.abs(seen.grid[near] - edge) / scale)
     return total
 
 
-def jumps(rng: np.random.Generator, seen: Observation) -> np.ndarray:
+def flux_jumps(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     """[m] sudden changes of sensitivity, of about unit height; some recover within a day or two."""
     total = np.zeros(len(seen.grid))
     for _ in range(1 + int(rng.poisson(0.5))):
@@ -171,7 +171,7 @@ def jumps(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     return total
 
 
-def strays(rng: np.random.Generator, seen: Observation) -> np.ndarray:
+def outlier_bursts(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     """[m] a few cadences in a row that are low (or high): asteroids, hot pixels, guiding; of about unit depth."""
     total = np.zeros(len(seen.grid))
     for _ in range(1 + int(rng.poisson(1.0))):
@@ -185,7 +185,7 @@ def strays(rng: np.random.Generator, seen: Observation) -> np.ndarray:
 def scattered_light(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     """[m] the Earth's light at the end of each orbit, modulated by its rotation, of about unit height."""
     total = np.zeros(len(seen.grid))
-    profile = 1 + 0.5 * repeating(rng, seen.grid, 3)
+    profile = 1 + 0.5 * harmonic_series(rng, seen.grid, 3)
     for edge in seen.edges[1::2]:
         before = edge - seen.grid
         total += (before >= 0) * np.exp(-np.abs(before) / 10 ** rng.uniform(-1.0, 0.4)) * profile

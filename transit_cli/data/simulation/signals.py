@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Knot spacings of the detrending, in days: those of the mission's pipelines and of `transit data prepare`.
 SPACINGS = {"tess": (0.3, 1.5), "kepler": (0.8, 4.0)}
-#: Shares of what makes junk (see `_ingredients`).
+#: Shares of what makes junk (see `_systematics`).
 JUNK = {
     "variable": 0.47,
     "dumps": 0.12,
@@ -39,7 +39,7 @@ SHORTEST = {"tess": 0.1, "kepler": 0.5}
 #: A pipeline reports nothing below this significance.
 THRESHOLD = 7.5
 #: How often something too weak to be found is made stronger.
-STRENGTHS = 4
+MAX_RESCALES = 4
 #: Trial periods of a search: drawn evenly in their logarithm, evenly, and close by the best of them.
 TRIALS = (30, 14, 13)
 
@@ -49,7 +49,7 @@ class NothingFoundError(Exception):
 
 
 @dataclass(frozen=True)
-class Found:
+class SimulatedSignal:
     """A detrended light curve and a signal on it.
 
     Attributes:
@@ -67,7 +67,7 @@ class Found:
     kind: str
 
 
-def find(rng: np.random.Generator, label: str, mission: str) -> Found:
+def find(rng: np.random.Generator, label: str, mission: str) -> SimulatedSignal:
     """Simulate one light curve and what is found on it.
 
     Args:
@@ -100,7 +100,7 @@ def _detrended(
     return time[good], flux[good] / trend.values[good]
 
 
-def _eclipses(rng: np.random.Generator, label: str, seen: Observation, spacing: float, mission: str) -> Found:
+def _eclipses(rng: np.random.Generator, label: str, seen: Observation, spacing: float, mission: str) -> SimulatedSignal:
     """A planet or a binary. The noise follows from the S/N, log-normal as in Yu et al. (2019)."""
     time = seen.time
     span = float(time[-1] - time[0])
@@ -120,7 +120,7 @@ def _eclipses(rng: np.random.Generator, label: str, seen: Observation, spacing: 
         flux += amplitude * systems.variability(rng, time)[0]
     signal = _reported(rng, system.signal, span)
     flat = _detrended(seen, flux, spacing, () if mission == "tess" else (signal,))
-    return Found(*flat, signal, label, "planet" if label == "PC" else "eclipsing binary")
+    return SimulatedSignal(*flat, signal, label, "planet" if label == "PC" else "eclipsing binary")
 
 
 def _reported(rng: np.random.Generator, true: Signal, span: float) -> Signal:
@@ -140,10 +140,10 @@ def _background(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     total = rng.standard_normal(len(seen.grid))
     total += rng.exponential(0.35) * instrument.red_noise(rng, len(seen.grid), seen.cadence)
     mild = (
-        (0.5, 0.4, instrument.dump_drift),
+        (0.5, 0.4, instrument.pointing_drift),
         (0.5, 1.0, instrument.edge_ramps),
-        (0.2, 3.0, instrument.strays),
-        (0.15, 2.0, instrument.jumps),
+        (0.2, 3.0, instrument.outlier_bursts),
+        (0.15, 2.0, instrument.flux_jumps),
         (0.1, 3.0, instrument.flares),
     )
     for chance, scale, make in mild:
@@ -152,7 +152,7 @@ def _background(rng: np.random.Generator, seen: Observation) -> np.ndarray:
     return total[seen.kept]
 
 
-def _ingredients(
+def _systematics(
     rng: np.random.Generator, seen: Observation, kind: str, mission: str
 ) -> tuple[np.ndarray, tuple[float, ...]]:
     """[n] what is wrong with a light curve of junk, in units of its white noise; periods at which it may repeat.
@@ -170,13 +170,13 @@ def _ingredients(
         return strength(1.6, 1.1) * shape, (period,)
     if kind == "dumps":
         step = float(np.median(np.diff(seen.dumps)))
-        wrong = strength(0.9, 0.5) * instrument.dump_drift(rng, seen)
-        wrong += rng.exponential(2.0) * instrument.dump_jolts(rng, seen)
+        wrong = strength(0.9, 0.5) * instrument.pointing_drift(rng, seen)
+        wrong += rng.exponential(2.0) * instrument.momentum_dump_offsets(rng, seen)
         return wrong[seen.kept], (step * float(rng.choice((0.5, 1, 2), p=(0.15, 0.7, 0.15))),)
     make, typical, spread = {
         "edges": (instrument.edge_ramps, 5.0, 0.6),
-        "strays": (instrument.strays, 6.0, 0.7),
-        "jumps": (instrument.jumps, 4.0, 0.6),
+        "strays": (instrument.outlier_bursts, 6.0, 0.7),
+        "jumps": (instrument.flux_jumps, 4.0, 0.6),
         "scattered": (instrument.scattered_light, 5.0, 0.7),
     }[kind]
     return strength(typical, spread) * make(rng, seen)[seen.kept], _orbits(rng, mission)
@@ -189,25 +189,27 @@ def _orbits(rng: np.random.Generator, mission: str) -> tuple[float, ...]:
     return tuple((rng.uniform(*ORBIT[mission], 12) * (1 + (rng.random() < 0.2))).tolist())
 
 
-def _junk(rng: np.random.Generator, seen: Observation, spacing: float, mission: str) -> Found:
+def _junk(rng: np.random.Generator, seen: Observation, spacing: float, mission: str) -> SimulatedSignal:
     """What a search triggers on where there is no eclipse."""
     kind = str(rng.choice(list(JUNK), p=list(JUNK.values())))
     if kind == "missed":
-        return _missed(rng, seen, spacing)
+        return _wrong_ephemeris(rng, seen, spacing)
     if kind == "cadence":
-        return _cadence(rng, seen, spacing, mission)
-    wrong, periods = _ingredients(rng, seen, kind, mission)
+        return _cadence_alias(rng, seen, spacing, mission)
+    wrong, periods = _systematics(rng, seen, kind, mission)
     background = _background(rng, seen)
-    for _ in range(STRENGTHS):
+    for _ in range(MAX_RESCALES):
         time, flux = _detrended(seen, 1 + 1e-3 * (background + wrong), spacing, ())
         signal, significance = _search(rng, time, flux, periods, SHORTEST[mission])
         if significance >= THRESHOLD:
-            return Found(time, flux, signal, "J", "variable star" if kind == "variable" else f"instrument: {kind}")
+            return SimulatedSignal(
+                time, flux, signal, "J", "variable star" if kind == "variable" else f"instrument: {kind}"
+            )
         wrong *= 1.6 * THRESHOLD / significance
     raise NothingFoundError
 
 
-def _cadence(rng: np.random.Generator, seen: Observation, spacing: float, mission: str) -> Found:
+def _cadence_alias(rng: np.random.Generator, seen: Observation, spacing: float, mission: str) -> SimulatedSignal:
     """A multiple of the cadence, at which every few cadences fall onto each other.
 
     Between them the phase drifts with the light travel time alone, so that a stretch of time folds to a narrow dip.
@@ -216,10 +218,10 @@ def _cadence(rng: np.random.Generator, seen: Observation, spacing: float, missio
     time, flux = _detrended(seen, 1 + 1e-3 * (_background(rng, seen) + wrong), spacing, ())
     steps = int(np.ceil(SHORTEST[mission] / seen.cadence)) + int(rng.choice(4, p=(0.3, 0.4, 0.15, 0.15)))
     signal = Signal(steps * seen.cadence, float(time[np.argmin(flux)]), float(rng.uniform(0.0015, 0.005)))
-    return Found(time, flux, signal, "J", "multiple of the cadence")
+    return SimulatedSignal(time, flux, signal, "J", "multiple of the cadence")
 
 
-def _missed(rng: np.random.Generator, seen: Observation, spacing: float) -> Found:
+def _wrong_ephemeris(rng: np.random.Generator, seen: Observation, spacing: float) -> SimulatedSignal:
     """A wrong period or epoch: a harmonic of something else, or what is left when the signal proper is masked."""
     time = seen.time
     span = float(time[-1] - time[0])
@@ -229,15 +231,15 @@ def _missed(rng: np.random.Generator, seen: Observation, spacing: float) -> Foun
         system = systems.binary(rng, time, seen.cadence, min(0.8 * span, 30.0))
         wrong += float(np.exp(rng.normal(2, 1))) * system.flux / max(system.depth, 1e-6)
     elif what == 1:
-        wrong += rng.exponential(10) * instrument.strays(rng, seen)[seen.kept]
+        wrong += rng.exponential(10) * instrument.outlier_bursts(rng, seen)[seen.kept]
     elif what == 2:
         wrong += float(np.exp(rng.normal(0.3, 0.9))) * systems.variability(rng, time)[0]
     time, flux = _detrended(seen, 1 + 1e-3 * wrong, spacing, ())
     periods = np.exp(rng.uniform(np.log(0.1), np.log(0.85 * span), 5))
-    signal, _ = deepest_box(*_thinned(time, flux), periods)
+    signal, _ = deepest_box(*_downsample(time, flux), periods)
     duration = min(signal.duration * float(np.exp(rng.normal(0, 0.5))), 0.5 * signal.period)
     epoch = signal.epoch + rng.normal(0, 0.3) * duration
-    return Found(time, flux, Signal(signal.period, epoch, max(duration, 0.002)), "J", "wrong ephemeris")
+    return SimulatedSignal(time, flux, Signal(signal.period, epoch, max(duration, 0.002)), "J", "wrong ephemeris")
 
 
 def _search(
@@ -247,7 +249,7 @@ def _search(
 
     A full search tries some 10,000 periods. Where it is known at which of them the light curve repeats, a few do.
     """
-    time, flux = _thinned(time, flux)
+    time, flux = _downsample(time, flux)
     span = float(time[-1] - time[0])
     longest = 0.95 * span
     if periods:
@@ -267,7 +269,7 @@ def _search(
     return Signal(signal.period, signal.epoch, duration), significance
 
 
-def _thinned(time: np.ndarray, flux: np.ndarray, most: int = 900) -> tuple[np.ndarray, np.ndarray]:
+def _downsample(time: np.ndarray, flux: np.ndarray, most: int = 900) -> tuple[np.ndarray, np.ndarray]:
     """At most `most` points: means of neighbouring ones."""
     group = -(-len(time) // most)
     if group == 1:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from exoplanet_core import kepler, quad_limbdark_light_curve
 
-from transit_cli.data.simulation.instrument import repeating
+from transit_cli.data.simulation.instrument import harmonic_series
 from transit_cli.data.views.make import Signal
 
 #: Days in which a body circles a star of solar density just above its surface, over 2 pi: a/R = (P / this)^(2/3).
-SOLAR_YEAR = 0.1159
+SOLAR_DENSITY_PERIOD = 0.1159
 #: Instants at which an eclipse is computed before it is averaged over exposures.
 POINTS = 129
 
@@ -135,7 +135,7 @@ def planet(rng: np.random.Generator, time: np.ndarray, exposure: float, longest:
     for _ in range(20):
         period = float(np.exp(rng.normal(np.log(4.4), 1.1)))
         density = float(np.exp(rng.normal(np.log(0.8), 0.9)))  # in that of the Sun; subgiants are below
-        distance = (period / SOLAR_YEAR) ** (2 / 3) * density ** (1 / 3)
+        distance = (period / SOLAR_DENSITY_PERIOD) ** (2 / 3) * density ** (1 / 3)
         if 0.3 < period < longest and distance > 2.2:
             break
     period = float(np.clip(period, 0.3, longest))
@@ -197,7 +197,7 @@ def _pair(rng: np.random.Generator, start: float, period: float) -> _Pair:
     share = float(0.08 + 0.92 * rng.random() ** 1.5)
     radius = mass**0.9 * float(np.exp(abs(rng.normal(0, 0.35))))
     ratio = (share * mass) ** 0.9 / radius
-    distance = (period / SOLAR_YEAR) ** (2 / 3) * (mass * (1 + share)) ** (1 / 3) / radius
+    distance = (period / SOLAR_DENSITY_PERIOD) ** (2 / 3) * (mass * (1 + share)) ** (1 / 3) / radius
     smallest = 1.05 * (1 + ratio)
     distance = max(distance, smallest * (1 + 0.6 * rng.random()))
     eccentricity = float(rng.beta(1.0, 3.0)) * 0.8 * (period > 2.5) * (rng.random() < 0.7)
@@ -235,7 +235,7 @@ def binary(rng: np.random.Generator, time: np.ndarray, exposure: float, longest:
     flux = first + other - pair.tide * np.cos(2 * angle) - pair.glow * np.cos(angle)
     depths = (-float(first.min()), -float(other.min()))
     if rng.random() < 0.3:  # spots that turn with the orbit
-        flux += max(depths) * 10 ** rng.uniform(-2, -0.6) * repeating(rng, (time - orbit.epoch) / orbit.period, 2)
+        flux += max(depths) * 10 ** rng.uniform(-2, -0.6) * harmonic_series(rng, (time - orbit.epoch) / orbit.period, 2)
     return System(flux, _as_found(rng, pair, depths), max(depths))
 
 
@@ -268,7 +268,7 @@ def variability(rng: np.random.Generator, time: np.ndarray) -> tuple[np.ndarray,
         period = float(np.exp(rng.uniform(np.log(0.25), np.log(4))))
         cycles = (time - time[0]) / period
         slow = 1 + 0.4 * np.sin(2 * np.pi * (cycles / rng.uniform(4, 20) + rng.random()))
-        flux = slow * repeating(rng, cycles + 0.02 * np.sin(cycles / 3), 3)
+        flux = slow * harmonic_series(rng, cycles + 0.02 * np.sin(cycles / 3), 3)
     elif kind == 1:  # pulsations: one strong mode and weaker ones
         period = float(np.exp(rng.uniform(np.log(0.035), np.log(0.8))))
         modes = 1 + int(rng.poisson(1.0))

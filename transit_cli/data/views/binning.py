@@ -67,7 +67,7 @@ def _medians_of_runs(y: np.ndarray, first: np.ndarray, counts: np.ndarray) -> np
     return medians
 
 
-def filled(medians: np.ndarray, flux: np.ndarray) -> np.ndarray:
+def fill_empty(medians: np.ndarray, flux: np.ndarray) -> np.ndarray:
     """`medians` with the median of all `flux` in its empty bins."""
     empty = np.isnan(medians)
     if empty.any():
@@ -75,7 +75,7 @@ def filled(medians: np.ndarray, flux: np.ndarray) -> np.ndarray:
     return medians
 
 
-def bridged(medians: np.ndarray, flux: np.ndarray) -> np.ndarray:
+def interpolate_empty(medians: np.ndarray, flux: np.ndarray) -> np.ndarray:
     """`medians` with its empty bins on straight lines between their neighbours, and level at either end.
 
     Where all bins are empty, all have the median of `flux`.
@@ -84,5 +84,5 @@ def bridged(medians: np.ndarray, flux: np.ndarray) -> np.ndarray:
     if len(known) == len(medians):
         return medians
     if len(known) == 0:
-        return filled(medians, flux)
+        return fill_empty(medians, flux)
     return np.interp(np.arange(len(medians)), known, medians[known])

@@ -299,13 +299,13 @@ class _Pieces:
 
         One power at a time: a light curve of some thousand points then stays in the processor's cache.
         """
-        filled = self.counts > 0
-        begins = (np.cumsum(self.counts) - self.counts)[filled]
+        fill_empty = self.counts > 0
+        begins = (np.cumsum(self.counts) - self.counts)[fill_empty]
         moments = np.zeros((count, len(self.counts)))
         for power in range(count):
             if power:
                 values *= self.place
-            moments[power, filled] = np.add.reduceat(values, begins)
+            moments[power, fill_empty] = np.add.reduceat(values, begins)
         return moments
 
     def evaluate(self, coefficients: np.ndarray) -> np.ndarray:
@@ -318,7 +318,7 @@ class _Pieces:
         return values
 
 
-def flatten_with(
+def flatten_by_method(
     method: str, time: np.ndarray, flux: np.ndarray, signals: Sequence[Signal], window: float = 1.5
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """The light curve divided by its trend, by the spline or by a method of wotan.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Looked:
+class SignalSummary:
     """Everything about one signal that is drawn.
 
     Attributes:
@@ -111,7 +111,7 @@ def look(settings: FoldSettings) -> Result:
     return Result(data, [Table(("", "found"), rows)], looked.caption + drawn)
 
 
-def _look(curve: LightCurve, signal: Signal, recipe: Recipe) -> tuple[Looked, dict[str, float]]:
+def _look(curve: LightCurve, signal: Signal, recipe: Recipe) -> tuple[SignalSummary, dict[str, float]]:
     signal.check()
     if len(curve.time) < 4:
         raise UnusableError("fewer than four cadences of good quality")
@@ -126,7 +126,7 @@ def _look(curve: LightCurve, signal: Signal, recipe: Recipe) -> tuple[Looked, di
     )
     caption = f"depth {scalars['measured_depth_ppm']:.0f} ppm, S/N {scalars['measured_snr']:.1f}"
     return (
-        Looked(
+        SignalSummary(
             curve=curve,
             trend=trend.values,
             spacing=trend.spacing,

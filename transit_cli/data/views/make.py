@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from transit_cli.data.views.binning import bin_medians, bridged, filled, median
+from transit_cli.data.views.binning import bin_medians, fill_empty, interpolate_empty, median
 from transit_cli.data.views.measure import measure, secondary_phase
 
 
@@ -156,7 +156,7 @@ def global_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
     half = folded.signal.period / 2
     width = recipe.global_width * folded.signal.period / recipe.global_bins
     medians, _ = bin_medians(folded.phase, folded.flux, bins=recipe.global_bins, width=width, low=-half, high=half)
-    return (bridged if recipe.bridge else filled)(medians, folded.flux)
+    return (interpolate_empty if recipe.bridge else fill_empty)(medians, folded.flux)
 
 
 def local_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
@@ -165,7 +165,7 @@ def local_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
     half = min(signal.period / 2, recipe.local_span * signal.duration)
     width = recipe.local_width * signal.duration
     medians, _ = bin_medians(folded.phase, folded.flux, bins=recipe.local_bins, width=width, low=-half, high=half)
-    return (bridged if recipe.bridge else filled)(medians, folded.flux)
+    return (interpolate_empty if recipe.bridge else fill_empty)(medians, folded.flux)
 
 
 def scale_of(view: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from transit_cli.results import ExitCode, TransitError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transit_cli.data.views.inspect_signal import Looked
+    from transit_cli.data.views.inspect_signal import SignalSummary
     from transit_cli.data.viewset import ViewSet
 
 #: Formats that can be drawn.
@@ -44,7 +44,7 @@ def check_plot(file: Path) -> None:
         )
 
 
-def draw_fold(looked: Looked, file: Path) -> None:
+def draw_fold(looked: SignalSummary, file: Path) -> None:
     """One signal: the light curve with its trend, folded, and every view."""
     signal, curve = looked.signal, looked.curve
     figure = _figure(11, 10)

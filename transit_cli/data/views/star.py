@@ -128,7 +128,7 @@ def _flatten(
     if not len(curve.time):
         raise UnusableError("no cadence with finite flux and good quality")
     signals = [_signal(tce, curve) for _, tce in task.tces]
-    time, flux, spacing = detrend.flatten_with(task.detrend, curve.time, curve.flux, signals)
+    time, flux, spacing = detrend.flatten_by_method(task.detrend, curve.time, curve.flux, signals)
     if not len(time):
         raise UnusableError("too few cadences for a trend")
     return curve, time, flux, spacing

@@ -57,7 +57,7 @@ class _Convolve(torch.autograd.Function):
         length_out = bins // 2 if after == kernels.PAIRS else bins
         forward = values.new_empty(taps, c_out, c_in)
         back = values.new_empty(taps, c_in, c_out)
-        kernels.turn[(-(-weight.numel() // 1024),)](
+        kernels.transpose_weight[(-(-weight.numel() // 1024),)](
             weight, forward, back, weight.numel(), C_IN=c_in, C_OUT=c_out, TAPS=taps, NUMBERS=1024
         )
         result = values.new_empty(samples, length_out, c_out)
@@ -87,7 +87,7 @@ class _Convolve(torch.autograd.Function):
             tile = BACKWARD[c_out > 32]
             rows = samples * ((length + 1) // 2 if ctx.after == kernels.PAIRS else length)
             columns = min(wide, tile.columns)
-            kernels.convolve_back[(-(-rows // tile.rows), wide // columns)](
+            kernels.conv_input_grad[(-(-rows // tile.rows), wide // columns)](
                 gradient, passed, back.expand(-1, wide, -1).contiguous(), to_values,
                 rows, length, length_out, taps, ctx.padding,
                 C_IN=wide, C_OUT=c_out, AFTER=ctx.after, ROWS=tile.rows, COLUMNS=columns,
@@ -103,7 +103,7 @@ class _Convolve(torch.autograd.Function):
         steps = -(-rows // (tile.rows * share))
         programs = -(-rows // (tile.rows * steps))
         parts = values.new_empty(programs, padded, c_out, dtype=torch.float32)
-        kernels.weigh[(programs, padded // taken, c_out // columns)](
+        kernels.weight_grad_partial[(programs, padded // taken, c_out // columns)](
             values, gradient, passed, parts,
             rows, length, length_out, taps, ctx.padding, steps,
             C_IN=c_in, C_OUT=c_out, AFTER=ctx.after, PADDED=padded, ROWS=tile.rows, COLUMNS=columns, TAPS=taken,
@@ -113,7 +113,7 @@ class _Convolve(torch.autograd.Function):
         to_bias = parts.new_empty(c_out)
         together = min(128, power_of_two(programs))
         numbers = 4096 // together
-        kernels.collect[(-(-lines * c_out // numbers),)](
+        kernels.weight_grad_reduce[(-(-lines * c_out // numbers),)](
             parts, to_weight, to_bias, programs, taps,
             C_IN=c_in, C_OUT=c_out, PADDED=padded, TOGETHER=together, NUMBERS=numbers,
         )  # fmt: skip
@@ -214,7 +214,13 @@ def watching(told: Callable[[list[Tensor]], None]) -> Iterator[None]:
     def hook(*arguments: Any, **_: Any) -> None:
         told([argument for argument in arguments if isinstance(argument, Tensor)])
 
-    every = (kernels.turn, kernels.convolve, kernels.convolve_back, kernels.weigh, kernels.collect)
+    every = (
+        kernels.transpose_weight,
+        kernels.convolve,
+        kernels.conv_input_grad,
+        kernels.weight_grad_partial,
+        kernels.weight_grad_reduce,
+    )
     every += (kernels.pool, kernels.pool_back, kernels.summarise, kernels.summarise_back)
     for kernel in every:
         kernel.add_pre_run_hook(hook)
@@ -225,11 +231,11 @@ def watching(told: Callable[[list[Tensor]], None]) -> Iterator[None]:
             kernel.pre_run_hooks.remove(hook)
 
 
-Fused = Convolution | Pooling
+TritonGraph = Convolution | Pooling
 
 
-def _pieces(layers: Sequence[nn.Module]) -> list[nn.Module | tuple[Fused, ...]]:
-    pieces: list[nn.Module | tuple[Fused, ...]] = []
+def _pieces(layers: Sequence[nn.Module]) -> list[nn.Module | tuple[TritonGraph, ...]]:
+    pieces: list[nn.Module | tuple[TritonGraph, ...]] = []
     index = 0
     while index < len(layers):
         found, taken = _kernel(layers[index:])
@@ -244,7 +250,7 @@ def _pieces(layers: Sequence[nn.Module]) -> list[nn.Module | tuple[Fused, ...]]:
     return pieces
 
 
-def _kernel(layers: Sequence[nn.Module]) -> tuple[Fused | None, int]:
+def _kernel(layers: Sequence[nn.Module]) -> tuple[TritonGraph | None, int]:
     """The kernel for the first of these layers, and how many of them it computes."""
     kinds = [type(layer) for layer in layers[:3]]
     first = layers[0]
@@ -278,7 +284,7 @@ def _pools(layer: nn.Module) -> tuple[int, int] | None:
     return one(layer.kernel_size), one(layer.stride)
 
 
-def _run(pieces: Sequence[nn.Module | tuple[Fused, ...]], values: Tensor) -> Tensor:
+def _run(pieces: Sequence[nn.Module | tuple[TritonGraph, ...]], values: Tensor) -> Tensor:
     for piece in pieces:
         if isinstance(piece, nn.Module):
             values = piece(values)

@@ -21,7 +21,7 @@ PLAIN, RELU, PAIRS = 0, 1, 2
 
 
 @triton.jit
-def turn(
+def transpose_weight(
     weight, forward, back, numbers,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, TAPS: tl.constexpr, NUMBERS: tl.constexpr,
 ):  # fmt: skip
@@ -96,7 +96,7 @@ def convolve(
 
 
 @triton.jit
-def convolve_back(
+def conv_input_grad(
     gradient, passed, weight, wanted,
     rows, length, length_out, taps, padding,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, AFTER: tl.constexpr,
@@ -143,7 +143,7 @@ def convolve_back(
 
 
 @triton.jit
-def weigh(
+def weight_grad_partial(
     values, gradient, passed, wanted,
     rows, length, length_out, taps, padding, steps,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, AFTER: tl.constexpr, PADDED: tl.constexpr,
@@ -183,7 +183,7 @@ def weigh(
 
 
 @triton.jit
-def collect(
+def weight_grad_reduce(
     parts, weight, bias, programs, taps,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, PADDED: tl.constexpr, TOGETHER: tl.constexpr, NUMBERS: tl.constexpr,
 ):  # fmt: skip

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transit_cli.training.step import Batch, Step
 
 
-class Way:
+class Executor:
     """As PyTorch runs it by default ("eager"), and the base of the other ways.
 
     Args:
@@ -45,8 +45,8 @@ class Way:
 
     def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
         """Add the gradients of the effective batch's mean loss to `.grad`; each micro-batch counts by its samples."""
-        if self._step.sharing:
-            return self._step.sharing.gradients(self, micro_batches)
+        if self._step.data_parallel:
+            return self._step.data_parallel.gradients(self, micro_batches)
         samples = sum(len(batch) for batch in micro_batches)
         total = self.backward(micro_batches[0], len(micro_batches[0]) / samples)
         for batch in micro_batches[1:]:
@@ -59,12 +59,12 @@ class Way:
         self._step.scaler.scale(loss).backward()
         return loss.detach()
 
-    def repeatable(self, batch: Batch) -> Callable[[], object]:
+    def benchmark_fn(self, batch: Batch) -> Callable[[], object]:
         """What computes a micro-batch's gradients whenever it is called, to be timed."""
         return lambda: self.gradients([batch])
 
 
-class ChannelsLast(Way):
+class ChannelsLast(Executor):
     """Each Conv1d as a channels-last Conv2d of height 1 (`model.layout`), on all threads."""
 
     name = "channels-last"
@@ -83,20 +83,20 @@ class ChannelsLast(Way):
             return super().backward(batch, share)
 
 
-class Blocked(ChannelsLast):
+class OneDnn(ChannelsLast):
     """Runs of convolutions, poolings and ReLUs in oneDNN's own layout (`model.layout`), on all threads."""
 
-    name = "blocked"
+    name = "onednn"
 
     @staticmethod
     def _laid_out(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
         return layout.blocked(network)
 
 
-class Single(Blocked):
+class SingleThread(OneDnn):
     """The same on one thread: on a busy machine, threads mostly wait for each other."""
 
-    name = "single"
+    name = "single-thread"
 
     def run(self, micro_batches: Sequence[Batch], *, prepared: bool = False) -> Tensor:
         """As the base says."""

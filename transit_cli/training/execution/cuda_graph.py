@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from transit_cli.model.acceleration import layout
-from transit_cli.training.execution.base import Way
-from transit_cli.training.execution.replicas import Unsuitable
+from transit_cli.training.execution.base import Executor
+from transit_cli.training.execution.replicas import UnsupportedExecution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,10 +40,10 @@ class _Graph:
     replay: Callable[[], None]
 
 
-class Captured(Way):
+class CudaGraph(Executor):
     """The step as a CUDA graph. The schedule's learning rate is a tensor that is filled before each replay."""
 
-    name = "captured"
+    name = "cuda-graph"
     captures = True
 
     def __init__(self, step: Step, device: CapturingDevice) -> None:
@@ -83,7 +83,7 @@ class Captured(Way):
         with layout.replaced(self._forwards):
             return super().backward(batch, share)
 
-    def repeatable(self, batch: Batch) -> Callable[[], object]:
+    def benchmark_fn(self, batch: Batch) -> Callable[[], object]:
         """As the base says."""
         with self._device.side_stream():
             for _ in range(WARM_UP):
@@ -101,7 +101,7 @@ class Captured(Way):
 
     def _capture(self, micro_batches: Sequence[Batch], prepared: bool) -> _Graph:
         inputs = [batch.clone() for batch in micro_batches]
-        step, sharing = self._step, self._step.sharing
+        step, data_parallel = self._step, self._step.data_parallel
 
         def ready() -> Sequence[Batch]:
             return inputs if prepared else step.prepared(inputs)
@@ -111,15 +111,15 @@ class Captured(Way):
             step.apply()
             return loss
 
-        if sharing is None:
+        if data_parallel is None:
             return _Graph(inputs, *self._device.capture(work, self._pool))
 
         # What processes exchange stays out of the graphs: a graph that waits for a process that has ended cannot be
         # left, and NCCL does not end while a graph holds it.
-        values, compute = self._device.capture(lambda: sharing.own(self, ready()), self._pool)
+        values, compute = self._device.capture(lambda: data_parallel.own(self, ready()), self._pool)
 
         def finish() -> Tensor:
-            loss = sharing.spread(values)
+            loss = data_parallel.spread(values)
             step.apply()
             return loss
 
@@ -127,28 +127,28 @@ class Captured(Way):
 
         def replay() -> None:
             compute()
-            step.processes.add_up(values)
+            step.processes.all_reduce(values)
             update()
 
         return _Graph(inputs, loss, replay)
 
 
-class Fused(Captured):
+class TritonGraph(CudaGraph):
     """The same, with runs of convolutions, poolings and ReLUs as fused kernels (`model.fused`).
 
     Raises:
         Unsuitable: there is no Triton, or nothing in the network for which there is a kernel.
     """
 
-    name = "fused"
+    name = "triton"
 
     def __init__(self, step: Step, device: CapturingDevice) -> None:
         try:
             from transit_cli.model.acceleration.fused import fused
         except ImportError as error:
-            raise Unsuitable(f"Triton is missing ({error})") from error
+            raise UnsupportedExecution(f"Triton is missing ({error})") from error
         forwards = fused(step.network)
         if not forwards:
-            raise Unsuitable("it has no layers for which there is a kernel")
+            raise UnsupportedExecution("it has no layers for which there is a kernel")
         super().__init__(step, device)
         self._forwards = forwards

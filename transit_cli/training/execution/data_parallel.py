@@ -10,16 +10,16 @@ from torch import Tensor
 
 from transit_cli.model.acceleration import layout
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.execution.replicas import SharedDropout, Unsuitable, check_samples_apart
+from transit_cli.training.execution.replicas import SharedDropout, UnsupportedExecution, reject_cross_sample_layers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transit_cli.training.execution.base import Way
+    from transit_cli.training.execution.base import Executor
     from transit_cli.training.step import Batch, Step
 
 
-class Sharing:
+class DataParallel:
     """Gradients of a part of each micro-batch, summed over the processes that train together.
 
     Every process draws dropout's masks for the whole micro-batch and takes its own rows, so that all generators stay
@@ -36,32 +36,32 @@ class Sharing:
     def __init__(self, step: Step, example: Batch) -> None:
         self._step, self._processes = step, step.processes
         try:
-            check_samples_apart(step.network)
-            self._dropout = SharedDropout(step.network, partial(self._look, example), step.device)
-        except Unsuitable as unsuitable:
+            reject_cross_sample_layers(step.network)
+            self._dropout = SharedDropout(step.network, partial(self._trace, example), step.device)
+        except UnsupportedExecution as unsuitable:
             error = TransitError(
                 f"several processes cannot train this network together: {unsuitable}",
                 wanted="a network that treats each sample alone, with nn.Dropout as its only chance",
                 fix="start one process; or train as many --members as there are processes, each by one of them",
                 code="network-not-shareable",
             )
-            raise self._processes.everywhere(error) from None
+            raise self._processes.report_on_rank0(error) from None
 
-    def _look(self, example: Batch) -> None:
+    def _trace(self, example: Batch) -> None:
         with torch.no_grad():
             self._step.forward(example.rows(slice(0, 2)))
 
-    def gradients(self, way: Way, micro_batches: Sequence[Batch]) -> Tensor:
-        """See `Way.gradients`: here every process gets the gradients and the loss of all."""
-        values = self.own(way, micro_batches)
-        self._processes.add_up(values)
+    def gradients(self, executor: Executor, micro_batches: Sequence[Batch]) -> Tensor:
+        """See `Executor.gradients`: here every process gets the gradients and the loss of all."""
+        values = self.own(executor, micro_batches)
+        self._processes.all_reduce(values)
         return self.spread(values)
 
-    def own(self, way: Way, micro_batches: Sequence[Batch]) -> Tensor:
+    def own(self, executor: Executor, micro_batches: Sequence[Batch]) -> Tensor:
         """This process's part of the loss and of all gradients, as one vector."""
         samples = sum(len(batch) for batch in micro_batches)
         try:
-            total = torch.stack([self._backward(way, batch, samples) for batch in micro_batches]).sum()
+            total = torch.stack([self._backward(executor, batch, samples) for batch in micro_batches]).sum()
         except RuntimeError as error:
             if not self._step.device.is_out_of_memory(error):
                 raise
@@ -85,11 +85,11 @@ class Sharing:
         """Parameters without a gradient have none in any process: all run the same network."""
         return [parameter.grad for parameter in self._step.parameters if parameter.grad is not None]
 
-    def _backward(self, way: Way, batch: Batch, samples: int) -> Tensor:
+    def _backward(self, executor: Executor, batch: Batch, samples: int) -> Tensor:
         rows = self._processes.rows(len(batch))
         share = (rows.stop - rows.start) / samples
         if rows.start == rows.stop:  # more processes than samples: count a row for nothing, to stay in step
             rows = slice(0, 1)
-        self._dropout.use([mask[rows] for mask in self._dropout.draw(len(batch))])
+        self._dropout.set_masks([mask[rows] for mask in self._dropout.draw(len(batch))])
         with layout.replaced(self._dropout.forwards):
-            return way.backward(batch.rows(rows), share)
+            return executor.backward(batch.rows(rows), share)

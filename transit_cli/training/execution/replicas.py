@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import Tensor, nn
 
 from transit_cli.model.acceleration import layout
-from transit_cli.training.execution.base import Way
+from transit_cli.training.execution.base import Executor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 LEAST_SAMPLES = 4
 
 
-class Unsuitable(Exception):  # noqa: N818 - it is an answer, not a failure
+class UnsupportedExecution(Exception):  # noqa: N818 - it is an answer, not a failure
     """A network cannot be run this way with the same numbers; the text says why."""
 
 
-class Replicas(Way):
-    """As `Blocked`, a replica per thread of torch's (at least two).
+class Replicas(Executor):
+    """As `OneDnn`, a replica per thread of torch's (at least two).
 
     Raises:
         Unsuitable: the network mixes the samples of a batch, or draws random numbers other than dropout's.
@@ -45,13 +45,13 @@ class Replicas(Way):
 
     def __init__(self, step: Step, example: Batch) -> None:
         super().__init__(step)
-        check_samples_apart(step.network)
-        self._dropout = SharedDropout(step.network, partial(self._look, example), step.device)
+        reject_cross_sample_layers(step.network)
+        self._dropout = SharedDropout(step.network, partial(self._trace, example), step.device)
         self._forwards = layout.blocked(step.network) | self._dropout.forwards
         self._count = max(2, torch.get_num_threads())
         self._pool = ThreadPoolExecutor(self._count, initializer=torch.set_num_threads, initargs=(1,))
 
-    def _look(self, example: Batch) -> None:
+    def _trace(self, example: Batch) -> None:
         with torch.no_grad():
             self._step.forward(example.rows(slice(0, 2)))
 
@@ -90,18 +90,18 @@ class Replicas(Way):
     def _replica(
         self, batch: Batch, masks: Sequence[Tensor], share: float, factor: Tensor
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        self._dropout.use(masks)
+        self._dropout.set_masks(masks)
         loss = self._step.forward(batch) * share
         # Not as the first gradient: given one, torch imports its compiler's symbolic shapes, for half a second.
         gradients = torch.autograd.grad(loss * factor, self._step.parameters, allow_unused=True)
         return loss.detach(), gradients
 
 
-def check_samples_apart(network: nn.Module) -> None:
-    """Raise `Unsuitable` for a network whose numbers for one sample depend on the others of its batch."""
+def reject_cross_sample_layers(network: nn.Module) -> None:
+    """Raise `UnsupportedExecution` for a network whose numbers for one sample depend on the others of its batch."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the one name all of them share
-            raise Unsuitable("BatchNorm needs the whole batch at once")
+            raise UnsupportedExecution("BatchNorm needs the whole batch at once")
 
 
 class SharedDropout:
@@ -121,14 +121,14 @@ class SharedDropout:
         self._calls: list[tuple[nn.Dropout, Tensor]] = []
         self._thread = threading.local()
         before = device.rng_state()
-        with layout.replaced({layer: partial(self._learn, layer) for layer in layers}):
+        with layout.replaced({layer: partial(self._record_call, layer) for layer in layers}):
             look()
         if not torch.equal(device.rng_state(), before):
             device.set_rng_state(before)
-            raise Unsuitable("it draws random numbers other than those of nn.Dropout")
+            raise UnsupportedExecution("it draws random numbers other than those of nn.Dropout")
         self.forwards: dict[nn.Module, Callable[..., Any]] = {layer: partial(self._apply, layer) for layer in layers}
 
-    def _learn(self, layer: nn.Dropout, values: Tensor) -> Tensor:
+    def _record_call(self, layer: nn.Dropout, values: Tensor) -> Tensor:
         self._calls.append((layer, values[:1]))
         return values
 
@@ -137,7 +137,7 @@ class SharedDropout:
         calls = [(layer.p, example) for layer, example in self._calls if layer.training and layer.p]
         return [F.dropout(example.new_ones(rows, *example.shape[1:]), share) for share, example in calls]
 
-    def use(self, masks: Sequence[Tensor]) -> None:
+    def set_masks(self, masks: Sequence[Tensor]) -> None:
         """Take these masks in this thread's next forward pass."""
         self._thread.masks = iter(masks)
 

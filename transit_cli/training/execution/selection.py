@@ -16,9 +16,9 @@ import torch
 from transit_cli import console
 from transit_cli.measurements import recall, remember
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.execution.base import Blocked, ChannelsLast, Single, Way
-from transit_cli.training.execution.cuda_graph import Captured, Fused
-from transit_cli.training.execution.replicas import LEAST_SAMPLES, Replicas, Unsuitable
+from transit_cli.training.execution.base import ChannelsLast, Executor, OneDnn, SingleThread
+from transit_cli.training.execution.cuda_graph import CudaGraph, TritonGraph
+from transit_cli.training.execution.replicas import LEAST_SAMPLES, Replicas, UnsupportedExecution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,14 +43,14 @@ WORTH_IT_BUSY = 0.8
 #: Share of the machine's processors, in percent, that others may use where a timing is to be trusted another day.
 QUIET = 15.0
 #: The ways of a device that captures whole steps, the default first.
-CAPTURES = {Captured.name: Captured, Fused.name: Fused}
+CAPTURES = {CudaGraph.name: CudaGraph, TritonGraph.name: TritonGraph}
 #: Largest difference of a way's gradients from the default's, in norm. On a CPU, rounding gives 1e-6, and 1e-4 where a
 #: maximum over nearly equal bins falls on another bin; TF32 gives 7e-3 and bfloat16 7e-2 (two-branch on an H100). A
 #: network that the way changes gives far more.
 TOLERANCE, TOLERANCE_ROUNDED = 1e-2, 0.3
 
 
-def choose(step: Step, batch: Batch, preferred: str = "") -> Way:
+def choose(step: Step, batch: Batch, preferred: str = "") -> Executor:
     """The way to run a step.
 
     Args:
@@ -61,7 +61,7 @@ def choose(step: Step, batch: Batch, preferred: str = "") -> Way:
     Raises:
         TransitError: the way asked for in the settings cannot be run here.
     """
-    wanted = step.settings.way
+    wanted = step.settings.execution
     if wanted != "auto":
         return _make(wanted, step, batch)
     names = candidates(step, batch)
@@ -70,11 +70,11 @@ def choose(step: Step, batch: Batch, preferred: str = "") -> Way:
     if len(names) > 1 and step.processes.count == 1 and _worth_timing(batch):
         names = [_fastest(step, _sample(batch), names)]
     elif len(names) > 1:
-        names = [[*agreeing(step, _sample(batch), names)][-1]]
+        names = [[*equivalent_executors(step, _sample(batch), names)][-1]]
     try:
         return _make(names[0], step, batch)
     except TransitError:
-        return Way(step)
+        return Executor(step)
 
 
 def candidates(step: Step, batch: Batch) -> list[str]:
@@ -83,14 +83,14 @@ def candidates(step: Step, batch: Batch) -> list[str]:
     if device.can_capture and not step.scaler.is_enabled():
         return list(CAPTURES)
     if device.kind != "cpu":
-        return [Way.name]
+        return [Executor.name]
     if step.processes.count > 1:  # each has a core, and a timing would have to be everybody's
-        return [Blocked.name if _worth_timing(batch) else Way.name]
+        return [OneDnn.name if _worth_timing(batch) else Executor.name]
     if not _worth_timing(batch):
-        return [Way.name, Single.name] if torch.get_num_threads() > 1 else [Way.name]
-    names = [Way.name, ChannelsLast.name, Blocked.name]
+        return [Executor.name, SingleThread.name] if torch.get_num_threads() > 1 else [Executor.name]
+    names = [Executor.name, ChannelsLast.name, OneDnn.name]
     if torch.get_num_threads() > 1:
-        names.append(Single.name)
+        names.append(SingleThread.name)
         if len(batch) >= 2 * LEAST_SAMPLES:
             names.append(Replicas.name)
     return names
@@ -107,7 +107,7 @@ def _worth_timing(batch: Batch) -> bool:
     return sum(values.numel() for values in batch.inputs.values()) >= SMALL_BATCH
 
 
-def _make(name: str, step: Step, batch: Batch) -> Way:
+def _make(name: str, step: Step, batch: Batch) -> Executor:
     reason = ""
     if name in CAPTURES:
         if not step.device.can_capture:
@@ -117,10 +117,10 @@ def _make(name: str, step: Step, batch: Batch) -> Way:
         else:
             try:
                 return CAPTURES[name](step, cast("CapturingDevice", step.device))
-            except Unsuitable as unsuitable:
+            except UnsupportedExecution as unsuitable:
                 reason = str(unsuitable)
-    elif name == Way.name:
-        return Way(step)
+    elif name == Executor.name:
+        return Executor(step)
     elif step.device.kind != "cpu":
         reason = f"it is a way of the CPU, and this is {step.device.kind}"
     elif name == Replicas.name and step.processes.count > 1:
@@ -128,35 +128,35 @@ def _make(name: str, step: Step, batch: Batch) -> Way:
     elif name == Replicas.name:
         try:
             return Replicas(step, batch)
-        except Unsuitable as unsuitable:
+        except UnsupportedExecution as unsuitable:
             reason = str(unsuitable)
     else:
-        return {kind.name: kind for kind in (ChannelsLast, Blocked, Single)}[name](step)
+        return {kind.name: kind for kind in (ChannelsLast, OneDnn, SingleThread)}[name](step)
     raise TransitError(
         f"the step cannot run the way {name!r}: {reason}",
         wanted="auto, or a way that this device and network have",
-        fix="leave --way away",
+        fix="omit --execution",
         exit_code=ExitCode.MACHINE,
-        code="way-unsupported",
+        code="execution-unsupported",
     )
 
 
 def _fastest(step: Step, batch: Batch, names: list[str]) -> str:
     """The fastest way by a timing in place, or by one that was remembered from a quiet machine."""
     key = _key(step, batch)
-    entry = recall("ways", key)
+    entry = recall("executions", key)
     quiet = psutil.cpu_percent(interval=0.05) <= QUIET
-    if entry and entry.get("way") in names and (entry.get("quiet") or not quiet):
-        return entry["way"]
-    seconds = timed(step, batch, names)
-    busy = not quiet and Single.name in seconds
-    default, worth = (Single.name, WORTH_IT_BUSY) if busy else (next(iter(seconds)), WORTH_IT)
+    if entry and entry.get("execution") in names and (entry.get("quiet") or not quiet):
+        return entry["execution"]
+    seconds = benchmark(step, batch, names)
+    busy = not quiet and SingleThread.name in seconds
+    default, worth = (SingleThread.name, WORTH_IT_BUSY) if busy else (next(iter(seconds)), WORTH_IT)
     best = min(seconds, key=lambda name: seconds[name])
-    way = best if seconds[best] < worth * seconds[default] else default
-    remember("ways", key, {"way": way, "quiet": quiet, "seconds": seconds})
+    execution = best if seconds[best] < worth * seconds[default] else default
+    remember("executions", key, {"execution": execution, "quiet": quiet, "seconds": seconds})
     shown = ", ".join(f"{name} {value * 1000:.1f} ms" for name, value in seconds.items())
-    console.note(f"fastest way to run the step: {way} (forward and backward: {shown})")
-    return way
+    console.note(f"fastest way to run the step: {execution} (forward and backward: {shown})")
+    return execution
 
 
 def _key(step: Step, batch: Batch) -> str:
@@ -168,12 +168,12 @@ def _key(step: Step, batch: Batch) -> str:
     return f"{network.__module__}.{network.__qualname__} {size} {shapes} {step.precision} {machine}"
 
 
-def timed(step: Step, batch: Batch, names: list[str]) -> dict[str, float]:
+def benchmark(step: Step, batch: Batch, names: list[str]) -> dict[str, float]:
     """Seconds of forward and backward in each way that agrees, the best of a few rounds that take turns."""
-    ways = agreeing(step, batch, names)
+    executors = equivalent_executors(step, batch, names)
     seconds: dict[str, float] = {}
-    with _put_back(step):
-        runs = {name: way.repeatable(batch) for name, way in ways.items()}
+    with preserve_state(step):
+        runs = {name: executor.benchmark_fn(batch) for name, executor in executors.items()}
         for _ in range(ROUNDS):
             for name, run in runs.items():
                 step.device.synchronize()
@@ -186,22 +186,22 @@ def timed(step: Step, batch: Batch, names: list[str]) -> dict[str, float]:
     return seconds
 
 
-def agreeing(step: Step, batch: Batch, names: list[str]) -> dict[str, Way]:
+def equivalent_executors(step: Step, batch: Batch, names: list[str]) -> dict[str, Executor]:
     """The first of the ways, and those of the others that can run this network and give the same gradients.
 
     Each process finds out by itself, with the same batch and weights, and so the same.
     """
-    ways: dict[str, Way] = {}
-    sharing, step.sharing = step.sharing, None
+    executors: dict[str, Executor] = {}
+    data_parallel, step.data_parallel = step.data_parallel, None
     expected: Tensor | None = None
     exact = step.device.kind == "cpu" and step.precision == "fp32"
     tolerance = TOLERANCE if exact else TOLERANCE_ROUNDED
     try:
-        with _put_back(step) as state:
+        with preserve_state(step) as state:
             for name in names:
                 try:
-                    way = _make(name, step, batch)
-                    found = _gradients(step, way, batch, state)
+                    executor = _make(name, step, batch)
+                    found = _gradients(step, executor, batch, state)
                 except (TransitError, RuntimeError) as error:
                     if expected is None or step.device.is_out_of_memory(error):
                         raise
@@ -210,14 +210,14 @@ def agreeing(step: Step, batch: Batch, names: list[str]) -> dict[str, Way]:
                     expected = found
                 elif not (found - expected).norm() <= tolerance * expected.norm():
                     continue
-                ways[name] = way
+                executors[name] = executor
     finally:
-        step.sharing = sharing
-    return ways
+        step.data_parallel = data_parallel
+    return executors
 
 
 @contextmanager
-def _put_back(step: Step) -> Iterator[Tensor]:
+def preserve_state(step: Step) -> Iterator[Tensor]:
     """Gives the state of the random numbers; puts it back at the end, and the network's buffers."""
     state = step.device.rng_state()
     buffers = [(buffer, buffer.clone()) for buffer in step.network.buffers()]
@@ -229,10 +229,10 @@ def _put_back(step: Step) -> Iterator[Tensor]:
             buffer.copy_(value)
 
 
-def _gradients(step: Step, way: Way, batch: Batch, state: Tensor) -> Tensor:
+def _gradients(step: Step, executor: Executor, batch: Batch, state: Tensor) -> Tensor:
     """A batch's gradients as one vector, with the same random numbers each time."""
     step.device.set_rng_state(state)
-    way.gradients([batch])
+    executor.gradients([batch])
     gradients = torch.cat([p.grad.flatten() for p in step.parameters if p.grad is not None])
     step.optimizer.zero_grad(set_to_none=True)
     return gradients

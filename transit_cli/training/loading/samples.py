@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transit_cli.data.viewset import ViewSet
-    from transit_cli.training.loading.stream import Stored
+    from transit_cli.training.loading.stream import OnDiskSamples
 
 #: The label of those that nobody has judged: they neither train nor count.
 UNKNOWN = "UNK"
@@ -93,7 +93,7 @@ Inputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Examples:
+class InMemorySamples:
     """Rows of a view set in memory, on the host or on the device.
 
     Attributes:
@@ -109,19 +109,19 @@ class Examples:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def to(self, device: torch.device) -> Examples:
+    def to(self, device: torch.device) -> InMemorySamples:
         """The same on a device."""
         inputs = {name: values.to(device) for name, values in self.inputs.items()}
-        return Examples(inputs, self.targets.to(device), self.rows)
+        return InMemorySamples(inputs, self.targets.to(device), self.rows)
 
     def take(self, index: Tensor) -> tuple[Inputs, Tensor]:
         """Inputs and targets at `index` (on the same device), in its order."""
         return {n: values.index_select(0, index) for n, values in self.inputs.items()}, self.targets[index]
 
-    def subset(self, places: np.ndarray) -> Examples:
+    def subset(self, places: np.ndarray) -> InMemorySamples:
         """Those at `places`, copied."""
         index = torch.as_tensor(places, device=self.targets.device)
-        return Examples(*self.take(index), self.rows[places])
+        return InMemorySamples(*self.take(index), self.rows[places])
 
     def chunks(self, size: int) -> Iterator[Inputs]:
         """The inputs of all, `size` at a time, in order."""
@@ -129,7 +129,7 @@ class Examples:
             yield {name: values[start : start + size] for name, values in self.inputs.items()}
 
 
-def sizes(examples: Examples | Stored) -> tuple[dict[str, int], int]:
+def sizes(examples: InMemorySamples | OnDiskSamples) -> tuple[dict[str, int], int]:
     """The length of each view by name, and the number of scalars: what a network is built for."""
     inputs, _ = examples.take(torch.zeros(1, dtype=torch.int64))
     scalars = inputs.pop("scalars", torch.empty(1, 0))
@@ -171,7 +171,7 @@ class Batching:
         return [group.split(self.batch_size) for group in groups[start:]]
 
 
-class Feed(Protocol):
+class BatchLoader(Protocol):
     """Where the micro-batches of an epoch come from."""
 
     def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[tuple[Inputs, Tensor]]]:
@@ -179,15 +179,15 @@ class Feed(Protocol):
         ...
 
 
-class Resident:
+class DeviceLoader:
     """Examples that lie on the device: an epoch costs one permutation, a batch one gather."""
 
-    def __init__(self, examples: Examples, device: torch.device) -> None:
+    def __init__(self, examples: InMemorySamples, device: torch.device) -> None:
         self.examples = examples.to(device)
         self._device = device
 
     def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[tuple[Inputs, Tensor]]]:
-        """See `Feed.epoch`."""
+        """See `BatchLoader.epoch`."""
         places = order(len(self.examples), seed, epoch).to(self._device)
         for group in batching.groups(places, start):
             yield [self.examples.take(index) for index in group]
@@ -199,7 +199,7 @@ def read(
     views: Sequence[str],
     scalars: np.ndarray | None,
     target: np.ndarray,
-) -> Examples:
+) -> InMemorySamples:
     """Read rows into memory.
 
     Args:
@@ -219,7 +219,7 @@ def read(
             raise not_finite(viewset.path, name, int(among[bad[0]]))
     if scalars is not None:
         inputs["scalars"] = torch.from_numpy(scalars)
-    return Examples(inputs, torch.from_numpy(target), among)
+    return InMemorySamples(inputs, torch.from_numpy(target), among)
 
 
 def not_finite(path: Path, view: str, row: int) -> TransitError:

@@ -29,8 +29,8 @@ PREFETCH = 2
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Rows of a view set on disk; what `feed.Examples` is in memory.
+class OnDiskSamples:
+    """Rows of a view set on disk; what `feed.InMemorySamples` is in memory.
 
     Attributes:
         path: the view set.
@@ -76,11 +76,11 @@ class Stored:
             inputs["scalars"] = self.scalars[index]
         return inputs, self.targets[index]
 
-    def subset(self, places: np.ndarray) -> Stored:
+    def subset(self, places: np.ndarray) -> OnDiskSamples:
         """Those at `places`."""
         index = torch.as_tensor(places)
         scalars = None if self.scalars is None else self.scalars[index]
-        return Stored(self.path, self.views, scalars, self.targets[index], self.rows[places])
+        return OnDiskSamples(self.path, self.views, scalars, self.targets[index], self.rows[places])
 
     def chunks(self, size: int) -> Iterator[Inputs]:
         """The inputs of all, `size` at a time, in order."""
@@ -99,7 +99,7 @@ def reading_workers(asked: int | None) -> int:
 class _MicroBatches(Dataset[Any]):
     """Stored examples, a micro-batch at a time."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: OnDiskSamples) -> None:
         self._stored = stored
 
     def __getitem__(self, index: Any) -> tuple[Inputs, Tensor] | TransitError:
@@ -122,7 +122,7 @@ class _Places(Sampler[Tensor]):
         return len(self.places)
 
 
-class Streamed:
+class StreamingLoader:
     """Stored examples as a feed: the same micro-batches, in the same order, as from memory.
 
     Args:
@@ -131,7 +131,7 @@ class Streamed:
         workers: processes that read ahead; 0 reads between the steps.
     """
 
-    def __init__(self, stored: Stored, device: torch.device, workers: int) -> None:
+    def __init__(self, stored: OnDiskSamples, device: torch.device, workers: int) -> None:
         self._stored, self._device, self._places = stored, device, _Places()
         options: dict[str, Any] = {}
         if workers:
@@ -148,7 +148,7 @@ class Streamed:
         )
 
     def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[tuple[Inputs, Tensor]]]:
-        """See `feed.Feed.epoch`."""
+        """See `feed.BatchLoader.epoch`."""
         groups = batching.groups(order(len(self._stored), seed, epoch), start)
         self._places.places = [places for group in groups for places in group]
         batches = iter(self._loader)

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.ways.capturing import CapturingCpu
+from tests.training.execution.capturing import CapturingCpu
 from transit_cli.device.select import select
 from transit_cli.model import astronet, registry
 from transit_cli.results import TransitError
-from transit_cli.training.execution.replicas import Replicas, Unsuitable
+from transit_cli.training.execution.replicas import Replicas, UnsupportedExecution
 from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import Batch, Step
 
 VIEWS = {"global": 128, "local": 32}
-WAYS = ("channels-last", "blocked", "single", "replicas", "captured")
+EXECUTIONS = ("channels-last", "onednn", "single-thread", "replicas", "cuda-graph")
 STEPS = 50
 
 
@@ -34,11 +34,11 @@ def double(batch):
     return Batch({name: view.double() for name, view in batch.inputs.items()}, batch.targets.double())
 
 
-def make_step(way, network="two-branch", **changes):
+def make_step(execution, network="two-branch", **changes):
     torch.manual_seed(0)
     module = registry.build(network, VIEWS) if isinstance(network, str) else copy.deepcopy(network)
-    device = CapturingCpu() if way == "captured" else select("cpu")
-    return Step(module, device, StepSettings(way=way, learning_rate=1e-3, **changes), STEPS)
+    device = CapturingCpu() if execution == "cuda-graph" else select("cpu")
+    return Step(module, device, StepSettings(execution=execution, learning_rate=1e-3, **changes), STEPS)
 
 
 def weights(step):
@@ -57,70 +57,72 @@ def run(step, first=0, last=STEPS, *, cast=double, seed=1):
 
 
 @pytest.mark.parametrize(("network", "steps_taken"), [("two-branch", STEPS), ("astronet", 8)])
-@pytest.mark.parametrize("way", WAYS)
-def test_fifty_steps_agree_in_float64(way, network, steps_taken, monkeypatch):
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_fifty_steps_agree_in_float64(execution, network, steps_taken, monkeypatch):
     """Accumulation, clipping, dropout, smoothing and schedule included: only rounding differs.
 
     A captured step's learning rate is a float32 tensor, since that is what the fused kernel reads.
     """
     monkeypatch.setattr(astronet, "DENSE_UNITS", 16)
     changes = {"clip": 0.05, "label_smoothing": 0.1, "weight_decay": 0.1}
-    steps = [make_step(name, network, **changes) for name in ("eager", way)]
+    steps = [make_step(name, network, **changes) for name in ("eager", execution)]
     for step in steps:
         step.network.double()
     expected, found = (run(step, last=steps_taken) for step in steps)
-    tolerance = 1e-6 if way == "captured" else 1e-9
+    tolerance = 1e-6 if execution == "cuda-graph" else 1e-9
     assert torch.allclose(found, expected, rtol=tolerance)
     assert torch.allclose(weights(steps[1]), weights(steps[0]), rtol=0, atol=tolerance)
-    assert steps[1].way.name == way
+    assert steps[1].executor.name == execution
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_fifty_steps_stay_close_in_float32(way):
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_fifty_steps_stay_close_in_float32(execution):
     """AdamW divides by small numbers, so rounding grows: weights of about 0.1 may differ by 2e-4 after 50 steps."""
-    steps = [make_step(name) for name in ("eager", way)]
+    steps = [make_step(name) for name in ("eager", execution)]
     for step in steps:
         run(step, cast=lambda batch: batch)
     assert torch.allclose(weights(steps[1]), weights(steps[0]), rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_half_precision_agrees_to_its_own_rounding(way):
-    steps = [make_step(name, precision="bf16") for name in ("eager", way)]
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_half_precision_agrees_to_its_own_rounding(execution):
+    steps = [make_step(name, precision="bf16") for name in ("eager", execution)]
     losses = [run(step, cast=lambda batch: batch) for step in steps]
     assert torch.allclose(losses[1], losses[0], atol=0.02)
 
 
-@pytest.mark.parametrize("way", ["channels-last", "blocked", "single", "replicas"])
-def test_the_scaler_of_float16_passes_through_every_way(way):
-    steps = [make_step(name, precision="fp16") for name in ("eager", way)]
+@pytest.mark.parametrize("execution", ["channels-last", "onednn", "single-thread", "replicas"])
+def test_the_scaler_of_float16_passes_through_every_way(execution):
+    steps = [make_step(name, precision="fp16") for name in ("eager", execution)]
     losses = [run(step, last=4, cast=lambda batch: batch) for step in steps]
     assert torch.allclose(losses[1], losses[0], atol=0.02)
     assert steps[0].scaler.get_scale() == steps[1].scaler.get_scale()
 
 
-@pytest.mark.parametrize("way", ["eager", *WAYS])
-def test_a_resumed_run_is_the_unbroken_run(way):
-    unbroken = make_step(way)
+@pytest.mark.parametrize("execution", ["eager", *EXECUTIONS])
+def test_a_resumed_run_is_the_unbroken_run(execution):
+    unbroken = make_step(execution)
     run(unbroken, 0, 20, cast=lambda batch: batch)
     middle = copy.deepcopy((unbroken.network.state_dict(), unbroken.state_dict(), torch.get_rng_state()))
     run(unbroken, 20, 40, cast=lambda batch: batch, seed=None)
 
-    resumed = make_step(way)
+    resumed = make_step(execution)
     resumed.network.load_state_dict(middle[0])
     resumed.load_state_dict(middle[1])
     torch.set_rng_state(middle[2])
     run(resumed, 20, 40, cast=lambda batch: batch, seed=None)
-    if way == "captured":  # its first steps after the resume are ordinary ones, whose kernels may round otherwise
+    if (
+        execution == "cuda-graph"
+    ):  # its first steps after the resume are ordinary ones, whose kernels may round otherwise
         assert torch.allclose(weights(resumed), weights(unbroken), rtol=0, atol=1e-6)
     else:
         assert torch.equal(weights(resumed), weights(unbroken))
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_run_goes_on_another_way(way):
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_a_run_goes_on_another_way(execution):
     """A checkpoint of any way loads in any other."""
-    first = make_step(way)
+    first = make_step(execution)
     run(first, 0, 6, cast=lambda batch: batch)
     then = make_step("eager")
     then.network.load_state_dict(first.network.state_dict())
@@ -130,9 +132,9 @@ def test_a_run_goes_on_another_way(way):
     assert then.steps == 8
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_no_way_leaves_anything_in_the_network(way):
-    plain, step = make_step("eager").network, make_step(way)
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_no_way_leaves_anything_in_the_network(execution):
+    plain, step = make_step("eager").network, make_step(execution)
     step.step([batch_of(8, 0)])
     expected = {name: value.shape for name, value in plain.state_dict().items()}
     assert {name: value.shape for name, value in step.network.state_dict().items()} == expected
@@ -149,7 +151,7 @@ def test_replicas_repeat_their_bits():
 
 
 def test_captured_runs_python_once_a_shape():
-    step = make_step("captured")
+    step = make_step("cuda-graph")
     run(step, last=30, cast=lambda batch: batch)
     # Two micro-batches, again whenever ordinary steps of one alone have taken the room; and one alone.
     assert step.device.captures == 3 + 1
@@ -159,7 +161,7 @@ def test_captured_runs_python_once_a_shape():
 
 def test_captured_gives_a_loss_of_its_own():
     """A graph writes each loss to the same place; what was returned before must not change."""
-    step = make_step("captured")
+    step = make_step("cuda-graph")
     losses = [step.step([batch_of(8, number)]) for number in range(8)]
     values = [float(loss) for loss in losses]
     step.step([batch_of(8, 99)])
@@ -191,7 +193,7 @@ def test_replicas_refuse_what_they_would_change(network, why):
     with pytest.raises(TransitError, match=why):
         step.step([batch_of(16, 0)])
     state = torch.get_rng_state()
-    with pytest.raises(Unsuitable, match=why):
+    with pytest.raises(UnsupportedExecution, match=why):
         Replicas(step, batch_of(16, 0))
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -220,11 +222,11 @@ def test_a_failure_in_one_replica_is_the_step_s_failure():
     assert not [module for module in step.network.modules() if "forward" in module.__dict__]
 
 
-@pytest.mark.parametrize("way", ["captured", "replicas"])
-def test_a_way_that_the_device_lacks_is_refused(way, monkeypatch):
+@pytest.mark.parametrize("execution", ["cuda-graph", "replicas"])
+def test_a_way_that_the_device_lacks_is_refused(execution, monkeypatch):
     device = select("cpu")
-    monkeypatch.setattr(device, "kind", "mps" if way == "replicas" else "cpu")
-    step = Step(registry.build("two-branch", VIEWS), device, StepSettings(way=way, precision="fp32"), 5)
+    monkeypatch.setattr(device, "kind", "mps" if execution == "replicas" else "cpu")
+    step = Step(registry.build("two-branch", VIEWS), device, StepSettings(execution=execution, precision="fp32"), 5)
     with pytest.raises(TransitError) as refused:
         step.step([batch_of(8, 0)])
-    assert refused.value.fix == "leave --way away"
+    assert refused.value.fix == "omit --execution"

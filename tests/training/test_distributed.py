@@ -25,7 +25,7 @@ from transit_cli.results import TransitError
 from transit_cli.training import checkpoint, distributed
 from transit_cli.training.fit import Fit
 from transit_cli.training.settings import TrainSettings
-from transit_cli.training.train import dealt, train
+from transit_cli.training.train import assign_tasks, train
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["transit_cli.training.train", "sklearn.metrics", "torch.distributed"])
@@ -36,11 +36,11 @@ TOLERANCE = 1e-5
 
 def train_here(flags, environment, said, saves, silence):
     """One of the processes. With `saves`, an interrupt comes after so many checkpoints."""
-    from tests.training.ways.capturing import CapturingCpu
+    from tests.training.execution.capturing import CapturingCpu
     from transit_cli.command import execute
     from transit_cli.training import train as train_module
 
-    if flags.get("way") == "captured":
+    if flags.get("execution") == "cuda-graph":
         train_module.select = lambda _: CapturingCpu()
     os.environ.update(environment)
     torch.set_num_threads(1)
@@ -76,7 +76,7 @@ def start(tmp_path, views):
     started = []
 
     def begin(count, *, saves=0, silence=60, **options):
-        flags = {"viewset": views.path, "device": "cpu", "batch_size": 15, "way": "channels-last"} | options
+        flags = {"viewset": views.path, "device": "cpu", "batch_size": 15, "execution": "channels-last"} | options
         if "resume" in options:
             flags = {"resume": options["resume"]}
         address = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
@@ -134,12 +134,12 @@ HARD = {"accumulate": 3, "mixup": 0.2, "ema": 0.9, "drop_bins": 0.1, "shift": 0.
         (3, {"epochs": 2, "batch_size": 2, "class_weighting": "balanced", "loader": "stream", "workers": 0}),
         (2, {"epochs": 30, "patience": 2, "learning_rate": 0.01}),
         (2, {"epochs": 2, "precision": "fp16", "batch_size": 40}),
-        (2, HARD | {"epochs": 4, "mixup": 0.0, "way": "captured"}),  # on a CPU that captures
+        (2, HARD | {"epochs": 4, "mixup": 0.0, "execution": "cuda-graph"}),  # on a CPU that captures
     ],
 )
 def test_the_weights_are_those_of_one_process(start, settings, tmp_path, count, options):
     alone, several = tmp_path / "alone", tmp_path / "several"
-    train(settings(**{"batch_size": 15} | options | {"run_dir": alone, "way": "channels-last"}))
+    train(settings(**{"batch_size": 15} | options | {"run_dir": alone, "execution": "channels-last"}))
     assert ended(start(count, run_dir=several, **options)) == [0] * count
     assert distance(several, alone) < (1e-2 if "precision" in options else TOLERANCE)
     mine, theirs = lines(several), lines(alone)
@@ -155,7 +155,7 @@ def test_the_weights_are_those_of_one_process(start, settings, tmp_path, count, 
 def test_a_run_goes_on_with_another_number_of_processes(start, settings, tmp_path):
     options = HARD | {"epochs": 6}
     whole, changing = tmp_path / "whole", tmp_path / "changing"
-    train(settings(**{"batch_size": 15, "way": "channels-last"} | options | {"run_dir": whole}))
+    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"run_dir": whole}))
     assert ended(start(1, saves=2, run_dir=changing, **options)) == [130]
     assert ended(start(2, saves=2, resume=changing)) == [130, 130]
     assert ended(start(1, resume=changing)) == [0]
@@ -166,7 +166,7 @@ def test_a_run_goes_on_with_another_number_of_processes(start, settings, tmp_pat
 def test_members_are_dealt_out_and_keep_their_bits(start, settings, tmp_path):
     options = {"epochs": 2, "members": 3}
     alone, several = tmp_path / "alone", tmp_path / "several"
-    train(settings(**{"batch_size": 15, "way": "channels-last"} | options | {"run_dir": alone}))
+    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"run_dir": alone}))
     assert ended(start(2, run_dir=several, **options)) == [0, 0]
     mine, theirs = weights(several), weights(alone)
     for name, value in mine.items():
@@ -181,9 +181,9 @@ def test_members_are_dealt_out_and_keep_their_bits(start, settings, tmp_path):
 
 def test_tasks_are_dealt_out_round_by_round():
     def those(rank, count, tasks):
-        one = distributed.Processes()
+        one = distributed.ProcessGroup()
         one.rank, one.count = rank, count
-        return dealt(range(tasks), one)
+        return assign_tasks(range(tasks), one)
 
     for count in (1, 2, 3, 8):
         for tasks in (1, 2, 7, 8, 10):
@@ -227,7 +227,7 @@ def test_a_dead_process_ends_the_others_with_its_reason_and_a_checkpoint(start, 
 def test_what_is_saved_by_those_that_are_left_is_the_unbroken_run(start, settings, tmp_path):
     options = HARD | {"epochs": 25}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(settings(**{"batch_size": 15, "way": "channels-last"} | options | {"run_dir": whole}))
+    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"run_dir": whole}))
     ranks = start(2, run_dir=broken, **options)
     wait_for_checkpoint(broken, ranks)
     ranks[1].kill()
@@ -269,9 +269,9 @@ def test_what_one_process_does_by_itself_is_refused(monkeypatch):
     for name in distributed.VARIABLES:
         monkeypatch.setenv(name, "2")
     with pytest.raises(TransitError, match="--overfit is given to 2 processes"):
-        distributed.refuse_several("--overfit", "do without")
+        distributed.require_single_process("--overfit", "do without")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    distributed.refuse_several("--overfit", "do without")
+    distributed.require_single_process("--overfit", "do without")
 
 
 def test_torchrun_starts_it(views, tmp_path):
@@ -298,7 +298,7 @@ def test_killed_and_resumed_with_any_number_of_processes_members_keep_their_bits
     options = HARD | {"epochs": 60, "members": 3, "checkpoint_minutes": 1e-3}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     begun = time.monotonic()
-    train(settings(**{"batch_size": 15, "way": "channels-last"} | options | {"run_dir": whole}))
+    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"run_dir": whole}))
     lasted = time.monotonic() - begun
     moments = random.Random(random.randrange(1000))
     kills = 0

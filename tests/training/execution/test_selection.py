@@ -1,11 +1,11 @@
-"""The choice of a way: timed in place, remembered, and never at the price of other numbers."""
+"""The choice of a execution: timed in place, remembered, and never at the price of other numbers."""
 
 import pytest
 import torch
 from torch import nn
 
-from tests.training.ways.capturing import CapturingCpu
-from tests.training.ways.test_ways import VIEWS, Noisy, batch_of, make_step
+from tests.training.execution.capturing import CapturingCpu
+from tests.training.execution.test_execution import VIEWS, Noisy, batch_of, make_step
 from transit_cli import measurements
 from transit_cli.device.select import select
 from transit_cli.training.execution import selection
@@ -25,24 +25,24 @@ def timings(monkeypatch, **seconds):
     """Let the ways take these seconds; returns the list of timings that were made."""
     made = []
 
-    def timed(step, batch, names):
+    def benchmark(step, batch, names):
         made.append(list(names))
         return {name: seconds.get(name.replace("-", "_"), 1.0) for name in names}
 
-    monkeypatch.setattr(selection, "timed", timed)
+    monkeypatch.setattr(selection, "benchmark", benchmark)
     return made
 
 
 def chosen(**changes):
     step = make_step("auto", **changes)
     step.step([batch_of(16, 0)])
-    return step.way.name
+    return step.executor.name
 
 
 def test_the_fastest_is_taken_and_remembered(monkeypatch):
     made = timings(monkeypatch, channels_last=0.5)
     assert [chosen(), chosen()] == ["channels-last"] * 2
-    assert made == [["eager", "channels-last", "blocked"]]
+    assert made == [["eager", "channels-last", "onednn"]]
 
 
 def test_ties_go_to_the_default(monkeypatch):
@@ -61,13 +61,13 @@ def test_a_timing_on_a_busy_machine_is_made_again_on_a_quiet_one(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("busy", "replicas", "way"), [(0, 0.45, "replicas"), (90, 0.45, "single"), (90, 0.3, "replicas")]
+    ("busy", "replicas", "execution"), [(0, 0.45, "replicas"), (90, 0.45, "single-thread"), (90, 0.3, "replicas")]
 )
-def test_on_a_busy_machine_one_thread_is_left_only_for_a_clear_gain(monkeypatch, busy, replicas, way):
+def test_on_a_busy_machine_one_thread_is_left_only_for_a_clear_gain(monkeypatch, busy, replicas, execution):
     torch.set_num_threads(2)
     monkeypatch.setattr(selection.psutil, "cpu_percent", lambda interval: float(busy))
     timings(monkeypatch, single=0.5, replicas=replicas)
-    assert chosen() == way
+    assert chosen() == execution
 
 
 @pytest.mark.parametrize(("samples", "timings_made"), [(17, 1), (31, 1), (32, 2), (40, 2)])
@@ -83,7 +83,7 @@ def test_threads_bring_the_ways_that_use_them(monkeypatch):
     torch.set_num_threads(2)
     made = timings(monkeypatch, replicas=0.4)
     assert chosen() == "replicas"
-    assert made == [["eager", "channels-last", "blocked", "single", "replicas"]]
+    assert made == [["eager", "channels-last", "onednn", "single-thread", "replicas"]]
 
 
 def test_a_small_batch_is_not_worth_a_timing(monkeypatch):
@@ -91,7 +91,7 @@ def test_a_small_batch_is_not_worth_a_timing(monkeypatch):
     monkeypatch.setattr(selection, "SMALL_BATCH", 16 * sum(VIEWS.values()) + 1)
     assert chosen() == "eager"
     torch.set_num_threads(2)
-    assert chosen() == "single"
+    assert chosen() == "single-thread"
     assert made == []
 
 
@@ -103,7 +103,7 @@ def test_a_small_batch_runs_single_only_with_the_same_numbers(monkeypatch):
         torch.manual_seed(3)
         state = torch.get_rng_state()
         step.step([batch_of(16, 0)])
-        assert step.way.name == "eager"
+        assert step.executor.name == "eager"
         assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -115,7 +115,7 @@ def test_a_small_resumed_run_keeps_its_way(monkeypatch):
     resumed = make_step("auto")
     resumed.load_state_dict(first.state_dict())
     resumed.step([batch_of(9, 0)])
-    assert resumed.way.name == "eager"
+    assert resumed.executor.name == "eager"
 
 
 def test_a_cache_that_cannot_be_written_stops_nobody(monkeypatch, tmp_path):
@@ -127,10 +127,10 @@ def test_a_cache_that_cannot_be_written_stops_nobody(monkeypatch, tmp_path):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 1}'])
 def test_a_damaged_cache_is_as_none(content, tmp_path):
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "ways.json").write_text(content)
-    assert measurements.recall("ways", "x") is None
-    measurements.remember("ways", "y", {"way": "eager"})
-    assert measurements.recall("ways", "y") == {"way": "eager"}
+    (tmp_path / "cache" / "executions.json").write_text(content)
+    assert measurements.recall("executions", "x") is None
+    measurements.remember("executions", "y", {"execution": "eager"})
+    assert measurements.recall("executions", "y") == {"execution": "eager"}
 
 
 def test_a_real_timing_leaves_no_trace():
@@ -140,8 +140,10 @@ def test_a_real_timing_leaves_no_trace():
     torch.manual_seed(3)
     state = torch.get_rng_state()
     before = [parameter.detach().clone() for parameter in step.parameters]
-    seconds = selection.timed(step, batch_of(16, 0), ["eager", "channels-last", "blocked", "single", "replicas"])
-    assert sorted(seconds) == ["blocked", "channels-last", "eager", "replicas", "single"]
+    seconds = selection.benchmark(
+        step, batch_of(16, 0), ["eager", "channels-last", "onednn", "single-thread", "replicas"]
+    )
+    assert sorted(seconds) == ["onednn", "channels-last", "eager", "replicas", "single-thread"]
     assert all(value > 0 for value in seconds.values())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(old, new) for old, new in zip(before, step.parameters, strict=True))
@@ -176,14 +178,14 @@ class Viewing(nn.Module):
 
 def test_a_way_that_changes_the_numbers_is_left_out():
     step = make_step("auto", Reading())
-    assert list(selection.timed(step, batch_of(16, 0), ["eager", "channels-last"])) == ["eager"]
+    assert list(selection.benchmark(step, batch_of(16, 0), ["eager", "channels-last"])) == ["eager"]
     assert step.network.counter == 0
 
 
 def test_a_way_that_cannot_run_the_network_is_left_out():
     torch.set_num_threads(2)
     step = make_step("auto", Noisy())
-    assert "replicas" not in selection.timed(step, batch_of(16, 0), selection.candidates(step, batch_of(16, 0)))
+    assert "replicas" not in selection.benchmark(step, batch_of(16, 0), selection.candidates(step, batch_of(16, 0)))
 
 
 def test_a_resumed_run_keeps_its_way(monkeypatch):
@@ -194,14 +196,14 @@ def test_a_resumed_run_keeps_its_way(monkeypatch):
     resumed = make_step("auto")
     resumed.load_state_dict(first.state_dict())
     resumed.step([batch_of(9, 0)])
-    assert resumed.way.name == "channels-last"
+    assert resumed.executor.name == "channels-last"
 
 
 def test_cuda_captures_unless_float16_needs_its_scaler():
     network = make_step("eager").network
     for precision, expected in (
-        ("bf16", ["captured", "fused"]),
-        ("fp16", ["eager", "channels-last", "blocked"]),
+        ("bf16", ["cuda-graph", "triton"]),
+        ("fp16", ["eager", "channels-last", "onednn"]),
     ):
         step = Step(network, CapturingCpu(), StepSettings(precision=precision), 5)
         assert selection.candidates(step, batch_of(16, 0)) == expected

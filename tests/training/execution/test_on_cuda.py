@@ -6,7 +6,7 @@ import gc
 import pytest
 import torch
 
-from tests.training.ways.test_ways import STEPS, VIEWS, batch_of, weights
+from tests.training.execution.test_execution import STEPS, VIEWS, batch_of, weights
 from transit_cli import measurements
 from transit_cli.device.cuda import without_tf32
 from transit_cli.device.select import select
@@ -18,7 +18,7 @@ from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import Batch, Step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
-WAYS = ("captured", "fused")
+EXECUTIONS = ("cuda-graph", "triton")
 
 
 @pytest.fixture
@@ -31,10 +31,12 @@ def device(tmp_path, monkeypatch):
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
 
 
-def make(device, way, network="two-branch", augment=None, **changes):
+def make(device, execution, network="two-branch", augment=None, **changes):
     torch.manual_seed(0)
     changes = {"precision": "fp32", "learning_rate": 1e-3} | changes
-    return Step(registry.build(network, VIEWS), device, StepSettings(way=way, **changes), STEPS, augment=augment)
+    return Step(
+        registry.build(network, VIEWS), device, StepSettings(execution=execution, **changes), STEPS, augment=augment
+    )
 
 
 def on(device, batch):
@@ -53,41 +55,41 @@ def run(step, first=0, last=STEPS, seed=1):
 
 
 @pytest.mark.parametrize("network", ["two-branch", "astronet"])
-@pytest.mark.parametrize("way", WAYS)
-def test_fifty_steps_agree(device, way, network):
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_fifty_steps_agree(device, execution, network):
     """Accumulation over uneven micro-batches, clipping, dropout, smoothing, schedule and weight decay included."""
     changes = {"clip": 0.05, "label_smoothing": 0.1, "weight_decay": 0.1}
-    steps = [make(device, name, network, **changes) for name in ("eager", way)]
+    steps = [make(device, name, network, **changes) for name in ("eager", execution)]
     last = STEPS if network == "two-branch" else 8  # AdamW divides by small numbers, so that rounding grows
     expected, found = (run(step, last=last) for step in steps)
     assert torch.allclose(found, expected, rtol=1e-3)
     difference = weights(steps[1]) - weights(steps[0])
     assert difference.norm() < 1e-2 * weights(steps[0]).norm()
-    assert steps[1].way.name == way
+    assert steps[1].executor.name == execution
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_half_precision_agrees_to_its_own_rounding(device, way):
-    losses = [run(make(device, name, precision="bf16")) for name in ("eager", way)]
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_half_precision_agrees_to_its_own_rounding(device, execution):
+    losses = [run(make(device, name, precision="bf16")) for name in ("eager", execution)]
     assert torch.allclose(losses[1], losses[0], atol=0.02)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_augmentation_and_mixup_within_the_graph(device, way):
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_augmentation_and_mixup_within_the_graph(device, execution):
     """The graph draws what the eager step draws, in the same order; mixup is drawn on the host, before the graph."""
     augmentation = Augmentation(True, 0.5, 1.0, 0.1, {"global": 1.0, "local": 1.0})
     for mixup in (0.0, 0.2):
-        losses = [run(make(device, name, augment=augmentation, mixup=mixup), last=20) for name in ("eager", way)]
+        losses = [run(make(device, name, augment=augmentation, mixup=mixup), last=20) for name in ("eager", execution)]
         assert torch.allclose(losses[1], losses[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_resumed_run_is_the_unbroken_run(device, way):
-    unbroken = make(device, way)
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_a_resumed_run_is_the_unbroken_run(device, execution):
+    unbroken = make(device, execution)
     run(unbroken, 0, 20)
     middle = copy.deepcopy((unbroken.network.state_dict(), unbroken.state_dict(), device.rng_state()))
     run(unbroken, 20, 40, seed=None)
-    resumed = make(device, way)
+    resumed = make(device, execution)
     resumed.network.load_state_dict(middle[0])
     resumed.load_state_dict(middle[1])
     device.set_rng_state(middle[2])
@@ -95,11 +97,11 @@ def test_a_resumed_run_is_the_unbroken_run(device, way):
     assert torch.allclose(weights(resumed), weights(unbroken), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_shapes_share_the_memory_of_one_step(device, way):
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_shapes_share_the_memory_of_one_step(device, execution):
     """Ordinary steps, captures and replays of two effective batches hold no more at any time than eager steps do."""
     peaks = {}
-    for name in ("eager", way):
+    for name in ("eager", execution):
         step, batch = make(device, name), on(device, batch_of(4096, 0))
         device.empty_cache()
         device.reset_peak()
@@ -107,7 +109,7 @@ def test_shapes_share_the_memory_of_one_step(device, way):
             step.step([batch] * count)
         device.synchronize()
         peaks[name] = device.memory().peak
-    assert peaks[way] < 1.25 * peaks["eager"]
+    assert peaks[execution] < 1.25 * peaks["eager"]
 
 
 def test_a_graph_that_nobody_holds_does_not_spoil_the_next(device):
@@ -120,7 +122,7 @@ def test_a_graph_that_nobody_holds_does_not_spoil_the_next(device):
 
     gc.disable()
     try:
-        run(make(device, "captured"), last=6)  # the step holds its way and is held by it
+        run(make(device, "cuda-graph"), last=6)  # the step holds its way and is held by it
         result, replay = device.capture(work, device.pool())
     finally:
         gc.enable()
@@ -132,13 +134,13 @@ def test_the_choice_is_timed_and_leaves_no_trace(device):
     step = make(device, "auto")
     batch = on(device, batch_of(64, 0))
     before, state = weights(step).clone(), device.rng_state()
-    seconds = selection.timed(step, batch, ["captured", "fused"])
-    assert set(seconds) == {"captured", "fused"}
+    seconds = selection.benchmark(step, batch, ["cuda-graph", "triton"])
+    assert set(seconds) == {"cuda-graph", "triton"}
     assert torch.equal(weights(step), before)
     assert torch.equal(device.rng_state(), state)
     assert all(parameter.grad is None for parameter in step.parameters)
     run(step, last=6)
-    assert step.way.name == min(seconds, key=lambda name: seconds[name])
+    assert step.executor.name == min(seconds, key=lambda name: seconds[name])
 
 
 @pytest.mark.parametrize("samples", [1, 511, 513, 2048, 5000])
