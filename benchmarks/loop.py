@@ -28,8 +28,10 @@ from transit_cli.data import viewset
 from transit_cli.device.select import select
 from transit_cli.model import registry
 from transit_cli.training import fit
+from transit_cli.training.batch import Batch
+from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import TrainSettings
-from transit_cli.training.step import Batch, Step
+from transit_cli.training.step import OptimizerStep
 from transit_cli.training.train import train
 
 #: Most milliseconds that the loop may add to a step, and most that an epoch may take over its steps, as a share.
@@ -75,17 +77,18 @@ class Clock:
         return [1e3 * (end - begin) / steps for begin, end in zip(self.begin, ends, strict=True)]
 
 
-def bare(step, batch):
+def bare(runner, batch):
     """Forward, backward, clip, optimizer, and nothing else."""
+    step = runner.step
     step.forward(batch).backward()
     torch.nn.utils.clip_grad_norm_(step.parameters, 1.0)
     step.optimizer.step()
     step.optimizer.zero_grad(set_to_none=True)
 
 
-def repeated(step, batch):
+def repeated(runner, batch):
     """Our step on a fixed batch."""
-    step.step([batch])
+    runner.run([batch])
 
 
 def compare(folder, network, lengths, *, size, steps, rounds, work, execution):
@@ -94,9 +97,9 @@ def compare(folder, network, lengths, *, size, steps, rounds, work, execution):
     options = {"network": network, "views": tuple(lengths), "scalars": (), "batch_size": size, "execution": execution}
     plain = {"time_reversal": False, "noise": 0.0, "device": "cpu", "checkpoint_minutes": 60.0}
     settings = TrainSettings(viewset=folder / "set", run_dir=folder / "run", epochs=rounds + 1, **options, **plain)
-    step = Step(registry.build(network, lengths), select("cpu"), settings, 10**6)
+    runner = StepRunner(OptimizerStep(registry.build(network, lengths), select("cpu"), settings, 10**6))
     batch = Batch({n: torch.randn(size, length) for n, length in lengths.items()}, torch.arange(size).remainder(2.0))
-    step.step([batch])
+    runner.run([batch])
     ours, theirs = [], []
     clock = Clock()
     end_epoch = fit.Fit._end_epoch  # noqa: SLF001 - the place between two epochs
@@ -107,7 +110,7 @@ def compare(folder, network, lengths, *, size, steps, rounds, work, execution):
         ours.append(clock.read(steps))
         clock = Clock()
         for _ in range(steps):
-            work(step, batch)
+            work(runner, batch)
         theirs.append(clock.read(steps))
         end_epoch(self, loss, speed)
         clock = Clock()

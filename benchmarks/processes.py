@@ -44,29 +44,32 @@ def child(options):
 
     from transit_cli.device.select import select
     from transit_cli.model import registry
-    from transit_cli.training.distributed import SINGLE_PROCESS, joined
+    from transit_cli.training.batch import Batch
+    from transit_cli.training.distributed import SINGLE_PROCESS, process_group
+    from transit_cli.training.runner import StepRunner
     from transit_cli.training.settings import StepSettings
-    from transit_cli.training.step import Batch, Step
+    from transit_cli.training.step import OptimizerStep
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    with joined() as processes:
+    with process_group() as processes:
         torch.manual_seed(0)
         settings = StepSettings(execution=options.execution, batch_size=options.batch_size)
         network = registry.build(options.network, VIEWS)
         device = select(options.device)
-        step = Step(network, device, settings, 10**6, processes=processes if options.together else SINGLE_PROCESS)
+        step = OptimizerStep(network, device, settings, 10**6)
+        runner = StepRunner(step, processes if options.together else SINGLE_PROCESS)
         where, size = device.torch_device, options.batch_size
         inputs = {name: torch.randn(size, length, device=where) for name, length in VIEWS.items()}
         batch = Batch(inputs, torch.randint(2, (size,), device=where).float())
         for _ in range(WARM_UP):
-            step.step([batch])
+            runner.run([batch])
         device.synchronize()
-        processes.most(0)  # all begin together
+        processes.all_reduce_max(0)  # all begin together
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(options.steps):
-            step.step([batch])
+            runner.run([batch])
             if options.together:
-                processes.most(0)  # as the loop asks after every step whether anybody wants to stop
+                processes.all_reduce_max(0)  # as the loop asks after every step whether a process has been told to stop
         device.synchronize()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         print(json.dumps([wall, cpu]))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.training.conftest import GLOBAL, LOCAL, write_set
-from transit_cli import measurements
+from transit_cli import cache
 from transit_cli.bench import bench_result, benchmark, figures, frameworks, previous
 from transit_cli.bench.settings import BenchSettings
 from transit_cli.device.select import select
@@ -17,7 +17,7 @@ from transit_cli.training import bench_record
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(measurements, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(benchmark, "PATIENCE", float("inf"))  # a busy machine must not leave anything out
     monkeypatch.setattr(figures, "BLOCK", 0.02)
     monkeypatch.setattr(benchmark.psutil, "cpu_percent", lambda interval: 0.0)

@@ -11,7 +11,6 @@ CUDA = torch.cuda.is_available()
 pytest.importorskip("triton", reason="Triton is not installed: it comes with torch for CUDA, and for Linux only")
 
 from tests.training.execution.capturing import CapturingCpu  # noqa: E402
-
 from transit_cli.device.cuda import without_tf32  # noqa: E402
 from transit_cli.device.select import select  # noqa: E402
 from transit_cli.model import astronet, registry  # noqa: E402
@@ -20,9 +19,10 @@ from transit_cli.model.acceleration import layout  # noqa: E402
 from transit_cli.model.acceleration.fused import fused, watching  # noqa: E402
 from transit_cli.model.pooling import AverageAndMaximum  # noqa: E402
 from transit_cli.training import inference  # noqa: E402
+from transit_cli.training.batch import Batch  # noqa: E402
 from transit_cli.training.execution import selection  # noqa: E402
 from transit_cli.training.settings import StepSettings  # noqa: E402
-from transit_cli.training.step import Batch, Step  # noqa: E402
+from transit_cli.training.step import OptimizerStep  # noqa: E402
 
 WHERE = torch.device("cuda" if CUDA else "cpu")
 TOLERANCE = 1e-4
@@ -164,7 +164,7 @@ def test_a_run_is_cut_by_what_has_no_kernel():
 def test_a_step_whose_gradients_agree_may_run_this_way():
     device = select("cuda") if CUDA else CapturingCpu()
     views = {"global": 16, "local": 8}
-    step = Step(registry.build("two-branch", views), device, StepSettings(precision="fp32"), 5)
+    step = OptimizerStep(registry.build("two-branch", views), device, StepSettings(precision="fp32"), 5)
     inputs = {name: torch.randn(4, length, device=WHERE) for name, length in views.items()}
     batch = Batch(inputs, torch.tensor([0.0, 1.0, 1.0, 0.0], device=WHERE))
     assert list(selection.equivalent_executors(step, batch, ["cuda-graph", "triton"])) == ["cuda-graph", "triton"]

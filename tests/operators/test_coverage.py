@@ -135,10 +135,10 @@ def test_the_trace_is_what_the_device_meets(mps):
         torch.set_num_threads(1)
         workload = Workload.of(FallbackTestSettings(precision="fp32"))
         device = select("mps")
-        step = workload.step_on(device)
+        runner = workload.runner_on(device)
         batch = workload.batch(device, 4)
         simulated_mps.reset_counters()
-        step.step([batch])
+        runner.run([batch])
         met = simulated_mps.counters()["ran"]
         statuses = table().statuses
         calls = trace(workload, 4, statuses)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transit_cli import measurements
+from transit_cli import cache
 from transit_cli.device.select import select
 from transit_cli.training import bench_record
 from transit_cli.training.train import train
@@ -10,7 +10,7 @@ from transit_cli.training.train import train
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(measurements, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
 
 
 def test_a_run_says_what_share_of_the_bench_it_reached(settings):

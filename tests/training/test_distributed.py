@@ -182,7 +182,7 @@ def test_members_are_dealt_out_and_keep_their_bits(start, settings, tmp_path):
 def test_tasks_are_dealt_out_round_by_round():
     def those(rank, count, tasks):
         one = distributed.ProcessGroup()
-        one.rank, one.count = rank, count
+        one.rank, one.world_size = rank, count
         return assign_tasks(range(tasks), one)
 
     for count in (1, 2, 3, 8):

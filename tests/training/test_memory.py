@@ -43,7 +43,7 @@ def hungry(tmp_path):
 
 def test_out_of_memory_it_learns_the_same_in_smaller_pieces(settings, hungry, tmp_path):
     train(settings(network=hungry(1000), run_dir=tmp_path / "plenty"))
-    with pytest.warns(UserWarning, match="going on with micro-batches of"):
+    with pytest.warns(UserWarning, match="continuing with micro-batches of"):
         train(settings(network=hungry(4), run_dir=tmp_path / "short"))
     plenty, short = (saved.load(tmp_path / run / saved.FILE)[0][0].state_dict() for run in ("plenty", "short"))
     for name, weight in plenty.items():

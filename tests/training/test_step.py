@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from transit_cli.device.select import select
 from transit_cli.model import registry
+from transit_cli.training.augment import mixup
+from transit_cli.training.batch import Batch
+from transit_cli.training.runner import StepRunner
 from transit_cli.training.schedule import learning_rate
 from transit_cli.training.settings import StepSettings
-from transit_cli.training.step import Batch, Step, mixed
+from transit_cli.training.step import OptimizerStep
 
 VIEWS = {"global": 64, "local": 16}
 
@@ -36,20 +39,20 @@ def split(batch, sizes):
     ]
 
 
-def make_step(total_steps=20, **changes):
+def make_runner(total_steps=20, **changes):
     torch.manual_seed(0)
     network = registry.build("two-branch", VIEWS)
     network.head[3].p = 0.0  # dropout draws anew for every micro-batch; everything else must agree
-    return Step(network, select("cpu"), StepSettings(**changes), total_steps)
+    return StepRunner(OptimizerStep(network, select("cpu"), StepSettings(**changes), total_steps))
 
 
-def weights(step):
-    return torch.cat([weight.detach().flatten() for weight in step.network.parameters()])
+def weights(runner):
+    return torch.cat([weight.detach().flatten() for weight in runner.step.network.parameters()])
 
 
 def test_step_equals_the_plain_loop():
-    step = make_step(clip=0.05, weight_decay=0.1)
-    plain = make_step().network
+    runner = make_runner(clip=0.05, weight_decay=0.1)
+    plain = make_runner().step.network
     optimizer = torch.optim.AdamW(plain.parameters(), lr=5e-3 / 25, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 5e-3, total_steps=20, pct_start=0.1, final_div_factor=1e3, cycle_momentum=False
@@ -62,21 +65,21 @@ def test_step_equals_the_plain_loop():
         optimizer.step()
         optimizer.zero_grad()
         schedule.step() if number < 19 else None
-        assert torch.allclose(step.step([batch]), loss.detach(), rtol=1e-5)
+        assert torch.allclose(runner.run([batch]), loss.detach(), rtol=1e-5)
     expected = torch.cat([weight.detach().flatten() for weight in plain.parameters()])
-    assert torch.allclose(weights(step), expected, atol=1e-6)
+    assert torch.allclose(weights(runner), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("sizes", [(12, 12), (8, 8, 8), (7, 7, 7, 3), (23, 1)])
 def test_accumulation_is_exact_for_uneven_groups(sizes):
-    whole, parts = (make_step(clip=0.1, accumulate=len(sizes)).network.double() for _ in range(2))
+    whole, parts = (make_runner(clip=0.1, accumulate=len(sizes)).step.network.double() for _ in range(2))
     settings = StepSettings(clip=0.1)
-    one, many = (Step(network, select("cpu"), settings, 20) for network in (whole, parts))
+    one, many = (StepRunner(OptimizerStep(network, select("cpu"), settings, 20)) for network in (whole, parts))
     for number in range(5):
         batch = batch_of(24, number)
         batch = Batch({name: view.double() for name, view in batch.inputs.items()}, batch.targets.double())
-        loss = one.step([batch])
-        assert torch.allclose(many.step(split(batch, sizes)), loss, rtol=1e-10)
+        loss = one.run([batch])
+        assert torch.allclose(many.run(split(batch, sizes)), loss, rtol=1e-10)
     assert torch.allclose(weights(many), weights(one), rtol=0, atol=1e-10)
 
 
@@ -108,16 +111,16 @@ def test_onecycle_is_torchs(total):
 
 
 def test_label_smoothing_and_positive_weight_follow_their_formulae():
-    step = make_step(label_smoothing=0.1, positive_weight=3.0)
+    runner = make_runner(label_smoothing=0.1, positive_weight=3.0)
     logits, targets = torch.tensor([0.3, -1.0]), torch.tensor([1.0, 0.0])
     log, smooth = torch.nn.functional.logsigmoid, targets * 0.9 + 0.05
     expected = -(3 * smooth * log(logits) + (1 - smooth) * log(-logits)).mean()
-    assert torch.allclose(step.loss(logits, targets), expected)
+    assert torch.allclose(runner.step.loss(logits, targets), expected)
 
 
 def test_mixup_keeps_the_mean_between_neighbours():
     batch = batch_of(32)
-    out = mixed(batch, 0.4)
+    out = mixup(batch, 0.4)
     low = torch.minimum(batch.targets, batch.targets.roll(1))
     high = torch.maximum(batch.targets, batch.targets.roll(1))
     assert ((out.targets >= low) & (out.targets <= high)).all()
@@ -128,22 +131,22 @@ def test_mixup_keeps_the_mean_between_neighbours():
 
 
 def test_a_step_goes_on_from_its_state_bit_for_bit():
-    whole = make_step()
+    whole = make_runner()
     for number in range(6):
-        whole.step([batch_of(8, number)])
-    first = make_step()
+        whole.run([batch_of(8, number)])
+    first = make_runner()
     for number in range(3):
-        first.step([batch_of(8, number)])
-    second = make_step()
-    second.network.load_state_dict(first.network.state_dict())
+        first.run([batch_of(8, number)])
+    second = make_runner()
+    second.step.network.load_state_dict(first.step.network.state_dict())
     second.load_state_dict(first.state_dict())
     for number in range(3, 6):
-        second.step([batch_of(8, number)])
+        second.run([batch_of(8, number)])
     assert torch.equal(weights(second), weights(whole))
 
 
 def test_half_precision_with_its_scaler_learns():
-    step = make_step(total_steps=60, precision="bf16", learning_rate=0.01)
+    runner = make_runner(total_steps=60, precision="bf16", learning_rate=0.01)
     batch = batch_of(16)
-    losses = [float(step.step([batch])) for _ in range(60)]
+    losses = [float(runner.run([batch])) for _ in range(60)]
     assert losses[-1] < losses[0] / 3

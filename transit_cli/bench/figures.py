@@ -128,7 +128,7 @@ def measure(
             return inference.logits([run.step.network], inputs, device)
 
     first, found, joules = timed(work, device, seconds, meter)
-    execution = run.step.executor.name if run.step.executor else ""
+    execution = run.runner.execution
     moved, computed = _counted(asked, execution) if execution else (operator_counts.inspect(run),) * 2
     return Figure(
         network=network,

@@ -202,14 +202,16 @@ def transit(course: BenchmarkConfig) -> Steps:
 
     from transit_cli.device.select import select
     from transit_cli.model import registry
+    from transit_cli.training.batch import Batch
     from transit_cli.training.loading.samples import Batching, DeviceLoader, InMemorySamples
+    from transit_cli.training.runner import StepRunner
     from transit_cli.training.settings import StepSettings
-    from transit_cli.training.step import Batch, Step
+    from transit_cli.training.step import OptimizerStep
 
     torch.manual_seed(0)
     device, size = select(course.device), course.batch_size
     settings = StepSettings(batch_size=size, precision="fp32")  # as the others compute
-    step = Step(registry.build(course.network, course.views), device, settings, TOTAL)
+    runner = StepRunner(OptimizerStep(registry.build(course.network, course.views), device, settings, TOTAL))
     views, targets = examples(course)
     feed = DeviceLoader(InMemorySamples(views, targets, np.arange(len(targets))), device.torch_device)
     groups = (group for epoch in range(10**6) for group in feed.epoch(Batching(len(targets), size, 1), 0, epoch))
@@ -218,9 +220,9 @@ def transit(course: BenchmarkConfig) -> Steps:
     def steps(count: int) -> tuple[float, str]:
         begin = time.perf_counter()
         for group in islice(groups, count):
-            total.add_(step.step([Batch(*pair) for pair in group]))
+            total.add_(runner.run([Batch(*pair) for pair in group]))
         device.synchronize()
-        return time.perf_counter() - begin, step.executor.name if step.executor else ""
+        return time.perf_counter() - begin, runner.execution
 
     return steps
 

@@ -15,8 +15,10 @@ from transit_cli.device import precision
 from transit_cli.device.environment import FALLBACK
 from transit_cli.doctor.check import Row
 from transit_cli.model.two_branch import build
+from transit_cli.training.batch import Batch
+from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import StepSettings
-from transit_cli.training.step import Batch, Step
+from transit_cli.training.step import OptimizerStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,14 +107,15 @@ class Proof:
         """Gradients against float64's; then whole steps, which must change every weight and leave numbers."""
         row_id = f"{self.device.kind}-{part}"
         settings = StepSettings(precision=name, schedule="constant", learning_rate=1e-3)
-        step = Step(copy.deepcopy(network), self.device, settings, total_steps=10)
+        runner = StepRunner(OptimizerStep(copy.deepcopy(network), self.device, settings, total_steps=10))
+        step = runner.step
         there = self.device.torch_device
         batch = Batch({key: view.to(there) for key, view in batch.inputs.items()}, batch.targets.to(there))
-        step.gradients([batch])
+        runner.gradients([batch])
         error = relative_error(step, self.exact)
         step.optimizer.zero_grad(set_to_none=True)
         before = [parameter.detach().clone() for parameter in step.parameters]
-        rate = self._rate(step, batch)
+        rate = self._rate(runner, batch)
         if not error <= TOLERANCES[name]:  # NaN is not
             found = f"gradients differ from float64's by {error:.0%}" if error < 1e3 else "gradients are not numbers"
             return _wrong(row_id, name, found, f"at most {TOLERANCES[name]:.0%}")
@@ -128,16 +131,16 @@ class Proof:
             found += f"; {rate / self.float32_rate:.2g} x float32's speed"
         return Row(row_id, "ok", found)
 
-    def _rate(self, step: Step, batch: Batch) -> float:
-        """Samples a second, by the faster of two steps; what had to be compiled has been by `step.gradients`.
+    def _rate(self, runner: StepRunner, batch: Batch) -> float:
+        """Samples a second, by the faster of two steps; what had to be compiled has been by `runner.gradients`.
 
         Halves take one step: where they are emulated, as on most CPUs, they are slow.
         """
         timer = self.device.timer()
         timer.mark()
-        for _ in range(2 if step.precision == "fp32" else 1):
-            step.gradients([batch])
-            step.update()
+        for _ in range(2 if runner.step.precision == "fp32" else 1):
+            runner.gradients([batch])
+            runner.step.update()
             timer.mark()
         return len(batch) / max(min(timer.seconds()), 1e-9)
 
@@ -156,7 +159,7 @@ def _strided(values: torch.Tensor) -> torch.Tensor:
     return values.transpose(0, 1).contiguous().transpose(0, 1) if values.ndim > 1 else values
 
 
-def relative_error(step: Step, exact: list[torch.Tensor]) -> float:
+def relative_error(step: OptimizerStep, exact: list[torch.Tensor]) -> float:
     """The norm of all gradients' errors as a share of the norm of all gradients; NaN where one is missing."""
     scale = step.scaler.get_scale()
     wrong = total = 0.0

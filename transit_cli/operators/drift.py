@@ -50,12 +50,12 @@ def drift(workload: Workload, device: Device, precision: str, steps: int) -> dic
 
 
 def _losses(workload: Workload, device: Device, steps: int, nudge: int = 0) -> list[float]:
-    step = workload.step_on(device, dropout=False)
+    runner = workload.runner_on(device, dropout=False)
     if nudge:
         noise = torch.Generator().manual_seed(nudge)
         with torch.no_grad():
-            for parameter in step.parameters:
+            for parameter in runner.step.parameters:
                 parameter.mul_(1 + PERTURBATION * torch.randn(parameter.shape, generator=noise))
     batches = [workload.batch(device, SAMPLES, seed) for seed in range(4)]
-    losses = [step.step([batches[index % len(batches)]]) for index in range(steps)]
+    losses = [runner.run([batches[index % len(batches)]]) for index in range(steps)]
     return [float(loss) for loss in losses]

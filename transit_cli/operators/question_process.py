@@ -68,13 +68,13 @@ def _workload(job: dict[str, Any], device: Any, emit: Any) -> None:
     replay = Replay(device, emit, skip, injection)
     with as_on_mps() if device.kind == "mps" else nullcontext():
         host = CpuDevice()
-        step = workload.step_on(host)
+        runner = workload.runner_on(host)
         batch = workload.batch(host, workload.settings.batch_size)
-        step.network.train()
+        runner.step.network.train()
         with replay:
-            step.gradients([batch])
+            runner.gradients([batch])
             replay.updating = True
-            step.update()
+            runner.step.update()
     emit({"counts": [[call.operator, count] for call, count in replay.counts.items()], "planted": injection.planted})
 
 

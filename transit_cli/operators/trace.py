@@ -155,14 +155,14 @@ def trace(workload: Workload, samples: int, statuses: Mapping[str, Status]) -> C
     device = CpuDevice()
     recorder = Recorder(statuses)
     with as_on_mps():
-        step = workload.step_on(device)
+        runner = workload.runner_on(device)
         batch = workload.batch(device, samples)
-        step.network.train()
+        runner.step.network.train()
         try:
             with recorder:
-                step.gradients([batch])
+                runner.gradients([batch])
                 recorder.updating = True
-                step.update()
+                runner.step.update()
         except (RuntimeError, TypeError, ValueError) as error:
             raise TransitError(
                 f"the training step of {workload.settings.network} fails on the CPU: {error}",

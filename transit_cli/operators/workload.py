@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from transit_cli.model import registry
 from transit_cli.operators.settings import DEFAULT_LENGTHS
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.step import Batch, Step
+from transit_cli.training.batch import Batch
+from transit_cli.training.runner import StepRunner
+from transit_cli.training.step import OptimizerStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,14 +60,15 @@ class Workload:
             )
         return cls(settings, {view: DEFAULT_LENGTHS[view] for view in settings.views})
 
-    def step_on(self, device: Device, *, dropout: bool = True) -> Step:
+    def runner_on(self, device: Device, *, dropout: bool = True) -> StepRunner:
         """The step of a freshly made network (seed 0), so that two devices start from the same weights."""
         torch.manual_seed(0)
         network = registry.build(self.settings.network, self.lengths, len(self.settings.scalars))
         for module in network.modules():
             if isinstance(module, nn.Dropout) and not dropout:
                 module.p = 0.0
-        return Step(network, device, self.settings.replace(execution="eager"), TOTAL_STEPS)  # as MPS runs it
+        settings = self.settings.replace(execution="eager")
+        return StepRunner(OptimizerStep(network, device, settings, TOTAL_STEPS))  # as MPS runs it
 
     def batch(self, device: Device, samples: int, seed: int = 0) -> Batch:
         """`samples` views of noise (standard deviation 1 / 3), half of them with a transit in the middle."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Mark = Callable[[str, str], None]
 
     from transit_cli.profiling.workload import Workload
-    from transit_cli.training.step import Step
+    from transit_cli.training.step import OptimizerStep
 
 #: In the order in which they happen. `rest` is what lies between them: the schedule, dropping gradients, the loop.
 PHASES = ("data", "transfer", "forward", "loss", "backward", "clip", "optimizer", "rest")
@@ -63,8 +63,8 @@ class Marks:
 
 
 @contextmanager
-def marking(step: Step, mark: Mark) -> Iterator[None]:
-    """While the block runs, `mark(ended, begins)` is called between each two phases inside `step.step`."""
+def marking(step: OptimizerStep, mark: Mark) -> Iterator[None]:
+    """While the block runs, `mark(ended, begins)` is called between each two phases inside the step."""
     at = {"network": False}
     loss, update = step.loss, step.update
 

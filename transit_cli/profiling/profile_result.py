@@ -171,7 +171,7 @@ def document(profile: Profile) -> dict[str, Any]:
         "steps_run": run.steps_run,
         "samples_per_second": run.samples / profile.step_seconds,
         "step_seconds": step,
-        "execution": run.step.executor.name if run.step.executor else None,
+        "execution": run.runner.execution or None,
         "train_way": profile.own.name if profile.own else None,
         "train_step_seconds": profile.step_seconds,
         "first_step_seconds": times.first,

@@ -119,7 +119,7 @@ def _profilable(run: Workload, settings: ProfileSettings) -> tuple[Workload, Tra
     if run.inference:
         return run, None
     run.run_step()
-    name = run.step.executor.name if run.step.executor else ""
+    name = run.runner.execution
     if name not in PROFILABLE_AS:
         return run, None
     seconds = phases.plain(run, settings.steps)

@@ -16,9 +16,11 @@ from transit_cli.device import precision, select
 from transit_cli.model import registry
 from transit_cli.profiling.phases import INFERENCE_PHASES, PHASES, marking
 from transit_cli.results import TransitError
+from transit_cli.training.batch import Batch
 from transit_cli.training.loading import samples
+from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import view_lengths
-from transit_cli.training.step import Batch, Step
+from transit_cli.training.step import OptimizerStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +40,7 @@ class Workload:
     """A step, and what feeds it.
 
     Attributes:
-        step: the training step.
+        runner: runs the training step.
         device: where it computes.
         settings: what was asked for.
         groups: yields, for ever, the micro-batches of one optimizer step, as they leave the loader.
@@ -48,7 +50,7 @@ class Workload:
         steps_run: steps so far, of whatever kind.
     """
 
-    step: Step
+    runner: StepRunner
     device: Device
     settings: ProfileSettings
     groups: Iterator[list[HostBatch]]
@@ -56,6 +58,11 @@ class Workload:
     samples: int
     last: Tensor | None = field(default=None, repr=False)
     steps_run: int = 0
+
+    @property
+    def step(self) -> OptimizerStep:
+        """What the step computes."""
+        return self.runner.step
 
     @property
     def inference(self) -> bool:
@@ -96,7 +103,7 @@ class Workload:
         """What follows once the batches are on the device."""
         self.steps_run += 1
         if not self.inference:
-            self.last = self.step.step(batches)
+            self.last = self.runner.run(batches)
             return
         self.step.network.eval()
         with torch.inference_mode(), precision.autocast(self.device, self.step.precision):
@@ -120,8 +127,8 @@ def build(settings: ProfileSettings) -> Workload:
     if settings.loader:
         groups, source = _own(settings, views), settings.loader
     network = registry.build(settings.network, views)
-    step = Step(network, device, settings, total_steps=100_000)
-    return Workload(step, device, settings, groups, source, settings.effective_batch)
+    runner = StepRunner(OptimizerStep(network, device, settings, total_steps=100_000))
+    return Workload(runner, device, settings, groups, source, settings.effective_batch)
 
 
 def _read(viewset: ViewSet, views: dict[str, int]) -> samples.InMemorySamples:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from transit_cli.training.step import Batch
+from transit_cli.training.batch import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,3 +81,18 @@ def noise_level(values: Tensor) -> float:
     """
     differences = values.diff(dim=1)
     return float((1.4826 * differences.abs().median(1).values / 2**0.5).median())
+
+
+def mixup(batch: Batch, alpha: float) -> Batch:
+    """Mix each sample with its neighbour in the batch (Zhang et al. 2018, arXiv:1710.09412).
+
+    Each sample's weight is drawn from Beta(alpha, alpha) on the CPU, because MPS has no such generator. Batches arrive
+    shuffled, so that the neighbour is a random partner.
+    """
+    share = torch.distributions.Beta(alpha, alpha).sample((len(batch),)).to(batch.targets.device, non_blocking=True)
+
+    def mix(values: Tensor) -> Tensor:
+        weight = share.view(-1, *[1] * (values.ndim - 1))
+        return values * weight + values.roll(1, 0) * (1 - weight)
+
+    return Batch({name: mix(values) for name, values in batch.inputs.items()}, mix(batch.targets))

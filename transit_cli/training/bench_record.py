@@ -1,4 +1,4 @@
-"""What `transit bench` measured on this machine, for `transit train` to hold itself against."""
+"""Training speeds measured by `transit bench` on this machine, for `transit train` to compare itself with."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from transit_cli.measurements import recall, remember
+from transit_cli.cache import MeasurementCache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transit_cli.device.base import Device
 
-KIND = "bench"
+_speeds = MeasurementCache("bench")
 
 
 @dataclass(frozen=True)
 class Work:
-    """What was timed. Scalars are no part of it: they cost nothing beside the views.
+    """What was timed. Scalars are not part of it: their cost is negligible.
 
     Attributes:
         network: by name.
@@ -35,15 +35,15 @@ class Work:
 
 
 def keep(work: Work, device: Device, speed: float, *, quiet: bool) -> None:
-    """Remember the samples a second that training reached; a busy machine's never replace a quiet one's."""
+    """Store training's samples/s; a speed from a busy machine never replaces one from a quiet machine."""
     key = _key(work, device)
-    if quiet or not (recall(KIND, key) or {}).get("quiet"):
-        remember(KIND, key, {"samples_per_second": speed, "quiet": quiet})
+    if quiet or not (_speeds.get(key) or {}).get("quiet"):
+        _speeds.put(key, {"samples_per_second": speed, "quiet": quiet})
 
 
 def benched(work: Work, device: Device) -> float | None:
-    """The samples a second that were kept; None where `transit bench` has not measured this here."""
-    speed = (recall(KIND, _key(work, device)) or {}).get("samples_per_second")
+    """The stored samples/s; None if `transit bench` has not measured this on this machine."""
+    speed = (_speeds.get(_key(work, device)) or {}).get("samples_per_second")
     return float(speed) if isinstance(speed, int | float) and speed > 0 else None
 
 

@@ -39,15 +39,15 @@ class ProcessGroup:
 
     Attributes:
         rank: this process's number; process 0 writes everything.
-        count: how many there are.
+        world_size: how many processes there are.
     """
 
     rank = 0
-    count = 1
+    world_size = 1
 
-    def rows(self, samples: int) -> slice:
+    def partition(self, samples: int) -> slice:
         """This process's part of `samples`."""
-        return slice(samples * self.rank // self.count, samples * (self.rank + 1) // self.count)
+        return slice(samples * self.rank // self.world_size, samples * (self.rank + 1) // self.world_size)
 
     def all_reduce(self, values: Tensor) -> None:
         """Put the sum over all processes into the values of each."""
@@ -96,7 +96,7 @@ class Distributed(ProcessGroup):
         import torch.distributed as dist
         from torch.distributed.distributed_c10d import _set_pg_timeout
 
-        self.rank, self.count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.rank, self.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         backend = "cpu:gloo,cuda:nccl" if torch.accelerator.is_available() and dist.is_nccl_available() else "gloo"
         with self._answered():
             dist.init_process_group(backend, timeout=dt.timedelta(seconds=PATIENCE))
@@ -135,7 +135,7 @@ class Distributed(ProcessGroup):
         """See `ProcessGroup.all_gather`."""
         import torch.distributed as dist
 
-        parts: list[Any] = [None] * self.count
+        parts: list[Any] = [None] * self.world_size
         with self._answered():
             dist.all_gather_object(parts, values)
         return np.concatenate(parts)
@@ -158,7 +158,7 @@ class Distributed(ProcessGroup):
         """See `ProcessGroup.gather`."""
         import torch.distributed as dist
 
-        parts: list[Any] | None = [None] * self.count if self.rank == 0 else None
+        parts: list[Any] | None = [None] * self.world_size if self.rank == 0 else None
         with self._answered():
             dist.gather_object(item, parts, dst=0, group=self._patient)
         return parts or []
@@ -170,8 +170,8 @@ class Distributed(ProcessGroup):
             yield
         except RuntimeError as error:
             raise PeerLostError(
-                f"another of the {self.count} processes has ended or does not answer ({str(error).splitlines()[0]})",
-                wanted=f"all {self.count} of them",
+                f"another of the {self.world_size} processes has ended or does not answer ({str(error).splitlines()[0]})",
+                wanted=f"all {self.world_size} of them",
                 fix="see what it said, or torchrun says of it",
                 exit_code=ExitCode.MACHINE,
                 code=console.SECONDARY_ERROR,

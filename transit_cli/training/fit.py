@@ -14,13 +14,13 @@ from transit_cli.model import registry
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import checkpoint, ranking_metrics
 from transit_cli.training.augment import Augmentation
+from transit_cli.training.batch import Batch
 from transit_cli.training.context import Fitted, Position
 from transit_cli.training.distributed import PeerLostError
 from transit_cli.training.learner import Learner
 from transit_cli.training.loading.samples import Batching, DeviceLoader, sizes
 from transit_cli.training.loading.stream import OnDiskSamples, StreamingLoader, reading_workers
 from transit_cli.training.schedule import learning_rate
-from transit_cli.training.step import Batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,8 +51,8 @@ class Fit:
         if job.prepare is not None:
             job.prepare(network, job.device)
         training, self.validation = job.examples.subset(task.train), job.examples.subset(task.validation)
-        places = task.validation[self.processes.rows(len(task.validation))]
-        self._judged = job.examples.subset(places) if self.processes.count > 1 else self.validation
+        places = task.validation[self.processes.partition(len(task.validation))]
+        self._judged = job.examples.subset(places) if self.processes.world_size > 1 else self.validation
         self.batching = Batching(len(training), settings.batch_size, settings.accumulate)
         self.total_steps = self.batching.steps * settings.epochs
         weighted = settings.replace(positive_weight=positive_weight(settings, training.targets))
@@ -66,7 +66,7 @@ class Fit:
         else:
             self.feed = DeviceLoader(training, job.device.torch_device)
         self.position = Position()
-        self._before_step = 0, self.learner.random()
+        self._before_step = 0, self.learner.random_state()
         self._saved = self._shrunk = time.monotonic()
 
     def train(self) -> Fitted:
@@ -92,14 +92,14 @@ class Fit:
     @property
     def steps(self) -> int:
         """Optimizer steps taken."""
-        return self.learner.step.steps
+        return self.learner.global_step
 
     def _epoch(self) -> None:
         position, signals = self.position, self.job.signals
         first, clock = position.step, time.monotonic()
         for group in self.feed.epoch(self.batching, self.task.seed, position.epoch, first):
-            if self.processes.count > 1:
-                self._before_step = self.steps, self.learner.random()
+            if self.processes.world_size > 1:
+                self._before_step = self.steps, self.learner.random_state()
             self.learner.learn([Batch(*pair) for pair in group])
             position.step += 1
             self.job.screen.advance()
@@ -136,10 +136,10 @@ class Fit:
         if reason := job.limit.exceeded():
             job.device.empty_cache()
             waited = time.monotonic() - self._shrunk > OOM_COOLDOWN_S
-            reason = job.limit.exceeded() if waited and self.learner.micro > 1 else ""
+            reason = job.limit.exceeded() if waited and self.learner.micro_batch > 1 else ""
         if any(self.processes.all_reduce_max(bool(reason))):
             self._shrunk = time.monotonic()
-            self.learner.shrink(reason or "in another process")
+            self.learner.halve_micro_batch(reason or "in another process")
 
     def _mean_loss(self) -> float:
         """The epoch's mean loss so far; it waits for the device.
@@ -169,7 +169,7 @@ class Fit:
         """
         steps, random = self._before_step
         if self.steps == steps:  # stopped within a step, of which nothing but random numbers has been used
-            self.learner.set_random(random)
+            self.learner.set_random_state(random)
         on_cpu = self.job.device.kind == "cpu"
         if self.processes.rank:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ class Fit:
             "learning_rate": rate,
             "samples_per_second": speed,
             "seconds": position.seconds,
-            "micro_batch": self.learner.micro,
+            "micro_batch": self.learner.micro_batch,
             "memory_bytes": self.job.device.memory().driver,
         }
         record |= {f"validation_{name}": value for name, value in found.items()}

@@ -1,4 +1,4 @@
-"""A network as it learns: its step, its averaged weights, its running loss; and what to do when memory runs short."""
+"""The state of a fit that changes with every optimizer step, and what is done when memory runs out."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from transit_cli import console
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.average import WeightAverage
 from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
-from transit_cli.training.step import Batch, Step
+from transit_cli.training.runner import StepRunner
+from transit_cli.training.step import OptimizerStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
     from transit_cli.device.base import Device
+    from transit_cli.training.batch import Batch
     from transit_cli.training.settings import TrainSettings
 
 
 class Learner:
-    """Everything about a fit that changes with each optimizer step.
+    """A network that is being trained: its step, averaged weights, running loss and micro-batch size.
 
     Args:
-        network: with its first weights.
+        network: with its initial weights.
         device: where to compute.
         settings: how; `positive_weight` already balanced.
         total_steps: optimizer steps of the whole fit.
-        processes: those that learn together.
+        processes: the processes that train it together.
         augment: changes each micro-batch before it trains.
 
     Attributes:
-        micro: samples of a micro-batch now: the batch size, or less where memory is short.
+        micro_batch: current samples of a micro-batch: the batch size, or less after memory ran out.
         loss: the sum of the losses since the epoch began, on the device.
     """
 
@@ -50,56 +52,65 @@ class Learner:
     ) -> None:
         self.device = device
         processes.broadcast_weights(network)
-        self.step = Step(network, device, settings, total_steps, processes=processes, augment=augment)
+        self.step = OptimizerStep(network, device, settings, total_steps, augment=augment)
+        self.runner = StepRunner(self.step, processes)
         self.average = WeightAverage(network, settings.ema)
-        self.micro = settings.batch_size
+        self.micro_batch = settings.batch_size
         self.loss = torch.zeros((), device=device.torch_device)
 
-    def learn(self, batches: list[Batch]) -> None:
-        """One optimizer step, in smaller micro-batches where memory runs out. Nothing waits for the device."""
-        prepared = self.step.executor is None or not self.step.executor.captures
-        if prepared:  # once, so that what runs out of memory is tried again with the same numbers
-            batches = [*self.step.prepared(batches)]
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps taken."""
+        return self.step.global_step
+
+    def learn(self, batches: Sequence[Batch]) -> None:
+        """Take one optimizer step, in smaller micro-batches if memory runs out. Nothing waits for the device."""
+        augmented = not self.runner.captures_augmentation
+        if augmented:  # once, so that a step that ran out of memory is repeated with the same values
+            batches = self.step.augment_batches(batches)
         while True:
             try:
-                loss = self.step.step(smaller(batches, self.micro), prepared=prepared)
+                loss = self.runner.run(split_micro_batches(batches, self.micro_batch), augmented=augmented)
             except Exception as error:
                 if not self.device.is_out_of_memory(error):
                     raise
-                self.shrink(str(error).splitlines()[0])
+                self.halve_micro_batch(str(error).splitlines()[0])
             else:
                 self.loss += loss
-                self.average.update(self.step.steps)
+                self.average.update(self.global_step)
                 return
 
-    def shrink(self, why: str) -> None:
-        """Go on with half the micro-batch: the effective batch stays, so what is learned does too.
+    def halve_micro_batch(self, reason: str) -> None:
+        """Halve the micro-batch; the effective batch, and so the result, stays the same.
 
         Raises:
-            TransitError: there is nothing left to halve.
+            TransitError: the micro-batch is a single sample already.
         """
         self.step.optimizer.zero_grad(set_to_none=True)
         self.device.empty_cache()
-        if self.micro <= 1:
+        if self.micro_batch <= 1:
             raise TransitError(
-                f"out of memory with one sample at a time: {why}",
+                f"out of memory with one sample at a time: {reason}",
                 wanted="memory for one sample's forward and backward pass",
                 fix="close other programs, or train a smaller --network",
                 exit_code=ExitCode.MACHINE,
                 code="out-of-memory",
             )
-        self.micro //= 2
-        console.warn(f"memory is short ({why}): going on with micro-batches of {self.micro}, the same in effect")
+        self.micro_batch //= 2
+        console.warn(
+            f"memory is short ({reason}): continuing with micro-batches of {self.micro_batch}; the effective batch is"
+            " unchanged"
+        )
 
     def finite(self) -> bool:
-        """Whether the loss is a number, or, where the scaler of float16 may have passed over a step, the weights are.
+        """Whether the loss is finite or, as the scaler of fp16 may skip a step, the weights are.
 
         It waits for the device.
         """
         return math.isfinite(float(self.loss)) or (self.step.precision == "fp16" and self.weights_finite())
 
     def weights_finite(self) -> bool:
-        """Whether no weight is infinite or no number. It waits for the device."""
+        """Whether no weight is infinite or NaN. It waits for the device."""
         return bool(torch.stack([weight.isfinite().all() for weight in self.step.parameters]).all())
 
     def weights(self) -> dict[str, Tensor]:
@@ -108,44 +119,37 @@ class Learner:
             return {name: value.detach().cpu().clone() for name, value in self.step.network.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that it takes to go on, random numbers included."""
+        """Everything needed to resume, including the states of the random generators."""
         return {
             "network": self.step.network.state_dict(),
             "average": self.average.values,
-            "step": self.step.state_dict(),
-            "micro": self.micro,
+            "step": self.runner.state_dict(),
+            "micro": self.micro_batch,
             "loss": self.loss,
-            "random": self.random(),
+            "random": self.random_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned, as if there had been no stop."""
+        """Resume from a state that `state_dict` returned."""
         self.step.network.load_state_dict(state["network"])
         self.average.load(state["average"])
-        self.step.load_state_dict(state["step"])
-        self.micro = state["micro"]
+        self.runner.load_state_dict(state["step"])
+        self.micro_batch = state["micro"]
         self.loss = state["loss"].to(self.device.torch_device)
-        self.set_random(state["random"])
+        self.set_random_state(state["random"])
 
-    def random(self) -> dict[str, Tensor]:
-        """The states of the generators that a fit draws from."""
+    def random_state(self) -> dict[str, Tensor]:
+        """The states of the random generators that a fit draws from."""
         return {"cpu": torch.get_rng_state(), "device": self.device.rng_state()}
 
-    def set_random(self, state: dict[str, Tensor]) -> None:
-        """Go on drawing from what `random` returned."""
+    def set_random_state(self, state: dict[str, Tensor]) -> None:
+        """Restore what `random_state` returned."""
         torch.set_rng_state(state["cpu"])
         self.device.set_rng_state(state["device"])
 
 
-def smaller(batches: list[Batch], micro: int) -> list[Batch]:
-    """The same samples in micro-batches of at most `micro`."""
-    if all(len(batch) <= micro for batch in batches):
+def split_micro_batches(batches: Sequence[Batch], size: int) -> Sequence[Batch]:
+    """The same samples in micro-batches of at most `size`."""
+    if all(len(batch) <= size for batch in batches):
         return batches
-    cut: list[Batch] = []
-    for batch in batches:
-        parts = {name: values.split(micro) for name, values in batch.inputs.items()}
-        cut += [
-            Batch({name: values[index] for name, values in parts.items()}, target)
-            for index, target in enumerate(batch.targets.split(micro))
-        ]
-    return cut
+    return [part for batch in batches for part in batch.split(size)]

@@ -16,9 +16,11 @@ from transit_cli import console
 from transit_cli.device.select import select
 from transit_cli.model import registry, saved
 from transit_cli.results import ExitCode, Result, Table
+from transit_cli.training.batch import Batch
 from transit_cli.training.loading.samples import sizes
 from transit_cli.training.plan import plan
-from transit_cli.training.step import Batch, Step
+from transit_cli.training.runner import StepRunner
+from transit_cli.training.step import OptimizerStep
 from transit_cli.training.train import train_planned
 
 if TYPE_CHECKING:
@@ -69,15 +71,16 @@ def overfit(settings: TrainSettings) -> Result:
     plain = settings.replace(
         learning_rate=OVERFIT_RATE, schedule="constant", weight_decay=0.0, label_smoothing=0.0, mixup=0.0
     )
-    step = Step(network, device, plain, MOST_STEPS)
+    step = OptimizerStep(network, device, plain, MOST_STEPS)
+    runner = StepRunner(step)
     batch = Batch({n: v.to(device.torch_device) for n, v in inputs.items()}, targets.to(device.torch_device))
     losses: list[tuple[int, float]] = []
     with console.progress("overfit", MOST_STEPS) as bar:
-        while not losses or (losses[-1][1] > LEARNED and step.steps < MOST_STEPS):
+        while not losses or (losses[-1][1] > LEARNED and step.global_step < MOST_STEPS):
             for _ in range(10):
-                loss = step.step([batch])
-            losses.append((step.steps, float(loss)))
-            bar.update(step.steps, status=f"loss {losses[-1][1]:.4f}")
+                loss = runner.run([batch])
+            losses.append((step.global_step, float(loss)))
+            bar.update(step.global_step, status=f"loss {losses[-1][1]:.4f}")
             if not math.isfinite(losses[-1][1]):
                 break
     steps, loss = losses[-1]

@@ -1,22 +1,19 @@
-"""One optimizer step: forward, loss, accumulation, unscale, clip, optimizer, schedule.
+"""What one optimizer step computes: forward, loss, accumulation, unscale, clip, optimizer, schedule.
 
-`train`, `probe-batch`, `accumulate`, `profile`, `bench` and `fallback-test` all run this step: what is probed or
-profiled is what trains. Nothing in it waits for the device.
+`training.runner` decides how it is executed. `train`, `probe-batch`, `accumulate`, `profile`, `bench` and
+`fallback-test` all run this step: what is probed or profiled is what trains. Nothing in it waits for the device.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
 from torch import Tensor
 
 from transit_cli.device import precision
-from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
-from transit_cli.training.execution import selection
-from transit_cli.training.execution.data_parallel import DataParallel
+from transit_cli.training.augment import mixup
 from transit_cli.training.optimizer import Adam, AdamW
 from transit_cli.training.schedule import learning_rate
 
@@ -26,53 +23,23 @@ if TYPE_CHECKING:
     from torch import nn
 
     from transit_cli.device.base import Device
-    from transit_cli.training.execution.base import Executor
+    from transit_cli.training.batch import Batch
     from transit_cli.training.settings import StepSettings
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A micro-batch on the device.
-
-    Attributes:
-        inputs: views by name, [B, L] float32, and "scalars" [B, S] where the network takes them.
-        targets: [B] float32, 1 for a positive, 0 for a negative; between them after mixing.
-    """
-
-    inputs: dict[str, Tensor]
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def rows(self, part: slice) -> Batch:
-        """Some of its samples, without copying them."""
-        return Batch({name: values[part] for name, values in self.inputs.items()}, self.targets[part])
-
-    def clone(self) -> Batch:
-        """A copy in memory of its own."""
-        return Batch({name: values.clone() for name, values in self.inputs.items()}, self.targets.clone())
-
-    def copy_(self, other: Batch) -> None:
-        """Take the numbers of a batch of the same shape, by one kernel where the device has such."""
-        own = [*self.inputs.values(), self.targets]
-        torch._foreach_copy_(own, [*(other.inputs[name] for name in self.inputs), other.targets])
-
-
-class Step:
-    """Trains a network by one optimizer step at a time.
+class OptimizerStep:
+    """A network with its loss, optimizer and schedule: the parts of an optimizer step that an executor calls.
 
     Args:
         network: maps a batch's inputs to logits [B]; it is moved to the device.
         device: where to compute.
         settings: what a step is.
         total_steps: optimizer steps of the whole run, for the schedule.
-        processes: those that take each step together.
         augment: changes a micro-batch before it trains, on the device, without waiting for it.
 
     Attributes:
-        steps: optimizer steps taken.
-        way: how it runs (`training.execution`); None until the first batch has been seen.
+        global_step: optimizer steps taken.
+        parameters: those of the network that are trained.
     """
 
     def __init__(
@@ -82,19 +49,14 @@ class Step:
         settings: StepSettings,
         total_steps: int,
         *,
-        processes: ProcessGroup = SINGLE_PROCESS,
         augment: Callable[[Batch], Batch] | None = None,
     ) -> None:
         self.network = network.to(device.torch_device)
         self.device = device
         self.settings = settings
         self.total_steps = total_steps
-        self.steps = 0
-        self.processes = processes
+        self.global_step = 0
         self.augment = augment
-        self.data_parallel: DataParallel | None = None
-        self.executor: Executor | None = None
-        self._previous_execution = ""
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         kind = AdamW if settings.optimizer == "adamw" else Adam
         self.optimizer = kind(
@@ -108,41 +70,13 @@ class Step:
         self.scaler = precision.scaler(device, self.precision)
         self._positive_weight = torch.tensor(settings.positive_weight, device=device.torch_device)
 
-    def step(self, micro_batches: Sequence[Batch], *, prepared: bool = False) -> Tensor:
-        """Take one optimizer step over the effective batch that `micro_batches` make together.
-
-        Every micro-batch counts by its number of samples, so that a smaller last one is exact too.
-
-        Args:
-            micro_batches: as they come from the feed.
-            prepared: whether they have been through `prepared` already.
-
-        Returns:
-            The effective batch's mean loss: a scalar on the device, detached, not waited for.
-        """
-        self.network.train()
-        return self._executor_for(micro_batches).run(micro_batches, prepared=prepared)
-
-    def prepared(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
-        """The micro-batches as they train: augmented, then mixed."""
+    def augment_batches(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
+        """The micro-batches as they train: augmented, then mixed up."""
         if self.augment:
             micro_batches = [self.augment(batch) for batch in micro_batches]
         if self.settings.mixup:
-            micro_batches = [mixed(batch, self.settings.mixup) for batch in micro_batches]
+            micro_batches = [mixup(batch, self.settings.mixup) for batch in micro_batches]
         return micro_batches
-
-    def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
-        """Leave the gradients of the mean loss (times the scaler's factor) in `.grad`, and return that mean."""
-        return self._executor_for(micro_batches).gradients(micro_batches)
-
-    def _executor_for(self, micro_batches: Sequence[Batch]) -> Executor:
-        if not micro_batches:
-            raise ValueError("a step needs at least one micro-batch")
-        if self.executor is None:
-            if self.processes.count > 1 and self.data_parallel is None:
-                self.data_parallel = DataParallel(self, micro_batches[0])
-            self.executor = selection.choose(self, micro_batches[0], self._previous_execution)
-        return self.executor
 
     def forward(self, batch: Batch) -> Tensor:
         """A micro-batch's mean loss."""
@@ -157,22 +91,22 @@ class Step:
         return F.binary_cross_entropy_with_logits(logits.to(targets.dtype), targets, pos_weight=weight)
 
     def update(self) -> None:
-        """Unscale and clip the gradients in `.grad`, move the weights, drop the gradients, advance the schedule."""
-        self.set_rate()
-        self.apply()
-        self.steps += 1
+        """Set the learning rate, apply the gradients in `.grad`, and count the step."""
+        self.set_learning_rate()
+        self.apply_gradients()
+        self.global_step += 1
 
-    def set_rate(self) -> None:
-        """Give the optimizer this step's learning rate; into the tensor that holds it, where it is one."""
-        rate = learning_rate(self.settings, self.steps, self.total_steps)
+    def set_learning_rate(self) -> None:
+        """Give the optimizer this step's learning rate; a rate held in a tensor is filled in place."""
+        rate = learning_rate(self.settings, self.global_step, self.total_steps)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
 
-    def apply(self) -> None:
-        """Unscale and clip the gradients in `.grad`, move the weights by them, and drop them."""
+    def apply_gradients(self) -> None:
+        """Unscale and clip the gradients in `.grad`, update the weights, and clear the gradients."""
         if self.settings.clip:
             self.scaler.unscale_(self.optimizer)
             self._clip(self.settings.clip)
@@ -180,50 +114,26 @@ class Step:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _clip(self, largest: float) -> None:
-        """Scale the gradients in `.grad` down to this norm of all of them together, as `clip_grad_norm_` does.
+    def _clip(self, max_norm: float) -> None:
+        """Scale the gradients in `.grad` down to this total norm, as `clip_grad_norm_` does.
 
-        On a CPU, where reading the norm waits for nothing, gradients that are small enough are left alone.
+        On a CPU, where reading the norm waits for nothing, gradients below it are not touched.
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        there = self.device.kind == "cpu" and not self.device.can_capture
-        if not (there and norm.numpy() <= largest):
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, largest, norm)
+        readable = self.device.kind == "cpu" and not self.device.can_capture
+        if not (readable and norm.numpy() <= max_norm):
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, max_norm, norm)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a step needs to go on, besides the network's weights and the random numbers."""
+        """What the step needs to resume, except the network's weights and the states of the random generators."""
         optimizer = self.optimizer.state_dict()
-        for group in optimizer["param_groups"]:  # what a way made of them is no part of the state
+        for group in optimizer["param_groups"]:  # an executor may have replaced these
             group |= {"lr": float(group["lr"]), "capturable": False}
-        return {
-            "steps": self.steps,
-            "optimizer": optimizer,
-            "scaler": self.scaler.state_dict(),
-            "execution": self._previous_execution
-            if self.executor is None or self.data_parallel
-            else self.executor.name,
-        }
+        return {"steps": self.global_step, "optimizer": optimizer, "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned."""
+        """Resume from a state that `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.steps = state["steps"]
-        self.executor = None  # chosen again at the next step: what it held belonged to the state before
-        self._previous_execution = state["execution"]
-
-
-def mixed(batch: Batch, alpha: float) -> Batch:
-    """Each sample mixed with its neighbour in the batch (Zhang et al. 2018, arXiv:1710.09412).
-
-    The share is drawn for each sample from Beta(alpha, alpha), on the CPU: MPS has no such generator. A batch arrives
-    shuffled, so that its neighbour is as random a partner as any.
-    """
-    share = torch.distributions.Beta(alpha, alpha).sample((len(batch),)).to(batch.targets.device, non_blocking=True)
-
-    def mix(values: Tensor) -> Tensor:
-        weight = share.view(-1, *[1] * (values.ndim - 1))
-        return values * weight + values.roll(1, 0) * (1 - weight)
-
-    return Batch({name: mix(values) for name, values in batch.inputs.items()}, mix(batch.targets))
+        self.global_step = state["steps"]

@@ -93,8 +93,8 @@ def assign_tasks(tasks: Sequence[Task], processes: ProcessGroup) -> tuple[Sequen
     A network of its own for each process costs no communication; what is left over when they have been dealt out
     round by round is shared.
     """
-    rounds = len(tasks) // processes.count * processes.count
-    return tasks[:rounds][processes.rank :: processes.count], tasks[rounds:]
+    rounds = len(tasks) // processes.world_size * processes.world_size
+    return tasks[:rounds][processes.rank :: processes.world_size], tasks[rounds:]
 
 
 @contextmanager

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transit_cli import console
+from transit_cli.cache import MeasurementCache
 from transit_cli.device import host
-from transit_cli.measurements import recall, remember
 from transit_cli.tuning.batch_probe import SHARED, find, training_rows
 from transit_cli.tuning.settings import ProbeSettings
 
 if TYPE_CHECKING:
     from transit_cli.training.settings import TrainSettings
+
+_batches = MeasurementCache("batch")
 
 
 def best_batch(settings: TrainSettings) -> int:
@@ -32,12 +34,12 @@ def best_batch(settings: TrainSettings) -> int:
         **{name: getattr(settings, name) for name in SHARED},
     )
     key = _key(asked)
-    if found := recall("batch", key):
+    if found := _batches.get(key):
         console.note(f"batch size {found['batch']}, as probed on {found['date']}")
         return int(found["batch"])
     answer, _ = find(asked)
     assert answer.best is not None
-    remember("batch", key, {"batch": answer.best.size, "date": date.today().isoformat()})  # noqa: DTZ011 - a local date
+    _batches.put(key, {"batch": answer.best.size, "date": date.today().isoformat()})  # noqa: DTZ011 - a local date
     console.note(f"batch size {answer.best.size}, the smallest within 5 % of the best throughput")
     return answer.best.size
 

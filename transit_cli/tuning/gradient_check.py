@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from transit_cli.training.batch import Batch
+from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import StepSettings
-from transit_cli.training.step import Batch, Step
+from transit_cli.training.step import OptimizerStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,7 +123,8 @@ class Recorder:
     def __init__(self, network: nn.Module, device: Device, *, clip: float = 0.0, scaler: bool = False) -> None:
         self.network = copy.deepcopy(network)
         settings = StepSettings(precision="fp32", execution="eager", clip=clip, learning_rate=1e-3)
-        self.step = Step(self.network, device, settings, total_steps=STEPS)
+        self.step = OptimizerStep(self.network, device, settings, total_steps=STEPS)
+        self._runner = StepRunner(self.step)
         if scaler:
             self.step.scaler = torch.amp.GradScaler(device.kind, init_scale=2.0**16)
         self.step.optimizer.register_step_pre_hook(self._keep)
@@ -134,7 +137,7 @@ class Recorder:
     def take(self, micro_batches: Sequence[Batch]) -> dict[str, Tensor]:
         """One step; its gradients."""
         torch.manual_seed(0)
-        self.step.step(micro_batches)
+        self._runner.run(micro_batches)
         return self.gradients
 
     @property

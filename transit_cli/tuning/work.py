@@ -11,10 +11,12 @@ import torch
 from transit_cli.model import registry
 from transit_cli.training import ranking_metrics
 from transit_cli.training.augment import Augmentation
+from transit_cli.training.batch import Batch
 from transit_cli.training.loading.samples import InMemorySamples, sizes
 from transit_cli.training.plan import plan
+from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import DEFAULT_SCALARS, TrainSettings
-from transit_cli.training.step import Batch, Step
+from transit_cli.training.step import OptimizerStep
 from transit_cli.tuning import networks
 
 if TYPE_CHECKING:
@@ -44,28 +46,29 @@ class Work:
         self._examples = examples.to(device.torch_device) if isinstance(examples, InMemorySamples) else examples
         few = torch.arange(min(len(examples), 100))
         augmentation = None if spec.inputs else Augmentation.of(settings, examples.take(few)[0])
-        self._step = Step(network, device, settings, total_steps=10_000, augment=augmentation)
+        step = OptimizerStep(network, device, settings, total_steps=10_000, augment=augmentation)
+        self._runner = StepRunner(step)
         if device.kind == "cpu" and not spec.inputs:  # a run scores itself after its first epoch: 76 MiB of libraries
             ranking_metrics.ranking(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
 
     @property
     def precision(self) -> Precision:
         """The precision that the step computes in."""
-        return self._step.precision
+        return self._runner.step.precision
 
     @property
     def execution(self) -> str:
         """The way that the step runs (`training.execution`); empty before the first."""
-        return self._step.executor.name if self._step.executor else ""
+        return self._runner.execution
 
     def start_kernels(self) -> None:
         """One step on two samples. It says nothing about how steps of a whole batch should run: the next one does."""
         self.step([min(2, self.samples)])
-        self._step.executor = None
+        self._runner.executor = None
 
     def step(self, sizes: Sequence[int]) -> None:
         """One optimizer step on micro-batches of random samples, gathered as training does."""
-        self._step.step([self.batch(size) for size in sizes])
+        self._runner.run([self.batch(size) for size in sizes])
 
     def batch(self, size: int) -> Batch:
         """A batch of random samples."""

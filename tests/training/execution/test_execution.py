@@ -10,9 +10,12 @@ from tests.training.execution.capturing import CapturingCpu
 from transit_cli.device.select import select
 from transit_cli.model import astronet, registry
 from transit_cli.results import TransitError
-from transit_cli.training.execution.replicas import Replicas, UnsupportedExecution
+from transit_cli.training.batch import Batch
+from transit_cli.training.execution.base import UnsupportedExecution
+from transit_cli.training.execution.replicas import Replicas
+from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import StepSettings
-from transit_cli.training.step import Batch, Step
+from transit_cli.training.step import OptimizerStep
 
 VIEWS = {"global": 128, "local": 32}
 EXECUTIONS = ("channels-last", "onednn", "single-thread", "replicas", "cuda-graph")
@@ -34,25 +37,27 @@ def double(batch):
     return Batch({name: view.double() for name, view in batch.inputs.items()}, batch.targets.double())
 
 
-def make_step(execution, network="two-branch", **changes):
+def make_runner(execution, network="two-branch", **changes):
     torch.manual_seed(0)
     module = registry.build(network, VIEWS) if isinstance(network, str) else copy.deepcopy(network)
     device = CapturingCpu() if execution == "cuda-graph" else select("cpu")
-    return Step(module, device, StepSettings(execution=execution, learning_rate=1e-3, **changes), STEPS)
+    return StepRunner(
+        OptimizerStep(module, device, StepSettings(execution=execution, learning_rate=1e-3, **changes), STEPS)
+    )
 
 
-def weights(step):
-    return torch.cat([weight.detach().flatten() for weight in step.network.parameters()])
+def weights(runner):
+    return torch.cat([weight.detach().flatten() for weight in runner.step.network.parameters()])
 
 
-def run(step, first=0, last=STEPS, *, cast=double, seed=1):
+def run(runner, first=0, last=STEPS, *, cast=double, seed=1):
     """Uneven micro-batches, a smaller effective batch now and then, dropout on."""
     losses = []
     if seed is not None:
         torch.manual_seed(seed)
     for number in range(first, last):
         parts = (24, 17) if number % 7 else (24,)
-        losses.append(step.step([cast(batch_of(size, 100 * number + size)) for size in parts]))
+        losses.append(runner.run([cast(batch_of(size, 100 * number + size)) for size in parts]))
     return torch.stack(losses)
 
 
@@ -65,10 +70,10 @@ def test_fifty_steps_agree_in_float64(execution, network, steps_taken, monkeypat
     """
     monkeypatch.setattr(astronet, "DENSE_UNITS", 16)
     changes = {"clip": 0.05, "label_smoothing": 0.1, "weight_decay": 0.1}
-    steps = [make_step(name, network, **changes) for name in ("eager", execution)]
-    for step in steps:
-        step.network.double()
-    expected, found = (run(step, last=steps_taken) for step in steps)
+    steps = [make_runner(name, network, **changes) for name in ("eager", execution)]
+    for runner in steps:
+        runner.step.network.double()
+    expected, found = (run(runner, last=steps_taken) for runner in steps)
     tolerance = 1e-6 if execution == "cuda-graph" else 1e-9
     assert torch.allclose(found, expected, rtol=tolerance)
     assert torch.allclose(weights(steps[1]), weights(steps[0]), rtol=0, atol=tolerance)
@@ -78,36 +83,36 @@ def test_fifty_steps_agree_in_float64(execution, network, steps_taken, monkeypat
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_fifty_steps_stay_close_in_float32(execution):
     """AdamW divides by small numbers, so rounding grows: weights of about 0.1 may differ by 2e-4 after 50 steps."""
-    steps = [make_step(name) for name in ("eager", execution)]
-    for step in steps:
-        run(step, cast=lambda batch: batch)
+    steps = [make_runner(name) for name in ("eager", execution)]
+    for runner in steps:
+        run(runner, cast=lambda batch: batch)
     assert torch.allclose(weights(steps[1]), weights(steps[0]), rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_half_precision_agrees_to_its_own_rounding(execution):
-    steps = [make_step(name, precision="bf16") for name in ("eager", execution)]
-    losses = [run(step, cast=lambda batch: batch) for step in steps]
+    steps = [make_runner(name, precision="bf16") for name in ("eager", execution)]
+    losses = [run(runner, cast=lambda batch: batch) for runner in steps]
     assert torch.allclose(losses[1], losses[0], atol=0.02)
 
 
 @pytest.mark.parametrize("execution", ["channels-last", "onednn", "single-thread", "replicas"])
 def test_the_scaler_of_float16_passes_through_every_way(execution):
-    steps = [make_step(name, precision="fp16") for name in ("eager", execution)]
-    losses = [run(step, last=4, cast=lambda batch: batch) for step in steps]
+    steps = [make_runner(name, precision="fp16") for name in ("eager", execution)]
+    losses = [run(runner, last=4, cast=lambda batch: batch) for runner in steps]
     assert torch.allclose(losses[1], losses[0], atol=0.02)
-    assert steps[0].scaler.get_scale() == steps[1].scaler.get_scale()
+    assert steps[0].step.scaler.get_scale() == steps[1].step.scaler.get_scale()
 
 
 @pytest.mark.parametrize("execution", ["eager", *EXECUTIONS])
 def test_a_resumed_run_is_the_unbroken_run(execution):
-    unbroken = make_step(execution)
+    unbroken = make_runner(execution)
     run(unbroken, 0, 20, cast=lambda batch: batch)
-    middle = copy.deepcopy((unbroken.network.state_dict(), unbroken.state_dict(), torch.get_rng_state()))
+    middle = copy.deepcopy((unbroken.step.network.state_dict(), unbroken.state_dict(), torch.get_rng_state()))
     run(unbroken, 20, 40, cast=lambda batch: batch, seed=None)
 
-    resumed = make_step(execution)
-    resumed.network.load_state_dict(middle[0])
+    resumed = make_runner(execution)
+    resumed.step.network.load_state_dict(middle[0])
     resumed.load_state_dict(middle[1])
     torch.set_rng_state(middle[2])
     run(resumed, 20, 40, cast=lambda batch: batch, seed=None)
@@ -122,49 +127,49 @@ def test_a_resumed_run_is_the_unbroken_run(execution):
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_a_run_goes_on_another_way(execution):
     """A checkpoint of any way loads in any other."""
-    first = make_step(execution)
+    first = make_runner(execution)
     run(first, 0, 6, cast=lambda batch: batch)
-    then = make_step("eager")
-    then.network.load_state_dict(first.network.state_dict())
+    then = make_runner("eager")
+    then.step.network.load_state_dict(first.step.network.state_dict())
     then.load_state_dict(first.state_dict())
-    assert isinstance(then.optimizer.param_groups[0]["lr"], float)
+    assert isinstance(then.step.optimizer.param_groups[0]["lr"], float)
     run(then, 6, 8, cast=lambda batch: batch)
-    assert then.steps == 8
+    assert then.step.global_step == 8
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_no_way_leaves_anything_in_the_network(execution):
-    plain, step = make_step("eager").network, make_step(execution)
-    step.step([batch_of(8, 0)])
+    plain, runner = make_runner("eager").step.network, make_runner(execution)
+    runner.run([batch_of(8, 0)])
     expected = {name: value.shape for name, value in plain.state_dict().items()}
-    assert {name: value.shape for name, value in step.network.state_dict().items()} == expected
-    assert not [module for module in step.network.modules() if "forward" in module.__dict__]
-    assert all(parameter.grad is None for parameter in step.parameters)
+    assert {name: value.shape for name, value in runner.step.network.state_dict().items()} == expected
+    assert not [module for module in runner.step.network.modules() if "forward" in module.__dict__]
+    assert all(parameter.grad is None for parameter in runner.step.parameters)
 
 
 def test_replicas_repeat_their_bits():
     torch.set_num_threads(3)
-    first, second = (make_step("replicas") for _ in range(2))
-    for step in (first, second):
-        run(step, last=10, cast=lambda batch: batch)
+    first, second = (make_runner("replicas") for _ in range(2))
+    for runner in (first, second):
+        run(runner, last=10, cast=lambda batch: batch)
     assert torch.equal(weights(first), weights(second))
 
 
 def test_captured_runs_python_once_a_shape():
-    step = make_step("cuda-graph")
-    run(step, last=30, cast=lambda batch: batch)
+    runner = make_runner("cuda-graph")
+    run(runner, last=30, cast=lambda batch: batch)
     # Two micro-batches, again whenever ordinary steps of one alone have taken the room; and one alone.
-    assert step.device.captures == 3 + 1
-    assert step.device.replays == 30 - 2 * 3
-    assert step.steps == 30
+    assert runner.step.device.captures == 3 + 1
+    assert runner.step.device.replays == 30 - 2 * 3
+    assert runner.step.global_step == 30
 
 
 def test_captured_gives_a_loss_of_its_own():
     """A graph writes each loss to the same place; what was returned before must not change."""
-    step = make_step("cuda-graph")
-    losses = [step.step([batch_of(8, number)]) for number in range(8)]
+    runner = make_runner("cuda-graph")
+    losses = [runner.run([batch_of(8, number)]) for number in range(8)]
     values = [float(loss) for loss in losses]
-    step.step([batch_of(8, 99)])
+    runner.run([batch_of(8, 99)])
     assert [float(loss) for loss in losses] == values
     assert len(set(values)) == 8
 
@@ -189,12 +194,12 @@ class Normalised(nn.Module):
 
 @pytest.mark.parametrize(("network", "why"), [(Noisy, "random numbers"), (Normalised, "BatchNorm")])
 def test_replicas_refuse_what_they_would_change(network, why):
-    step = make_step("replicas", network())
+    runner = make_runner("replicas", network())
     with pytest.raises(TransitError, match=why):
-        step.step([batch_of(16, 0)])
+        runner.run([batch_of(16, 0)])
     state = torch.get_rng_state()
     with pytest.raises(UnsupportedExecution, match=why):
-        Replicas(step, batch_of(16, 0))
+        Replicas(runner.step, batch_of(16, 0))
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -213,20 +218,21 @@ class Failing(nn.Module):
 
 
 def test_a_failure_in_one_replica_is_the_step_s_failure():
-    step = make_step("replicas", Failing())
-    step.step([batch_of(16, 0)])
+    runner = make_runner("replicas", Failing())
+    runner.run([batch_of(16, 0)])
     batch = batch_of(16, 1)
     batch.inputs["global"][15, 0] = 5000.0
     with pytest.raises(RuntimeError, match="planted"):
-        step.step([batch])
-    assert not [module for module in step.network.modules() if "forward" in module.__dict__]
+        runner.run([batch])
+    assert not [module for module in runner.step.network.modules() if "forward" in module.__dict__]
 
 
 @pytest.mark.parametrize("execution", ["cuda-graph", "replicas"])
 def test_a_way_that_the_device_lacks_is_refused(execution, monkeypatch):
     device = select("cpu")
     monkeypatch.setattr(device, "kind", "mps" if execution == "replicas" else "cpu")
-    step = Step(registry.build("two-branch", VIEWS), device, StepSettings(execution=execution, precision="fp32"), 5)
+    settings = StepSettings(execution=execution, precision="fp32")
+    runner = StepRunner(OptimizerStep(registry.build("two-branch", VIEWS), device, settings, 5))
     with pytest.raises(TransitError) as refused:
-        step.step([batch_of(8, 0)])
+        runner.run([batch_of(8, 0)])
     assert refused.value.fix == "omit --execution"

@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from tests.training.execution.test_execution import STEPS, VIEWS, batch_of, weights
-from transit_cli import measurements
+from transit_cli import cache
 from transit_cli.device.cuda import without_tf32
 from transit_cli.device.select import select
 from transit_cli.model import registry
 from transit_cli.training import inference
 from transit_cli.training.augment import Augmentation
+from transit_cli.training.batch import Batch
 from transit_cli.training.execution import selection
+from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import StepSettings
-from transit_cli.training.step import Batch, Step
+from transit_cli.training.step import OptimizerStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
 EXECUTIONS = ("cuda-graph", "triton")
@@ -24,7 +26,7 @@ EXECUTIONS = ("cuda-graph", "triton")
 @pytest.fixture
 def device(tmp_path, monkeypatch):
     """The GPU, with products of float32 in float32."""
-    monkeypatch.setattr(measurements, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
     opened = select("cuda")
     without_tf32()
     yield opened
@@ -34,23 +36,24 @@ def device(tmp_path, monkeypatch):
 def make(device, execution, network="two-branch", augment=None, **changes):
     torch.manual_seed(0)
     changes = {"precision": "fp32", "learning_rate": 1e-3} | changes
-    return Step(
+    step = OptimizerStep(
         registry.build(network, VIEWS), device, StepSettings(execution=execution, **changes), STEPS, augment=augment
     )
+    return StepRunner(step)
 
 
 def on(device, batch):
     return Batch({n: v.to(device.torch_device) for n, v in batch.inputs.items()}, batch.targets.to(device.torch_device))
 
 
-def run(step, first=0, last=STEPS, seed=1):
+def run(runner, first=0, last=STEPS, seed=1):
     """Uneven micro-batches, a smaller effective batch now and then, dropout on."""
     losses = []
     if seed is not None:
         torch.manual_seed(seed)
     for number in range(first, last):
         parts = (24, 17) if number % 7 else (24,)
-        losses.append(step.step([on(step.device, batch_of(size, 100 * number + size)) for size in parts]))
+        losses.append(runner.run([on(runner.step.device, batch_of(size, 100 * number + size)) for size in parts]))
     return torch.stack(losses)
 
 
@@ -61,7 +64,7 @@ def test_fifty_steps_agree(device, execution, network):
     changes = {"clip": 0.05, "label_smoothing": 0.1, "weight_decay": 0.1}
     steps = [make(device, name, network, **changes) for name in ("eager", execution)]
     last = STEPS if network == "two-branch" else 8  # AdamW divides by small numbers, so that rounding grows
-    expected, found = (run(step, last=last) for step in steps)
+    expected, found = (run(runner, last=last) for runner in steps)
     assert torch.allclose(found, expected, rtol=1e-3)
     difference = weights(steps[1]) - weights(steps[0])
     assert difference.norm() < 1e-2 * weights(steps[0]).norm()
@@ -87,10 +90,10 @@ def test_augmentation_and_mixup_within_the_graph(device, execution):
 def test_a_resumed_run_is_the_unbroken_run(device, execution):
     unbroken = make(device, execution)
     run(unbroken, 0, 20)
-    middle = copy.deepcopy((unbroken.network.state_dict(), unbroken.state_dict(), device.rng_state()))
+    middle = copy.deepcopy((unbroken.step.network.state_dict(), unbroken.state_dict(), device.rng_state()))
     run(unbroken, 20, 40, seed=None)
     resumed = make(device, execution)
-    resumed.network.load_state_dict(middle[0])
+    resumed.step.network.load_state_dict(middle[0])
     resumed.load_state_dict(middle[1])
     device.set_rng_state(middle[2])
     run(resumed, 20, 40, seed=None)
@@ -102,11 +105,11 @@ def test_shapes_share_the_memory_of_one_step(device, execution):
     """Ordinary steps, captures and replays of two effective batches hold no more at any time than eager steps do."""
     peaks = {}
     for name in ("eager", execution):
-        step, batch = make(device, name), on(device, batch_of(4096, 0))
+        runner, batch = make(device, name), on(device, batch_of(4096, 0))
         device.empty_cache()
         device.reset_peak()
         for count in (2, 2, 2, 2, 1, 2, 1, 2, 1, 2, 1, 2):
-            step.step([batch] * count)
+            runner.run([batch] * count)
         device.synchronize()
         peaks[name] = device.memory().peak
     assert peaks[execution] < 1.25 * peaks["eager"]
@@ -131,16 +134,16 @@ def test_a_graph_that_nobody_holds_does_not_spoil_the_next(device):
 
 
 def test_the_choice_is_timed_and_leaves_no_trace(device):
-    step = make(device, "auto")
+    runner = make(device, "auto")
     batch = on(device, batch_of(64, 0))
-    before, state = weights(step).clone(), device.rng_state()
-    seconds = selection.benchmark(step, batch, ["cuda-graph", "triton"])
+    before, state = weights(runner).clone(), device.rng_state()
+    seconds = selection.benchmark(runner.step, batch, ["cuda-graph", "triton"])
     assert set(seconds) == {"cuda-graph", "triton"}
-    assert torch.equal(weights(step), before)
+    assert torch.equal(weights(runner), before)
     assert torch.equal(device.rng_state(), state)
-    assert all(parameter.grad is None for parameter in step.parameters)
-    run(step, last=6)
-    assert step.executor.name == min(seconds, key=lambda name: seconds[name])
+    assert all(parameter.grad is None for parameter in runner.step.parameters)
+    run(runner, last=6)
+    assert runner.executor.name == min(seconds, key=lambda name: seconds[name])
 
 
 @pytest.mark.parametrize("samples", [1, 511, 513, 2048, 5000])

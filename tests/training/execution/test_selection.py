@@ -5,18 +5,18 @@ import torch
 from torch import nn
 
 from tests.training.execution.capturing import CapturingCpu
-from tests.training.execution.test_execution import VIEWS, Noisy, batch_of, make_step
-from transit_cli import measurements
+from tests.training.execution.test_execution import VIEWS, Noisy, batch_of, make_runner
+from transit_cli import cache
 from transit_cli.device.select import select
 from transit_cli.training.execution import selection
 from transit_cli.training.settings import StepSettings
-from transit_cli.training.step import Step
+from transit_cli.training.step import OptimizerStep
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(measurements, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(selection, "SMALL_BATCH", 0)
     monkeypatch.setattr(selection.psutil, "cpu_percent", lambda interval: 0.0)
 
@@ -34,9 +34,9 @@ def timings(monkeypatch, **seconds):
 
 
 def chosen(**changes):
-    step = make_step("auto", **changes)
-    step.step([batch_of(16, 0)])
-    return step.executor.name
+    runner = make_runner("auto", **changes)
+    runner.run([batch_of(16, 0)])
+    return runner.executor.name
 
 
 def test_the_fastest_is_taken_and_remembered(monkeypatch):
@@ -66,7 +66,7 @@ def test_a_timing_on_a_busy_machine_is_made_again_on_a_quiet_one(monkeypatch):
 def test_on_a_busy_machine_one_thread_is_left_only_for_a_clear_gain(monkeypatch, busy, replicas, execution):
     torch.set_num_threads(2)
     monkeypatch.setattr(selection.psutil, "cpu_percent", lambda interval: float(busy))
-    timings(monkeypatch, single=0.5, replicas=replicas)
+    timings(monkeypatch, single_thread=0.5, replicas=replicas)
     assert chosen() == execution
 
 
@@ -74,8 +74,8 @@ def test_on_a_busy_machine_one_thread_is_left_only_for_a_clear_gain(monkeypatch,
 def test_batches_of_about_one_size_run_one_way(monkeypatch, samples, timings_made):
     made = timings(monkeypatch, channels_last=0.5)
     chosen()
-    step = make_step("auto")
-    step.step([batch_of(samples, 0)])
+    runner = make_runner("auto")
+    runner.run([batch_of(samples, 0)])
     assert len(made) == timings_made
 
 
@@ -99,22 +99,22 @@ def test_a_small_batch_runs_single_only_with_the_same_numbers(monkeypatch):
     monkeypatch.setattr(selection, "SMALL_BATCH", 10**6)
     torch.set_num_threads(2)
     for network in (Reading(), Viewing()):
-        step = make_step("auto", network)
+        runner = make_runner("auto", network)
         torch.manual_seed(3)
         state = torch.get_rng_state()
-        step.step([batch_of(16, 0)])
-        assert step.executor.name == "eager"
+        runner.run([batch_of(16, 0)])
+        assert runner.executor.name == "eager"
         assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_small_resumed_run_keeps_its_way(monkeypatch):
     monkeypatch.setattr(selection, "SMALL_BATCH", 10**6)
-    first = make_step("auto")
-    first.step([batch_of(9, 0)])
+    first = make_runner("auto")
+    first.run([batch_of(9, 0)])
     torch.set_num_threads(2)
-    resumed = make_step("auto")
+    resumed = make_runner("auto")
     resumed.load_state_dict(first.state_dict())
-    resumed.step([batch_of(9, 0)])
+    resumed.run([batch_of(9, 0)])
     assert resumed.executor.name == "eager"
 
 
@@ -128,26 +128,26 @@ def test_a_cache_that_cannot_be_written_stops_nobody(monkeypatch, tmp_path):
 def test_a_damaged_cache_is_as_none(content, tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "executions.json").write_text(content)
-    assert measurements.recall("executions", "x") is None
-    measurements.remember("executions", "y", {"execution": "eager"})
-    assert measurements.recall("executions", "y") == {"execution": "eager"}
+    assert cache.MeasurementCache("executions").get("x") is None
+    cache.MeasurementCache("executions").put("y", {"execution": "eager"})
+    assert cache.MeasurementCache("executions").get("y") == {"execution": "eager"}
 
 
 def test_a_real_timing_leaves_no_trace():
     torch.set_num_threads(2)
-    step = make_step("auto")
-    step.network.train()
+    runner = make_runner("auto")
+    runner.step.network.train()
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    before = [parameter.detach().clone() for parameter in step.parameters]
+    before = [parameter.detach().clone() for parameter in runner.step.parameters]
     seconds = selection.benchmark(
-        step, batch_of(16, 0), ["eager", "channels-last", "onednn", "single-thread", "replicas"]
+        runner.step, batch_of(16, 0), ["eager", "channels-last", "onednn", "single-thread", "replicas"]
     )
-    assert sorted(seconds) == ["onednn", "channels-last", "eager", "replicas", "single-thread"]
+    assert sorted(seconds) == ["channels-last", "eager", "onednn", "replicas", "single-thread"]
     assert all(value > 0 for value in seconds.values())
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(old, new) for old, new in zip(before, step.parameters, strict=True))
-    assert all(parameter.grad is None for parameter in step.parameters)
+    assert all(torch.equal(old, new) for old, new in zip(before, runner.step.parameters, strict=True))
+    assert all(parameter.grad is None for parameter in runner.step.parameters)
 
 
 class Reading(nn.Module):
@@ -177,40 +177,42 @@ class Viewing(nn.Module):
 
 
 def test_a_way_that_changes_the_numbers_is_left_out():
-    step = make_step("auto", Reading())
-    assert list(selection.benchmark(step, batch_of(16, 0), ["eager", "channels-last"])) == ["eager"]
-    assert step.network.counter == 0
+    runner = make_runner("auto", Reading())
+    assert list(selection.benchmark(runner.step, batch_of(16, 0), ["eager", "channels-last"])) == ["eager"]
+    assert runner.step.network.counter == 0
 
 
 def test_a_way_that_cannot_run_the_network_is_left_out():
     torch.set_num_threads(2)
-    step = make_step("auto", Noisy())
-    assert "replicas" not in selection.benchmark(step, batch_of(16, 0), selection.candidates(step, batch_of(16, 0)))
+    runner = make_runner("auto", Noisy())
+    assert "replicas" not in selection.benchmark(
+        runner.step, batch_of(16, 0), selection.candidates(runner.step, batch_of(16, 0))
+    )
 
 
 def test_a_resumed_run_keeps_its_way(monkeypatch):
     timings(monkeypatch, channels_last=0.5)
-    first = make_step("auto")
-    first.step([batch_of(9, 0)])
+    first = make_runner("auto")
+    first.run([batch_of(9, 0)])
     timings(monkeypatch, channels_last=2.0)
-    resumed = make_step("auto")
+    resumed = make_runner("auto")
     resumed.load_state_dict(first.state_dict())
-    resumed.step([batch_of(9, 0)])
+    resumed.run([batch_of(9, 0)])
     assert resumed.executor.name == "channels-last"
 
 
 def test_cuda_captures_unless_float16_needs_its_scaler():
-    network = make_step("eager").network
+    network = make_runner("eager").step.network
     for precision, expected in (
         ("bf16", ["cuda-graph", "triton"]),
         ("fp16", ["eager", "channels-last", "onednn"]),
     ):
-        step = Step(network, CapturingCpu(), StepSettings(precision=precision), 5)
+        step = OptimizerStep(network, CapturingCpu(), StepSettings(precision=precision), 5)
         assert selection.candidates(step, batch_of(16, 0)) == expected
 
 
 def test_other_devices_run_eagerly(monkeypatch):
     device = select("cpu")
     monkeypatch.setattr(device, "kind", "mps")
-    step = Step(make_step("eager").network, device, StepSettings(precision="fp32"), 5)
+    step = OptimizerStep(make_runner("eager").step.network, device, StepSettings(precision="fp32"), 5)
     assert selection.candidates(step, batch_of(16, 0)) == ["eager"]

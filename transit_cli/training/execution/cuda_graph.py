@@ -1,39 +1,39 @@
-"""A whole optimizer step as one CUDA graph: no Python, no launches one by one, once it has been captured.
+"""A whole optimizer step as one CUDA graph: no Python and no single kernel launches once it has been captured.
 
 A graph holds addresses, not tensors: what it reads (inputs, targets, learning rate, weights, optimizer state) and what
-it writes stays alive and in place as long as it does. Each shape of the effective batch gets a graph of its own after a
-few ordinary steps, which are real steps: nothing is computed twice, nothing is thrown away. As graphs never run at the
-same time, they share their memory, and hand it back while another shape takes its ordinary steps: a run needs the
-memory of one step, whatever its shapes.
+it writes must stay alive and in place as long as the graph. Each shape of the effective batch gets its own graph after
+a few ordinary steps, which are real steps: nothing is computed twice or discarded. As graphs never run at the same
+time, they share a memory pool, which is released while another shape takes its ordinary steps: a run needs the memory
+of one step, whatever its shapes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
 
 from transit_cli.model.acceleration import layout
-from transit_cli.training.execution.base import Executor
-from transit_cli.training.execution.replicas import UnsupportedExecution
+from transit_cli.training.execution.base import Executor, UnsupportedExecution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from transit_cli.device.base import CapturingDevice
-    from transit_cli.training.step import Batch, Step
+    from transit_cli.training.batch import Batch
+    from transit_cli.training.execution.data_parallel import DataParallel
+    from transit_cli.training.step import OptimizerStep
 
 #: Ordinary steps of a shape before it is captured: libraries choose their kernels and workspaces in the first ones.
-WARM_UP = 3
+WARM_UP_STEPS = 3
 
 
 @dataclass(frozen=True)
 class _Graph:
-    """A captured step: what it reads, where it leaves its loss, and how it is run again."""
+    """A captured step: its input buffers, its loss buffer, and the function that replays it."""
 
     inputs: Sequence[Batch]
     loss: Tensor
@@ -41,14 +41,19 @@ class _Graph:
 
 
 class CudaGraph(Executor):
-    """The step as a CUDA graph. The schedule's learning rate is a tensor that is filled before each replay."""
+    """The step as a CUDA graph. The learning rate is a tensor that is filled before each replay.
+
+    Raises:
+        UnsupportedExecution: the device cannot capture, or the gradient scaler of fp16 has to be read after every step.
+    """
 
     name = "cuda-graph"
-    captures = True
+    captures_augmentation = True
 
-    def __init__(self, step: Step, device: CapturingDevice) -> None:
-        super().__init__(step)
-        self._device = device
+    def __init__(self, step: OptimizerStep, data_parallel: DataParallel | None = None) -> None:
+        _require_capture(step)
+        super().__init__(step, data_parallel)
+        self._device = device = cast("CapturingDevice", step.device)
         self._forwards: Mapping[nn.Module, Callable[..., Any]] = {}
         self._rate = torch.zeros((), device=device.torch_device)
         for group in step.optimizer.param_groups:
@@ -57,92 +62,93 @@ class CudaGraph(Executor):
         self._graphs: dict[tuple[int, ...], _Graph] = {}
         self._pool = device.pool()
 
-    def run(self, micro_batches: Sequence[Batch], *, prepared: bool = False) -> Tensor:
-        """As the base says."""
-        if self._step.settings.mixup and not prepared:  # it draws its random numbers on the host
-            micro_batches, prepared = self._step.prepared(micro_batches), True
-        kind = (prepared, *(len(batch) for batch in micro_batches))
+    def run(self, micro_batches: Sequence[Batch], *, augmented: bool = False) -> Tensor:
+        if self._step.settings.mixup and not augmented:  # mixup draws its random numbers on the host
+            micro_batches, augmented = self._step.augment_batches(micro_batches), True
+        kind = (augmented, *(len(batch) for batch in micro_batches))
         seen = self._seen.get(kind, 0)
         self._seen[kind] = seen + 1
-        if seen < WARM_UP:
-            self._make_room()
+        if seen < WARM_UP_STEPS:
+            self._release_graphs()
             with self._device.side_stream():
-                return super().run(micro_batches, prepared=prepared)
+                return super().run(micro_batches, augmented=augmented)
         if kind not in self._graphs:
-            self._graphs[kind] = self._capture(micro_batches, prepared)
+            self._graphs[kind] = self._capture(micro_batches, augmented)
         graph = self._graphs[kind]
         for kept, batch in zip(graph.inputs, micro_batches, strict=True):
             kept.copy_(batch)
-        self._step.set_rate()
+        self._step.set_learning_rate()
         graph.replay()
-        self._step.steps += 1
-        return graph.loss.clone()  # the next replay writes into the graph's own
+        self._step.global_step += 1
+        return graph.loss.clone()  # the next replay overwrites the graph's buffer
 
-    def backward(self, batch: Batch, share: float) -> Tensor:
-        """As the base says."""
+    def backward(self, batch: Batch, weight: float) -> Tensor:
         with layout.replaced(self._forwards):
-            return super().backward(batch, share)
+            return super().backward(batch, weight)
 
     def benchmark_fn(self, batch: Batch) -> Callable[[], object]:
-        """As the base says."""
         with self._device.side_stream():
-            for _ in range(WARM_UP):
+            for _ in range(WARM_UP_STEPS):
                 self.gradients([batch])
                 self._step.optimizer.zero_grad(set_to_none=True)
         return self._device.capture(lambda: self.gradients([batch]), self._device.pool())[1]
 
-    def _make_room(self) -> None:
-        """Give up the graphs and their memory; they are captured anew when their shapes come again."""
+    def _release_graphs(self) -> None:
+        """Release the graphs and their memory; a shape that comes again is captured again."""
         if self._graphs:
             self._device.synchronize()
             self._graphs.clear()
             self._pool = self._device.pool()
             self._device.empty_cache()
 
-    def _capture(self, micro_batches: Sequence[Batch], prepared: bool) -> _Graph:
+    def _capture(self, micro_batches: Sequence[Batch], augmented: bool) -> _Graph:
         inputs = [batch.clone() for batch in micro_batches]
-        step, data_parallel = self._step, self._step.data_parallel
+        step, data_parallel = self._step, self._data_parallel
 
         def ready() -> Sequence[Batch]:
-            return inputs if prepared else step.prepared(inputs)
+            return inputs if augmented else step.augment_batches(inputs)
 
         def work() -> Tensor:
             loss = self.gradients(ready())
-            step.apply()
+            step.apply_gradients()
             return loss
 
         if data_parallel is None:
             return _Graph(inputs, *self._device.capture(work, self._pool))
 
-        # What processes exchange stays out of the graphs: a graph that waits for a process that has ended cannot be
-        # left, and NCCL does not end while a graph holds it.
-        values, compute = self._device.capture(lambda: data_parallel.own(self, ready()), self._pool)
+        # The all-reduce stays outside the graphs: a graph that waits for a dead process cannot be interrupted, and NCCL
+        # does not shut down while a graph holds it.
+        def local() -> Tensor:
+            return data_parallel.local_gradients(self.backward, ready())
+
+        values, compute = self._device.capture(local, self._pool)
 
         def finish() -> Tensor:
-            loss = data_parallel.spread(values)
-            step.apply()
+            loss = data_parallel.scatter_gradients(values)
+            step.apply_gradients()
             return loss
 
         loss, update = self._device.capture(finish, self._pool)
 
         def replay() -> None:
             compute()
-            step.processes.all_reduce(values)
+            data_parallel.all_reduce(values)
             update()
 
         return _Graph(inputs, loss, replay)
 
 
 class TritonGraph(CudaGraph):
-    """The same, with runs of convolutions, poolings and ReLUs as fused kernels (`model.fused`).
+    """As `CudaGraph`, with sequences of convolutions, poolings and ReLUs as fused Triton kernels.
 
     Raises:
-        Unsuitable: there is no Triton, or nothing in the network for which there is a kernel.
+        UnsupportedExecution: Triton is missing, or has no kernel for any layer of the network.
     """
 
     name = "triton"
 
-    def __init__(self, step: Step, device: CapturingDevice) -> None:
+    def __init__(self, step: OptimizerStep, data_parallel: DataParallel | None = None) -> None:
+        _require_capture(step)
         try:
             from transit_cli.model.acceleration.fused import fused
         except ImportError as error:
@@ -150,5 +156,12 @@ class TritonGraph(CudaGraph):
         forwards = fused(step.network)
         if not forwards:
             raise UnsupportedExecution("it has no layers for which there is a kernel")
-        super().__init__(step, device)
+        super().__init__(step, data_parallel)
         self._forwards = forwards
+
+
+def _require_capture(step: OptimizerStep) -> None:
+    if not step.device.can_capture:
+        raise UnsupportedExecution(f"{step.device.kind} cannot capture a step as a graph")
+    if step.scaler.is_enabled():
+        raise UnsupportedExecution("the gradient scaler of fp16 has to be read after every step")

@@ -1,103 +1,126 @@
-"""Which way a step runs: the one that was asked for, the device's only good one, or the fastest by a short timing.
+"""Chooses the executor of a step: the one asked for, the device's only good one, or the fastest by a short timing.
 
-Not timed, but only checked, are a small batch, for which `single` was at least as fast wherever it was measured, and
-the steps of several processes, whose timings would have to agree: `fused` then (docs/performance.md).
+Not timed but only checked for equal gradients are small batches, for which `single-thread` was at least as fast
+wherever it was measured, and the steps of several processes, whose timings would have to agree: they take `triton`
+(docs/performance.md).
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
 from transit_cli import console
-from transit_cli.measurements import recall, remember
+from transit_cli.cache import MeasurementCache
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.execution.base import ChannelsLast, Executor, OneDnn, SingleThread
+from transit_cli.training.execution.base import Executor, UnsupportedExecution
+from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread
 from transit_cli.training.execution.cuda_graph import CudaGraph, TritonGraph
-from transit_cli.training.execution.replicas import LEAST_SAMPLES, Replicas, UnsupportedExecution
+from transit_cli.training.execution.replicas import MIN_SAMPLES, Replicas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
-    from transit_cli.device.base import CapturingDevice
-    from transit_cli.training.step import Batch, Step
+    from transit_cli.training.batch import Batch
+    from transit_cli.training.execution.data_parallel import DataParallel
+    from transit_cli.training.step import OptimizerStep
 
-#: Rounds in which the ways take turns, after one that only warms up; the best round of each counts.
+#: Rounds in which the executors are timed in turn, after one that only warms up; the best round of each counts.
 ROUNDS = 3
-#: A batch of fewer numbers than this is not worth timing: a few milliseconds, mostly PyTorch's own.
+#: A batch of fewer values than this is not worth timing: a few milliseconds, mostly PyTorch's own overhead.
 SMALL_BATCH = 8192
-#: The most samples to choose with on a CPU and on a GPU: more say nothing new, a large batch would run sixteen times
-#: before it trains, and ways that are timed in turn hold their memory at once.
+#: The most samples to choose with on a CPU and on a GPU: more would not change the choice, a large batch would run
+#: sixteen times before it trains, and executors that are timed in turn hold their memory at the same time.
 TIMED_SAMPLES, TIMED_SAMPLES_GPU = 64, 128
-#: Another way is taken only where it needs less than this share of the default's time: ties go to what everybody runs.
+#: Another executor is taken only if it needs less than this share of the default's time: prefer the default on ties.
 WORTH_IT = 0.95
-#: On a busy machine, where a timing is half chance, one thread is the default, and this the share: it does not wait for
-#: others that have lost their processor.
+#: On a busy machine, where timings are noisy, one thread is the default and this the share: it never waits for threads
+#: that have lost their core.
 WORTH_IT_BUSY = 0.8
-#: Share of the machine's processors, in percent, that others may use where a timing is to be trusted another day.
+#: Share of the machine's cores, in percent, that others may use for a timing to be trusted later.
 QUIET = 15.0
-#: The ways of a device that captures whole steps, the default first.
-CAPTURES = {CudaGraph.name: CudaGraph, TritonGraph.name: TritonGraph}
-#: Largest difference of a way's gradients from the default's, in norm. On a CPU, rounding gives 1e-6, and 1e-4 where a
-#: maximum over nearly equal bins falls on another bin; TF32 gives 7e-3 and bfloat16 7e-2 (two-branch on an H100). A
-#: network that the way changes gives far more.
+#: The executors of a device that captures whole steps, the default first.
+CAPTURING: dict[str, type[CudaGraph]] = {kind.name: kind for kind in (CudaGraph, TritonGraph)}
+#: The executors of a CPU that run any network.
+CPU: dict[str, type[Executor]] = {kind.name: kind for kind in (ChannelsLast, OneDnn, SingleThread)}
+#: Largest difference of an executor's gradients from the default's, in norm. On a CPU, rounding gives 1e-6, and 1e-4
+#: where a maximum over nearly equal bins falls on another bin; TF32 gives 7e-3 and bfloat16 7e-2 (two-branch on an
+#: H100). A network that the executor changes gives far more.
 TOLERANCE, TOLERANCE_ROUNDED = 1e-2, 0.3
 
+_timings = MeasurementCache("executions")
 
-def choose(step: Step, batch: Batch, preferred: str = "") -> Executor:
-    """The way to run a step.
+
+def choose(
+    step: OptimizerStep, batch: Batch, preferred: str = "", data_parallel: DataParallel | None = None
+) -> Executor:
+    """Choose how to run a step.
 
     Args:
-        step: the step; its weights, gradients and random numbers are left as they were.
+        step: the step; its weights, gradients and random state are preserved.
         batch: a micro-batch of the size that will be trained with.
-        preferred: the way of the checkpoint that is gone on from, taken again where it can be: bits repeat only then.
+        preferred: the execution of the checkpoint that is resumed, taken again if possible: only then do bits repeat.
+        data_parallel: combines the gradients of several processes.
 
     Raises:
-        TransitError: the way asked for in the settings cannot be run here.
+        TransitError: the execution asked for in the settings is not possible here.
     """
-    wanted = step.settings.execution
-    if wanted != "auto":
-        return _make(wanted, step, batch)
-    names = candidates(step, batch)
+    if step.settings.execution != "auto":
+        return _requested(step, batch, data_parallel)
+    names = candidates(step, batch, distributed=data_parallel is not None)
     if preferred in names:
         names = [preferred]
-    if len(names) > 1 and step.processes.count == 1 and _worth_timing(batch):
+    if len(names) > 1 and data_parallel is None and _worth_timing(batch):
         names = [_fastest(step, _sample(batch), names)]
-    elif len(names) > 1:
+    elif len(names) > 1:  # deterministic across ranks: same batch, same weights
         names = [[*equivalent_executors(step, _sample(batch), names)][-1]]
     try:
-        return _make(names[0], step, batch)
-    except TransitError:
-        return Executor(step)
+        return _make(names[0], step, batch, data_parallel)
+    except UnsupportedExecution:
+        return Executor(step, data_parallel)
 
 
-def candidates(step: Step, batch: Batch) -> list[str]:
-    """The ways that may be worth it on the step's device, the default first; where nothing is timed, the best last."""
+def _requested(step: OptimizerStep, batch: Batch, data_parallel: DataParallel | None) -> Executor:
+    name = step.settings.execution
+    try:
+        return _make(name, step, batch, data_parallel)
+    except UnsupportedExecution as unsupported:
+        raise TransitError(
+            f"the execution {name!r} is not possible: {unsupported}",
+            wanted="auto, or an execution that this device and network support",
+            fix="omit --execution",
+            exit_code=ExitCode.MACHINE,
+            code="execution-unsupported",
+        ) from None
+
+
+def candidates(step: OptimizerStep, batch: Batch, *, distributed: bool = False) -> list[str]:
+    """The executions that may pay on the step's device, the default first; if nothing is timed, the best last."""
     device = step.device
     if device.can_capture and not step.scaler.is_enabled():
-        return list(CAPTURES)
+        return list(CAPTURING)
     if device.kind != "cpu":
         return [Executor.name]
-    if step.processes.count > 1:  # each has a core, and a timing would have to be everybody's
+    if distributed:  # each process has a core, and all would have to agree on a timing
         return [OneDnn.name if _worth_timing(batch) else Executor.name]
     if not _worth_timing(batch):
         return [Executor.name, SingleThread.name] if torch.get_num_threads() > 1 else [Executor.name]
     names = [Executor.name, ChannelsLast.name, OneDnn.name]
     if torch.get_num_threads() > 1:
         names.append(SingleThread.name)
-        if len(batch) >= 2 * LEAST_SAMPLES:
+        if len(batch) >= 2 * MIN_SAMPLES:
             names.append(Replicas.name)
     return names
 
 
 def _sample(batch: Batch) -> Batch:
-    """The part of a batch to choose with: on a CPU a power of two, so that batches of about one size run one way."""
+    """The samples to choose with: on a CPU a power of two, so that batches of similar size share a measurement."""
     if batch.targets.device.type != "cpu":
         return batch.rows(slice(0, TIMED_SAMPLES_GPU))
     return batch.rows(slice(0, min(1 << (len(batch).bit_length() - 1), TIMED_SAMPLES)))
@@ -107,44 +130,29 @@ def _worth_timing(batch: Batch) -> bool:
     return sum(values.numel() for values in batch.inputs.values()) >= SMALL_BATCH
 
 
-def _make(name: str, step: Step, batch: Batch) -> Executor:
-    reason = ""
-    if name in CAPTURES:
-        if not step.device.can_capture:
-            reason = f"{step.device.kind} has no graphs of whole steps"
-        elif step.scaler.is_enabled():
-            reason = "the gradient scaler of fp16 has to be asked after every step"
-        else:
-            try:
-                return CAPTURES[name](step, cast("CapturingDevice", step.device))
-            except UnsupportedExecution as unsuitable:
-                reason = str(unsuitable)
-    elif name == Executor.name:
-        return Executor(step)
-    elif step.device.kind != "cpu":
-        reason = f"it is a way of the CPU, and this is {step.device.kind}"
-    elif name == Replicas.name and step.processes.count > 1:
-        reason = "with several processes, each has a core"
-    elif name == Replicas.name:
-        try:
-            return Replicas(step, batch)
-        except UnsupportedExecution as unsuitable:
-            reason = str(unsuitable)
-    else:
-        return {kind.name: kind for kind in (ChannelsLast, OneDnn, SingleThread)}[name](step)
-    raise TransitError(
-        f"the step cannot run the way {name!r}: {reason}",
-        wanted="auto, or a way that this device and network have",
-        fix="omit --execution",
-        exit_code=ExitCode.MACHINE,
-        code="execution-unsupported",
-    )
+def _make(name: str, step: OptimizerStep, batch: Batch, data_parallel: DataParallel | None = None) -> Executor:
+    """The executor of this name.
+
+    Raises:
+        UnsupportedExecution: the device or the network cannot be run with it.
+    """
+    if name == Executor.name:
+        return Executor(step, data_parallel)
+    if name in CAPTURING:
+        return CAPTURING[name](step, data_parallel)
+    if step.device.kind != "cpu":
+        raise UnsupportedExecution(f"it needs a CPU, and this is {step.device.kind}")
+    if name in CPU:
+        return CPU[name](step, data_parallel)
+    if data_parallel:
+        raise UnsupportedExecution("with several processes, each has one core")
+    return Replicas(step, batch)
 
 
-def _fastest(step: Step, batch: Batch, names: list[str]) -> str:
-    """The fastest way by a timing in place, or by one that was remembered from a quiet machine."""
+def _fastest(step: OptimizerStep, batch: Batch, names: list[str]) -> str:
+    """The fastest execution by a timing now, or by a cached one from a quiet machine."""
     key = _key(step, batch)
-    entry = recall("executions", key)
+    entry = _timings.get(key)
     quiet = psutil.cpu_percent(interval=0.05) <= QUIET
     if entry and entry.get("execution") in names and (entry.get("quiet") or not quiet):
         return entry["execution"]
@@ -153,13 +161,13 @@ def _fastest(step: Step, batch: Batch, names: list[str]) -> str:
     default, worth = (SingleThread.name, WORTH_IT_BUSY) if busy else (next(iter(seconds)), WORTH_IT)
     best = min(seconds, key=lambda name: seconds[name])
     execution = best if seconds[best] < worth * seconds[default] else default
-    remember("executions", key, {"execution": execution, "quiet": quiet, "seconds": seconds})
+    _timings.put(key, {"execution": execution, "quiet": quiet, "seconds": seconds})
     shown = ", ".join(f"{name} {value * 1000:.1f} ms" for name, value in seconds.items())
-    console.note(f"fastest way to run the step: {execution} (forward and backward: {shown})")
+    console.note(f"fastest execution of the step: {execution} (forward and backward: {shown})")
     return execution
 
 
-def _key(step: Step, batch: Batch) -> str:
+def _key(step: OptimizerStep, batch: Batch) -> str:
     """Everything that a timing depends on."""
     network = type(step.network)
     shapes = " ".join(f"{name}:{'x'.join(map(str, values.shape))}" for name, values in sorted(batch.inputs.items()))
@@ -168,8 +176,8 @@ def _key(step: Step, batch: Batch) -> str:
     return f"{network.__module__}.{network.__qualname__} {size} {shapes} {step.precision} {machine}"
 
 
-def benchmark(step: Step, batch: Batch, names: list[str]) -> dict[str, float]:
-    """Seconds of forward and backward in each way that agrees, the best of a few rounds that take turns."""
+def benchmark(step: OptimizerStep, batch: Batch, names: list[str]) -> dict[str, float]:
+    """Seconds of forward and backward with each equivalent executor, the best of a few rounds taken in turn."""
     executors = equivalent_executors(step, batch, names)
     seconds: dict[str, float] = {}
     with preserve_state(step):
@@ -186,39 +194,35 @@ def benchmark(step: Step, batch: Batch, names: list[str]) -> dict[str, float]:
     return seconds
 
 
-def equivalent_executors(step: Step, batch: Batch, names: list[str]) -> dict[str, Executor]:
-    """The first of the ways, and those of the others that can run this network and give the same gradients.
+def equivalent_executors(step: OptimizerStep, batch: Batch, names: list[str]) -> dict[str, Executor]:
+    """The first of the executors, and those of the others that run this network and give the same gradients.
 
-    Each process finds out by itself, with the same batch and weights, and so the same.
+    They compute in this process only.
     """
     executors: dict[str, Executor] = {}
-    data_parallel, step.data_parallel = step.data_parallel, None
     expected: Tensor | None = None
     exact = step.device.kind == "cpu" and step.precision == "fp32"
     tolerance = TOLERANCE if exact else TOLERANCE_ROUNDED
-    try:
-        with preserve_state(step) as state:
-            for name in names:
-                try:
-                    executor = _make(name, step, batch)
-                    found = _gradients(step, executor, batch, state)
-                except (TransitError, RuntimeError) as error:
-                    if expected is None or step.device.is_out_of_memory(error):
-                        raise
-                    continue
-                if expected is None:
-                    expected = found
-                elif not (found - expected).norm() <= tolerance * expected.norm():
-                    continue
-                executors[name] = executor
-    finally:
-        step.data_parallel = data_parallel
+    with preserve_state(step) as state:
+        for name in names:
+            try:
+                executor = _make(name, step, batch)
+                found = _gradients(step, executor, batch, state)
+            except (UnsupportedExecution, TransitError, RuntimeError) as error:
+                if expected is None or step.device.is_out_of_memory(error):
+                    raise
+                continue
+            if expected is None:
+                expected = found
+            elif not (found - expected).norm() <= tolerance * expected.norm():
+                continue
+            executors[name] = executor
     return executors
 
 
 @contextmanager
-def preserve_state(step: Step) -> Iterator[Tensor]:
-    """Gives the state of the random numbers; puts it back at the end, and the network's buffers."""
+def preserve_state(step: OptimizerStep) -> Iterator[Tensor]:
+    """Yield the device's random state, and restore it and the network's buffers afterwards."""
     state = step.device.rng_state()
     buffers = [(buffer, buffer.clone()) for buffer in step.network.buffers()]
     try:
@@ -229,8 +233,8 @@ def preserve_state(step: Step) -> Iterator[Tensor]:
             buffer.copy_(value)
 
 
-def _gradients(step: Step, executor: Executor, batch: Batch, state: Tensor) -> Tensor:
-    """A batch's gradients as one vector, with the same random numbers each time."""
+def _gradients(step: OptimizerStep, executor: Executor, batch: Batch, state: Tensor) -> Tensor:
+    """A batch's gradients as one vector, computed with the given random state."""
     step.device.set_rng_state(state)
     executor.gradients([batch])
     gradients = torch.cat([p.grad.flatten() for p in step.parameters if p.grad is not None])
