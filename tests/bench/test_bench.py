@@ -47,7 +47,7 @@ def test_the_figures_follow_from_what_was_measured():
     train, infer = found.figures[1], found.figures[3]
     assert 2 < train.flops / infer.flops < 3.01  # backward is twice forward, but for the first layers' inputs
     assert found.figures[3].flops == 2 * found.figures[2].flops
-    work = bench_record.Work("two-branch", {"global": 64, "local": 32}, 4, "fp32")
+    work = bench_record.Workload("two-branch", {"global": 64, "local": 32}, 4, "fp32")
     assert bench_record.benched(work, select("cpu")) == train.samples_per_second
 
 

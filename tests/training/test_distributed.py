@@ -47,7 +47,7 @@ def train_here(flags, environment, said, saves, silence):
     output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, sys.stderr.fileno())
     os.dup2(output, sys.stdout.fileno())
-    distributed.PATIENCE = silence
+    distributed.STEP_TIMEOUT_S = silence
     if saves:
         Fit.save = interrupting(Fit.save, saves)
     sys.exit(execute("train", lambda: train(config.resolve(TrainSettings, flags)), as_json=False, quiet=False))
@@ -242,7 +242,7 @@ def test_a_process_that_hangs_is_not_waited_for_without_end(start, tmp_path):
     wait_for_checkpoint(run, ranks)
     os.kill(ranks[1].pid, signal.SIGSTOP)
     assert ended(ranks[:1], within=30) == [5]
-    assert "does not answer" in (tmp_path / "said.txt").read_text()
+    assert "does not respond" in (tmp_path / "said.txt").read_text()
 
 
 BATCH_NORM = """
@@ -266,7 +266,7 @@ def test_a_network_that_mixes_samples_is_refused_with_what_to_do(start, tmp_path
 
 
 def test_what_one_process_does_by_itself_is_refused(monkeypatch):
-    for name in distributed.VARIABLES:
+    for name in distributed.TORCHRUN_VARIABLES:
         monkeypatch.setenv(name, "2")
     with pytest.raises(TransitError, match="--overfit is given to 2 processes"):
         distributed.require_single_process("--overfit", "do without")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from transit_cli import config
 from transit_cli.data import viewset
+from transit_cli.device.select import select
 from transit_cli.model import saved
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import checkpoint
@@ -205,7 +206,7 @@ def test_the_default_scalars_are_those_that_the_set_has(tmp_path, make_set):
 
     def columns(views, **changes):
         given = {"viewset": views.path, "epochs": 1, "device": "cpu"}
-        return [scaling.column for scaling in plan(TrainSettings(**given | changes)).scalings]
+        return [scaling.column for scaling in plan(TrainSettings(**given | changes), select("cpu")).scalings]
 
     def hours(views, tces):
         tces["duration_hours"] = np.linspace(1, 9, len(tces["star"]))

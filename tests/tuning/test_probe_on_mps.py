@@ -11,7 +11,7 @@ RECOMMENDED = 32 << 20
 def one_trial(size, limit=None, steps=None):
     from transit_cli.results import TransitError
     from transit_cli.tuning import trial
-    from transit_cli.tuning.trial_process import TrialSpec
+    from transit_cli.tuning.spec import TrialSpec
 
     spec = TrialSpec(size, views={"global": 31, "local": 21}, limit_bytes=limit, steps=steps)
     try:

@@ -14,7 +14,7 @@ from transit_cli.results import TransitError
 from transit_cli.tuning import batch_probe, trial, trial_process
 from transit_cli.tuning.batch_search import Verdict
 from transit_cli.tuning.settings import ProbeSettings
-from transit_cli.tuning.trial_process import TrialSpec
+from transit_cli.tuning.spec import TrialSpec
 from transit_cli.tuning.work import Work
 
 NETWORK = """
@@ -165,7 +165,7 @@ def test_nobody_is_left_behind(spec, tmp_path):
     asked = spec("hang")
     script = f"""
 from transit_cli.tuning import trial
-from transit_cli.tuning.trial_process import TrialSpec
+from transit_cli.tuning.spec import TrialSpec
 trial.run(TrialSpec(16, train={asked.train!r}, inputs=((8,),)), 100)
 """
     parent = subprocess.Popen([sys.executable, "-c", script])

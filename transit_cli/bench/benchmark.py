@@ -114,7 +114,7 @@ def bench(settings: BenchSettings) -> Bench:
         console.warn(f"other programs used {busy:.0f} % of the processors: these are the figures of a busy machine")
     for figure in found:
         if figure.kind == "train":
-            work = bench_record.Work(figure.network, views, figure.batch_size, figure.precision)
+            work = bench_record.Workload(figure.network, views, figure.batch_size, figure.precision)
             bench_record.keep(work, device, figure.samples_per_second, quiet=quiet)
     batch = PEER_BATCH if PEER_BATCH in settings.batch_size else settings.batch_size[0]
     races = {}
@@ -134,7 +134,7 @@ def views_of(settings: BenchSettings) -> dict[str, int]:
     """
     if settings.viewset is None:
         return view_lengths(settings.views)
-    return samples.inputs_of(ViewSet.open(settings.viewset), ("global", "local"))
+    return samples.view_lengths(ViewSet.open(settings.viewset), ("global", "local"))
 
 
 def open_meter(device: Device) -> tuple[Meter | None, str]:
@@ -181,7 +181,7 @@ def _race(network: str, views: dict[str, int], batch: int, device: Device) -> Co
         )
 
 
-def largest_batch(settings: BenchSettings, views: dict[str, int]) -> int | None:
+def largest_batch(settings: BenchSettings, views: dict[str, int]) -> int:
     """The largest safe batch of the first network, by real steps in processes of their own."""
     from transit_cli.tuning.batch_probe import find
     from transit_cli.tuning.settings import ProbeSettings
@@ -194,4 +194,4 @@ def largest_batch(settings: BenchSettings, views: dict[str, int]) -> int | None:
         device=settings.device,
     )
     answer, _ = find(asked)
-    return answer.largest.size if answer.largest else None
+    return answer.largest.size

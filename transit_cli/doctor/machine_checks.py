@@ -9,6 +9,7 @@ from transit_cli.device import chips
 from transit_cli.device.machine import least_macos, older
 from transit_cli.doctor.check import Row
 from transit_cli.memory import pressure
+from transit_cli.training.loading.workers import loader_workers
 
 if TYPE_CHECKING:
     from transit_cli.device.machine import Machine
@@ -114,9 +115,9 @@ def swap(machine: Machine) -> Row:
 
 
 def workers(machine: Machine) -> Row:
-    """How many loader workers the cores imply, for data that do not fit in memory; such as fit need none."""
+    """The loader workers of `transit train`, for data that do not fit in memory; data that fit need none."""
     cores = machine.cores or 1
-    count = min(4, machine.efficiency_cores or max(cores - 1, 0))
+    count = loader_workers(cores, machine.efficiency_cores)
     found = f"{count} for data that stream, none for data in memory"
     if cores < 2:
         return Row("workers", "warn", found, "2 cores", "loading and training take turns", "")

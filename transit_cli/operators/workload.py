@@ -48,7 +48,7 @@ class Workload:
             from transit_cli.data.viewset import ViewSet
             from transit_cli.training.loading import samples
 
-            return cls(settings, samples.inputs_of(ViewSet.open(settings.viewset), settings.views))
+            return cls(settings, samples.view_lengths(ViewSet.open(settings.viewset), settings.views))
         unknown = [view for view in settings.views if view not in DEFAULT_LENGTHS]
         if unknown:
             raise TransitError(

@@ -117,7 +117,7 @@ def build(settings: ProfileSettings) -> Workload:
     torch.manual_seed(0)
     if settings.viewset:
         viewset = ViewSet.open(settings.viewset)
-        views = samples.inputs_of(viewset, [name for name in ("global", "local") if name in viewset.lengths])
+        views = samples.view_lengths(viewset, [name for name in ("global", "local") if name in viewset.lengths])
         groups = _resident(_read(viewset, views), settings, device)
         source = f"{settings.viewset}, on the device"
     else:
@@ -132,8 +132,8 @@ def build(settings: ProfileSettings) -> Workload:
 
 
 def _read(viewset: ViewSet, views: dict[str, int]) -> samples.InMemorySamples:
-    rows = samples.rows(viewset, ("train",))
-    return samples.read(viewset, rows, list(views), None, np.zeros(len(rows), dtype=np.float32))
+    rows = samples.labelled_rows(viewset, ("train",))
+    return samples.read_samples(viewset, rows, list(views), None, np.zeros(len(rows), dtype=np.float32))
 
 
 def _random(views: dict[str, int], batch_size: int) -> samples.InMemorySamples:

@@ -100,4 +100,4 @@ class AccumulateSettings(WorkSettings):
     "Compare gradients of micro-batches with those of the full batch."
 
     ddp: bool = False
-    "Prove it across two processes too (DistributedDataParallel over gloo, on the CPU)."
+    "Check it across two processes too, as under torchrun (gloo, on the CPU)."

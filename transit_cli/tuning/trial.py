@@ -29,7 +29,7 @@ from transit_cli.tuning.batch_search import Trial, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from transit_cli.tuning.trial_process import TrialSpec
+    from transit_cli.tuning.spec import TrialSpec
 
 #: Seconds between two looks at the child and the machine.
 INTERVAL = 0.05

@@ -13,10 +13,10 @@ import statistics
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from transit_cli.results import TransitError
+from transit_cli.tuning.spec import TrialSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,35 +33,6 @@ WARM_UP = 4
 QUICK = ((10, 1.0), (5, 6.0))
 #: The run that proves an answer.
 LONG = ((200, 2.0), (10, 40.0))
-
-
-@dataclass(frozen=True)
-class TrialSpec:
-    """What to run.
-
-    Attributes:
-        size: samples of a batch, or of a micro-batch.
-        accumulate: micro-batches of an optimizer step.
-        last: samples of the last of them, where it is smaller.
-        train: fields of `TrainSettings`: network, precision, optimizer, device and, if it is known, the view set.
-        views: without a view set, the length of each view by name.
-        inputs: instead of views, the shapes of one sample for a network of one's own, positional.
-        limit: the memory limit, as a share of what is usable or as a size ("4GiB").
-        limit_bytes: the limit that an earlier trial found, to compare all with the same.
-        long: whether this is the longer run that proves an answer.
-        steps: exactly so many steps, instead of as many as a good timing needs.
-    """
-
-    size: int
-    accumulate: int = 1
-    last: int = 0
-    train: dict[str, Any] = field(default_factory=dict)
-    views: dict[str, int] = field(default_factory=dict)
-    inputs: tuple[tuple[int, ...], ...] = ()
-    limit: float | str = 0.85
-    limit_bytes: int | None = None
-    long: bool = False
-    steps: int | None = None
 
 
 def main() -> None:

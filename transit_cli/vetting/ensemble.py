@@ -116,7 +116,7 @@ class Ensemble:
         self.check(viewset.lengths)
         scores = self.score(views, {name: column[rows] for name, column in viewset.tces.items()}, tick)
         if self.card.folds:
-            held_out = samples.folds(viewset, rows, max(self.card.folds) + 1)
+            held_out = samples.assign_folds(viewset, rows, max(self.card.folds) + 1)
             known = np.isin(viewset.tces["star"][rows], self.trained_stars())
             for member, fold in enumerate(self.card.folds):
                 scores[member, known & (held_out != fold)] = np.nan

@@ -98,7 +98,7 @@ def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSetting
         TransitError: the set lacks a view, the part is empty, or holds no positive or nothing else.
     """
     split = _split(ensemble, views, settings.split)
-    rows = _labelled(views, PARTS.get(split, (split,)))
+    rows = views.labelled(PARTS.get(split, (split,)))
     truth = np.isin(views.labels, ensemble.target)
     _refuse_one_class(views, split, truth[rows], ensemble)
     with console.progress("scoring", len(rows)) as bar:
@@ -120,10 +120,6 @@ def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSetting
             new = metrics.measure(positive[~seen], scores[~seen], stars[~seen], threshold, resamples=settings.resamples)
             new_stars = new["average_precision"]
     return Evaluation(split, rows, positive, members, threshold, origin, figures, found, new_stars, unusable)
-
-
-def _labelled(views: ViewSet, parts: Sequence[str]) -> NDArray[np.int64]:
-    return np.flatnonzero(np.isin(views.splits, parts) & (views.labels != "UNK") & (views.labels != ""))
 
 
 def _split(ensemble: Ensemble, views: ViewSet, wanted: str) -> str:
@@ -177,7 +173,7 @@ def _threshold(
         return metrics.best_threshold(*judged), "highest F1 on these same signals, so figures at it are too good"
     sources = [(views, "of this set"), (ensemble.training_set, "of the set it was trained with")]
     for source, words in sources:
-        rows = _labelled(source, ("val",)) if source else np.empty(0, np.int64)
+        rows = source.labelled(("val",)) if source else np.empty(0, np.int64)
         if source is None or not len(rows):
             continue
         scores = mean_score(ensemble.score_rows(source, rows))

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from transit_cli.training.step import OptimizerStep
 
 
-class UnsupportedExecution(Exception):  # noqa: N818 - an answer, not a failure
-    """A network cannot be executed like this with the same results; the text gives the reason."""
-
-
 class Executor:
     """Eager execution, as PyTorch runs a step by default; the base of the other executors.
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from transit_cli.model.acceleration import layout
-from transit_cli.training.execution.base import Executor, UnsupportedExecution
+from transit_cli.training.execution.base import Executor
+from transit_cli.training.execution.errors import UnsupportedExecution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -17,9 +17,10 @@ import torch
 from transit_cli import console
 from transit_cli.cache import MeasurementCache
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.execution.base import Executor, UnsupportedExecution
+from transit_cli.training.execution.base import Executor
 from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread
 from transit_cli.training.execution.cuda_graph import CudaGraph, TritonGraph
+from transit_cli.training.execution.errors import UnsupportedExecution
 from transit_cli.training.execution.replicas import MIN_SAMPLES, Replicas
 
 if TYPE_CHECKING:
