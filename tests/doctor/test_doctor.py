@@ -115,7 +115,7 @@ def test_a_torch_that_hangs_is_given_up(monkeypatch, tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("import time; time.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with CheckRunner("auto", ["torch", "cpu-step"], patience=2) as prover:
+    with CheckRunner("auto", ["torch", "cpu-step"], timeout=2) as prover:
         rows = prover.rows(lambda row_id: None)
     assert [(row.id, row.status) for row in rows] == [("torch", "fail"), ("cpu-step", "skip")]
     assert "no answer" in rows[0].found

@@ -1,19 +1,20 @@
-"""One framework in its own process: `python -m transit_cli.bench.framework_process NAME CONFIG`, CONFIG as JSON.
+"""Training with one framework in a child process (`transit_cli.isolation`), as its documentation advises.
 
-For each line on stdin, a number of steps, it trains so many and prints {"seconds": ..., "execution": ...}. Peers are written
-as their documentation writes them.
+A job is {"framework", "config", "steps"}; the child trains for that many steps and sends {"seconds", "execution"}. What
+the first job has built is kept for the others.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
-import sys
 import tempfile
 import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from transit_cli import isolation
 from transit_cli.bench.frameworks import BenchmarkConfig
 
 if TYPE_CHECKING:
@@ -36,18 +37,20 @@ LOADERS = {"cpu": 0}
 LOADERS_ELSEWHERE = 4
 
 
-def main() -> None:
-    """Train as often and as long as stdin says."""
-    name, course = sys.argv[1], BenchmarkConfig(**json.loads(sys.argv[2]))
+@functools.cache
+def _build(name: str, config: str) -> Steps:
+    course = BenchmarkConfig(**json.loads(config))
     if name.startswith("transit"):
         from transit_cli.device import environment
 
         environment.prepare()
-    makers = {"plain": plain, "accelerate": accelerate, "lightning": lightning}
-    steps = makers.get(name, transit)(course)
-    for line in sys.stdin:
-        seconds, execution = steps(int(line))
-        print(json.dumps({"seconds": seconds, "execution": execution}), flush=True)  # noqa: T201 - to the parent
+    return {"plain": plain, "accelerate": accelerate, "lightning": lightning}.get(name, transit)(course)
+
+
+def run_job(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
+    """Train for `job["steps"]` optimizer steps and report how long they took."""
+    seconds, execution = _build(job["framework"], json.dumps(job["config"]))(job["steps"])
+    emit({"seconds": seconds, "execution": execution})
 
 
 def examples(course: BenchmarkConfig) -> tuple[dict[str, Tensor], Tensor]:
@@ -228,4 +231,4 @@ def transit(course: BenchmarkConfig) -> Steps:
 
 
 if __name__ == "__main__":
-    main()
+    isolation.serve(run_job)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
 from transit_cli.device import precision as precisions
+from transit_cli.device.environment import FALLBACK
 from transit_cli.device.select import select
-from transit_cli.operators.processes import ask
+from transit_cli.operators.device_process import run_in_child
 from transit_cli.operators.workload import Workload
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from transit_cli.device.base import Device
     from transit_cli.operators.settings import FallbackTestSettings
 
-VARIABLE = "PYTORCH_ENABLE_MPS_FALLBACK"
 
 #: A device that ends more children than this is not worth more questions.
 MOST_DEATHS = 8
@@ -101,18 +101,18 @@ def _ask_for_operators(job: dict[str, Any], timeout: float, note: Any) -> tuple[
                 for operator, count in event["counts"]:
                     counts[operator] = counts.get(operator, 0) + count
 
-        ending = ask(job, take, timeout=timeout, env={VARIABLE: "1"})
-        if ending.kind == "done":
+        end = run_in_child(job, take, timeout=timeout)
+        if end.kind == "done":
             break
         if not started or len(job["skip"]) >= MOST_DEATHS:
             raise TransitError(
-                f"the test ended early: {ending.words or ending.kind}",
+                f"the test ended early: {end.message or end.kind}",
                 wanted="a network whose training step runs on the CPU",
                 fix=f"transit train --dry-run --device cpu --network {job['settings']['network']} VIEWSET",
                 code="step-failed",
             )
         index = started.pop("start")
-        rows[index] = {"index": index, **started, "status": ending.kind, "words": ending.words, "elements": 0}
+        rows[index] = {"index": index, **started, "status": end.kind, "words": end.message, "elements": 0}
         job["skip"].append(index)
     for row in rows.values():
         row["calls"] = counts.get(row["operator"], 1)
@@ -128,7 +128,7 @@ def _without_variable(settings: FallbackTestSettings, workload: Workload, device
         if event.get("index") == row["index"]:
             seen.append(event)
 
-    ask(job, take, timeout=settings.timeout, env={VARIABLE: "0"})
+    run_in_child(job, take, timeout=settings.timeout, fallback=False)
     return str(seen[0]["status"]) if seen else "unknown"
 
 
@@ -140,8 +140,8 @@ def _ask_for_drift(
     job = _job(settings, workload, device, precision) | {"part": "steps"}
     found: list[Row] = []
     with console.progress(f"{settings.steps} steps in {precision}, {device.kind} against the CPU"):
-        ending = ask(job, found.append, timeout=max(settings.timeout, 10.0 * settings.steps), env={VARIABLE: "1"})
-    return found[0] if found else {"status": ending.kind, "words": ending.words, "worst": None}
+        end = run_in_child(job, found.append, timeout=max(settings.timeout, 10.0 * settings.steps))
+    return found[0] if found else {"status": end.kind, "words": end.message, "worst": None}
 
 
 def _result(
@@ -208,7 +208,7 @@ def _trouble(rows: list[Row]) -> Table:
             return f"error {row['error']:.1e}, rounding would be {row['bound']:.1e} ({row['variant']})"
         if row["status"] == "fell back":
             each = row["milliseconds"] * row["calls"]
-            return f"{each:.1f} ms a step on the CPU; without {VARIABLE} it is {row['without_variable']}"
+            return f"{each:.1f} ms a step on the CPU; without {FALLBACK} it is {row['without_variable']}"
         return str(row.get("words", ""))[:160]
 
     cells = [[row["operator"], row["phase"], row["precision"], row["shapes"], row["status"], why(row)] for row in rows]
@@ -234,7 +234,7 @@ def _verdict(bad: list[Row], slow: list[Row], wrong_steps: list[str], caught: li
         lines.append(f"{number} of {len(caught)} planted faults were found")
     for status, advice in (
         ("wrong", "do not train with {names} in {precisions} on this device: wrong numbers"),
-        ("missing", "the device lacks {names}: set " + VARIABLE + "=1, or replace it"),
+        ("missing", "the device lacks {names}: set " + FALLBACK + "=1, or replace it"),
         ("refused", "change the network: the device refuses {names} at these shapes"),
         ("aborted", "the process dies of {names}: use --device cpu, and report it to PyTorch"),
         ("hung", "{names} does not return: use --device cpu, and report it to PyTorch"),
@@ -248,6 +248,6 @@ def _verdict(bad: list[Row], slow: list[Row], wrong_steps: list[str], caught: li
     if slow:
         cost = sum(row["milliseconds"] * row["calls"] for row in slow)
         names = ", ".join(dict.fromkeys(row["operator"] for row in slow))
-        lines.append(f"{names} runs on the CPU, about {cost:.1f} ms a step; it needs {VARIABLE}=1, which transit sets")
+        lines.append(f"{names} runs on the CPU, about {cost:.1f} ms a step; it needs {FALLBACK}=1, which transit sets")
     lines += [f"do not trust {name}: the losses leave the CPU's further than rounding explains" for name in wrong_steps]
     return "\n".join(lines) or "nothing to do: every operator of the step computes what it should"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
 from transit_cli.device.select import select
-from transit_cli.operators.processes import ask
+from transit_cli.operators.device_process import run_in_child
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 #: Operators a child; samples an operator.
 CHUNK, SAMPLES = 90, 10
-VARIABLE = "PYTORCH_ENABLE_MPS_FALLBACK"
 BAD = ("wrong", "missing", "refused", "aborted", "hung")
 
 Row = dict[str, Any]
@@ -80,18 +79,18 @@ def _chunk(names: list[str], device: Device, timeout: float, progress: Any) -> d
                 rows[event.pop("name")] = event
                 progress.update(advance=1, status=started[-1])
 
-        ending = ask(job, take, timeout=timeout, env={VARIABLE: "1"})
-        if ending.kind == "done":
+        end = run_in_child(job, take, timeout=timeout)
+        if end.kind == "done":
             break
         if not started or started[-1] in rows:
             raise TransitError(
-                f"the test ended early: {ending.words or ending.kind}",
+                f"the test ended early: {end.message or end.kind}",
                 fix="transit fallback-test --all-ops --device cpu",
                 exit_code=ExitCode.MACHINE,
                 code="database-failed",
             )
         empty = {"gradient": "none", "samples": 0, "error": 0.0, "fell_back": False}
-        rows[started[-1]] = empty | {"forward": ending.kind, "words": ending.words}
+        rows[started[-1]] = empty | {"forward": end.kind, "words": end.message}
     return rows
 
 

@@ -1,34 +1,53 @@
-"""One question, in a process of its own: `python -m transit_cli.operators.question_process`, a job on stdin,
-events on stdout.
+"""Tests of a device in a child process (`transit_cli.isolation`).
 
-MPSGraph ends the process on shapes it cannot take, a kernel may never return, and the fallback variable is read once:
-each is the reason why the questions to a device are asked from a child.
+MPSGraph aborts the process on shapes it cannot take, a kernel may never return, and PYTORCH_ENABLE_MPS_FALLBACK is read
+only once per process.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from transit_cli import isolation
+from transit_cli.device.environment import FALLBACK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Event = dict[str, Any]
+    Emit = Callable[[Event], None]
 
 #: More calls of different kinds than a step has.
 MOST_CALLS = 100_000
 
 
-def main() -> None:
-    """Read the job, answer it line by line."""
-    job = json.load(sys.stdin)
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what anybody else prints does not mix with the answers
+def run_in_child(
+    job: Mapping[str, Any], on_event: Callable[[Event], object], *, timeout: float, fallback: bool = True
+) -> isolation.ChildExit:
+    """Run a job in a child process, with MPS's fallback to the CPU on or off.
 
-    def emit(event: dict[str, Any]) -> None:
-        answers.write(json.dumps(event) + "\n")
+    Args:
+        job: what `run_job` takes.
+        on_event: called with each event.
+        timeout: seconds without an event after which the child is killed.
+        fallback: whether operators that MPS lacks run on the CPU.
+    """
+    env = os.environ | {FALLBACK: str(int(fallback))}
+    return isolation.run_child(__name__, job, on_event, timeout=timeout, env=env)
 
+
+def run_job(job: Event, emit: Emit) -> None:
+    """Run a job and report its events.
+
+    Args:
+        job: "part" ("operators", "steps" or "database"), "device", "threads", and what that part takes.
+        emit: sends an event.
+    """
     import torch
 
     torch.set_num_threads(job["threads"])
-    torch.set_warn_always(True)  # or a fallback is told of once a process
+    torch.set_warn_always(True)  # by default a fallback is reported once per process
     from transit_cli.device.cuda import without_tf32
     from transit_cli.device.select import select
 
@@ -40,10 +59,9 @@ def main() -> None:
         check(device, job["operators"], job["samples"], emit)
     else:
         _workload(job, device, emit)
-    emit({"done": True})
 
 
-def _workload(job: dict[str, Any], device: Any, emit: Any) -> None:
+def _workload(job: Event, device: Any, emit: Emit) -> None:
     from contextlib import nullcontext
     from dataclasses import replace
 
@@ -79,4 +97,4 @@ def _workload(job: dict[str, Any], device: Any, emit: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    isolation.serve(run_job)
