@@ -101,7 +101,7 @@ def test_the_next_run_resumes_what_the_last_one_left(server, content, tmp_path):
     with pytest.MonkeyPatch.context():
         failed = run(server, tmp_path, "cut/1/a.fits", tries=1)
     assert int(failed.exit_code) == 1
-    assert "broke off" in failed.data["files"][0]["reason"]
+    assert "connection closed after" in failed.data["files"][0]["reason"]
     assert not (tmp_path / "a.fits").exists()
     run(server, tmp_path, "cut/1/a.fits", tries=1)
     assert (tmp_path / "a.fits").read_bytes() == content
@@ -131,7 +131,7 @@ def test_what_cannot_be_had_costs_one_row(server, tmp_path):
     result = run(server, tmp_path, "missing/99/a.fits", "page/99/b.fits", "none/0/c.fits", tries=2)
     assert [row["status"] for row in result.data["files"]] == ["failed", "failed", "fetched"]
     assert "404" in result.data["files"][0]["reason"]
-    assert "no whole light curve" in result.data["files"][1]["reason"]
+    assert "not a complete light curve" in result.data["files"][1]["reason"]
     assert server.asked["/missing/99/a.fits"] == 1  # what is not there is not asked for again
     assert int(result.exit_code) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["c.fits"]

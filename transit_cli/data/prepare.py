@@ -23,7 +23,9 @@ import numpy as np
 from transit_cli import console
 from transit_cli.data import viewset
 from transit_cli.data.catalogs import catalog
-from transit_cli.data.lightcurves import lightcurve
+from transit_cli.data.lightcurves import readers
+from transit_cli.data.lightcurves.lightcurve import UnreadableError
+from transit_cli.data.lightcurves.target import star_in_name, star_of_name
 from transit_cli.data.split import FRACTIONS, split_of
 from transit_cli.data.views.detrend import WOTAN_METHODS
 from transit_cli.data.views.make import Recipe, recipe_for
@@ -111,7 +113,7 @@ def _files_by_star(folder: Path) -> tuple[_Files, dict[str, str]]:
             fix="give the folder of your light curves, or get some: transit data fetch TARGETS OUT",
             code="lightcurves-missing",
         )
-    endings = lightcurve.suffixes()
+    endings = readers.suffixes()
     found = sorted(file for file in folder.rglob("*") if file.name.lower().endswith(endings) and file.is_file())
     if not found:
         raise TransitError(
@@ -124,11 +126,11 @@ def _files_by_star(folder: Path) -> tuple[_Files, dict[str, str]]:
     unreadable = {}
     with console.progress("headers", len(found)) as bar:
         for file in found:
-            star = lightcurve.star_of_name(file)
+            star = star_of_name(file)
             try:
-                star = star or lightcurve.star_of_file(file)
-            except lightcurve.UnreadableError as reason:
-                star = lightcurve.loose_star(file)
+                star = star or readers.star_of_file(file)
+            except UnreadableError as reason:
+                star = star_in_name(file)
                 unreadable[file.name] = str(reason)
             by_star[star].append(file)
             bar.update(advance=1)
