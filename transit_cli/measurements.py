@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from transit_cli.cache import cache_folder
+from transit_cli.files import atomic_write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,14 +23,8 @@ def remember(kind: str, key: str, entry: dict[str, Any]) -> None:
     """Keep an entry of JSON types. A cache that cannot be written is no reason to stop."""
     file = _file(kind)
     content = _read(file) | {key: entry}
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
-        part.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
+    with contextlib.suppress(OSError):
+        atomic_write(file, json.dumps(content, indent=1, sort_keys=True))
 
 
 def _file(kind: str) -> Path:

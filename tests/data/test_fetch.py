@@ -168,7 +168,6 @@ def test_stars_are_looked_up_and_their_products_fetched(server, content, tmp_pat
     monkeypatch.setitem(
         __import__("sys").modules, "lightkurve", SimpleNamespace(search_lightcurve=search_lightcurve, __spec__=1)
     )
-    monkeypatch.setattr(module, "find_spec", lambda _: True)
     monkeypatch.setattr(module, "ARCHIVE", server.address + "/")
     targets = ("KIC 1", "KIC 2", "KIC 7")
     result = fetch(FetchSettings(targets=targets, out=tmp_path, mission="Kepler", cadence="long"))
@@ -179,7 +178,7 @@ def test_stars_are_looked_up_and_their_products_fetched(server, content, tmp_pat
 
 
 def test_without_lightkurve_a_star_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(TransitError, match="lightkurve") as error:
         fetch(FetchSettings(targets=("KIC 7",), out=tmp_path))
     assert "transit-cli[fetch]" in error.value.fix

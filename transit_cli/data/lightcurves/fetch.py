@@ -9,12 +9,12 @@ from __future__ import annotations
 import csv
 import urllib.parse
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
 from transit_cli.data.lightcurves.download import DownloadError, download, problem
+from transit_cli.packages import check_installed
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
@@ -38,14 +38,8 @@ class Product:
 def fetch(settings: FetchSettings) -> Result:
     """Download the light curves of all targets; complete files on disk are kept."""
     targets = list(_targets(settings.targets))
-    if any(not _is_url(target) for target in targets) and find_spec("lightkurve") is None:
-        raise TransitError(
-            "the package 'lightkurve' is not installed",
-            wanted="lightkurve, to search the archive for a star; URLs do not need it",
-            fix='pip install "transit-cli[fetch]"',
-            exit_code=ExitCode.MACHINE,
-            code="package-missing",
-        )
+    if not all(map(_is_url, targets)):
+        check_installed("lightkurve", "fetch", "finding the light curves of a star; URLs of files need none")
     settings.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     try:

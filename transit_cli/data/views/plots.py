@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transit_cli.files import atomic_output
+from transit_cli.packages import check_installed
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -24,16 +26,7 @@ POINTS = 20000
 
 def check_plot(file: Path) -> None:
     """Raise the error for a figure that cannot be drawn, before anything is computed."""
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise TransitError(
-            "the package 'matplotlib' is not installed",
-            wanted="matplotlib, for --plot",
-            fix='pip install "transit-cli[report]"',
-            exit_code=ExitCode.MACHINE,
-            code="package-missing",
-        )
+    check_installed("matplotlib", "report", "--plot")
     if file.suffix.lower() not in FORMATS:
         raise TransitError(
             f"--plot is {file}",
@@ -118,7 +111,5 @@ def _figure(width: float, height: float) -> Any:
 
 def _save(figure: Any, file: Path) -> None:
     """Write the figure atomically."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.stem}.part{file.suffix}")
-    figure.savefig(temporary, dpi=150)
-    temporary.replace(file)
+    with atomic_output(file) as temporary:
+        figure.savefig(temporary, dpi=150)
