@@ -15,7 +15,7 @@ import pytest
 
 from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
-from transit_cli.data.views.make import Signal, phases
+from transit_cli.data.views.folding import Signal, phases
 from transit_cli.data.viewset import ViewSet
 from transit_cli.results import TransitError
 

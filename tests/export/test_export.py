@@ -130,15 +130,17 @@ def test_other_numbers_are_found_and_not_kept(run, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_a_missing_package_is_said_before_anything_starts(name, monkeypatch):
-    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda _: None)
+def test_a_missing_package_is_said_before_anything_starts(name, run, monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     kind = FORMATS[name]
     if not kind.packages:
-        exporting.require(name, kind)
+        assert exported(run, name, output=tmp_path / f"model{kind.suffix}").data["file"]
         return
+    settings = config.resolve(ExportSettings, {"run": tmp_path / "no run", "format": name})
     with pytest.raises(TransitError, match="not installed") as caught:
-        exporting.require(name, kind)
-    assert caught.value.fix == f"pip install {kind.install}"
+        exporting.export(settings)
+    assert caught.value.code == "package-missing"
+    assert caught.value.fix in {f"pip install {kind.packages[0]}", 'pip install "transit-cli[export]"'}
 
 
 def test_a_network_that_cannot_be_exported_is_refused(run, monkeypatch, tmp_path):

@@ -93,7 +93,7 @@ def kill_and_resume(start, views, folder, kills, seed, **options):
         done += 1
     assert finish(go_on()) == 0
     assert_same(folder / "whole", broken)
-    assert not list(broken.rglob("*.part"))
+    assert not list(broken.rglob(".transit-part-*"))
 
 
 def test_killed_a_few_times_it_ends_with_the_same_weights(start, views, tmp_path):

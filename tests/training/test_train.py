@@ -171,9 +171,9 @@ def test_early_stopping_keeps_the_best(settings, tmp_path):
     assert result.data["average_precision"] == pytest.approx(best)
 
 
-@pytest.mark.parametrize("left", [".environment.json.part", "environment.json", ".config.yaml.part"])
+@pytest.mark.parametrize("left", ["environment.json", ".transit-part-abc/config.yaml"])
 def test_a_run_that_was_killed_before_it_began_is_no_obstacle(settings, tmp_path, left):
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / left).parent.mkdir(parents=True)
     (tmp_path / "run" / left).write_text("{")
     train(settings(epochs=1))
     assert not list((tmp_path / "run").glob(".*"))

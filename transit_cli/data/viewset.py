@@ -15,10 +15,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from transit_cli import __version__
+from transit_cli.files import atomic_output, make_folder, remove_abandoned
 from transit_cli.results import TransitError
 
 #: The layout above. A set of a later version is refused, not guessed at.
@@ -162,31 +161,21 @@ def write(
     return ViewSet.open(path)
 
 
-class writing:  # noqa: N801 - reads as what it does
-    """A temporary folder that takes the name `path` when the block ends well, and goes when it does not."""
+@contextmanager
+def writing(path: Path | str) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends without an exception, and is removed otherwise.
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-
-    def __enter__(self) -> Path:
-        refuse_existing(self.path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent))
-        return self._folder
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            refuse_existing(self.path)
-            self._folder.chmod(0o777 & ~_umask())
-            self._folder.rename(self.path)
-        else:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    Raises:
+        TransitError: `path` exists.
+    """
+    path = Path(path)
+    refuse_existing(path)
+    make_folder(path.parent)
+    remove_abandoned(path.parent)
+    with atomic_output(path) as folder:
+        folder.mkdir()
+        yield folder
+        refuse_existing(path)
 
 
 def refuse_existing(path: Path) -> None:

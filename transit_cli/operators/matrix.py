@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
 from transit_cli.device.select import select
+from transit_cli.files import atomic_write
 from transit_cli.operators.device_process import run_in_child
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
@@ -134,8 +135,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
-    """The three forms of the matrix; each is whole or not there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the matrix as JSON, Markdown and HTML, each file atomically."""
     title = f"torch {key['torch']} on {key['device']} ({key['chip']}, {key['system']})"
     columns = ("operator", "forward", "gradient", "samples", "error", "known upstream", "words")
     table = [
@@ -163,9 +163,7 @@ def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
     )
     document = json.dumps({"key": key, "operators": dict(sorted(rows.items()))}, indent=1)
     for name, text in (("matrix.json", document), ("matrix.md", "\n".join(lines) + "\n"), ("matrix.html", page)):
-        scratch = folder / f".{name}"
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(folder / name)
+        atomic_write(folder / name, text)
 
 
 def _result(

@@ -6,9 +6,10 @@ import html
 import io
 from typing import TYPE_CHECKING, Any
 
+from transit_cli.files import atomic_write
+from transit_cli.packages import check_installed
 from transit_cli.profiling.profile_result import advice, phase_table
 from transit_cli.profiling.profiler import Profile, median
-from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,16 +37,7 @@ def require() -> None:
     Raises:
         TransitError: matplotlib is not installed.
     """
-    import importlib.util
-
-    if importlib.util.find_spec("matplotlib") is None:
-        raise TransitError(
-            "--report draws pictures, and matplotlib is not installed",
-            wanted="the extra `report`",
-            fix='pip install "transit-cli[report]"',
-            exit_code=ExitCode.MACHINE,
-            code="extra-missing",
-        )
+    check_installed("matplotlib", "report", "--report")
 
 
 def write(profile: Profile, verdict: str, file: Path) -> None:
@@ -60,7 +52,7 @@ def write(profile: Profile, verdict: str, file: Path) -> None:
         memory=_memory(profile),
         advice=html.escape(advice(profile)),
     )
-    file.write_text(page, encoding="utf-8")
+    atomic_write(file, page)
 
 
 def _svg(draw: Any, height: float) -> str:

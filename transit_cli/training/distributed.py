@@ -170,7 +170,7 @@ class Distributed(ProcessGroup):
             yield
         except RuntimeError as error:
             raise PeerLostError(
-                f"another of the {self.world_size} processes has ended or does not answer ({str(error).splitlines()[0]})",
+                f"another of {self.world_size} processes has ended or does not answer ({str(error).splitlines()[0]})",
                 wanted=f"all {self.world_size} of them",
                 fix="see what it said, or torchrun says of it",
                 exit_code=ExitCode.MACHINE,

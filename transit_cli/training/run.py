@@ -12,22 +12,20 @@ runs/NAME/
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import json
-import os
 import platform
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transit_cli import __version__, config, console
+from transit_cli.files import atomic_write, is_temporary
 from transit_cli.results import ExitCode, TransitError, plain
 from transit_cli.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from transit_cli.data.viewset import ViewSet
     from transit_cli.device.base import Device
@@ -80,34 +78,11 @@ class Run:
             return []
         return [record for line in lines if (record := _parsed(line))]
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes out: two that resume one run would each go on from what the other has just written.
-
-        The system gives the lock back however a process ends. Where a file system has no locks, there is none.
-
-        Raises:
-            TransitError: another process trains this run.
-        """
-        with (self.path / CONFIG).open(encoding="utf-8") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TransitError(
-                    f"{self.path} is being trained by another process",
-                    wanted="one process a run",
-                    fix="wait until it is done, or stop it",
-                    code="run-busy",
-                ) from None
-            except OSError:
-                pass
-            yield
-
     def truncate_metrics(self, steps: Mapping[str, int]) -> None:
         """Drop the lines of metrics beyond the checkpoint (its steps, by fit) that is gone on from: they come again."""
         kept = [record for record in self.history() if record["step"] <= steps.get(record["fit"], 0)]
         text = "".join(json.dumps(record) + "\n" for record in kept)
-        write(self.path / METRICS, text)
+        atomic_write(self.path / METRICS, text)
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
@@ -124,8 +99,8 @@ def create(settings: TrainSettings, viewset: ViewSet, device: Device) -> Run:
         TransitError: the folder holds a run already.
     """
     path = settings.run_dir or _free_name()
-    left = {file.name for file in path.iterdir()} if path.is_dir() else {""} if path.exists() else set()
-    if left - {ENVIRONMENT, f".{ENVIRONMENT}.part", f".{CONFIG}.part"}:  # what a run leaves that was killed at once
+    left = {file.name for file in path.iterdir() if not is_temporary(file)} if path.is_dir() else set()
+    if left - {ENVIRONMENT} or (path.exists() and not path.is_dir()):  # a run killed at once leaves ENVIRONMENT only
         is_run = CONFIG in left
         raise TransitError(
             f"{path} {'holds a run' if is_run else 'exists'} already",
@@ -134,9 +109,10 @@ def create(settings: TrainSettings, viewset: ViewSet, device: Device) -> Run:
             exit_code=ExitCode.USAGE,
             code="run-exists",
         )
-    path.mkdir(parents=True, exist_ok=True)
-    write(path / ENVIRONMENT, json.dumps(plain(environment(viewset, device)), indent=2) + "\n")
-    write(path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), run_dir=path), "train"))
+    atomic_write(path / ENVIRONMENT, json.dumps(plain(environment(viewset, device)), indent=2) + "\n")
+    atomic_write(
+        path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), run_dir=path), "train")
+    )
     return Run(path)
 
 
@@ -240,19 +216,6 @@ def environment(viewset: ViewSet, device: Device) -> dict[str, Any]:
         "device": {"kind": device.kind, "name": device.facts.name, "software": device.facts.software},
         "viewset": describe(viewset),
     }
-
-
-def write(file: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    part = file.with_name(f".{file.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def runs_near(path: Path) -> list[Path]:

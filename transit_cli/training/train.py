@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from transit_cli.cache import cache_folder
 from transit_cli.data.simulation.simulate import embedded
 from transit_cli.device.select import select
+from transit_cli.files import locked
 from transit_cli.memory.limit import MemoryLimit
+from transit_cli.packages import check_installed
 from transit_cli.results import Result
 from transit_cli.training import checkpoint
 from transit_cli.training import run as runs
@@ -23,7 +25,7 @@ from transit_cli.training.interrupt import DeferredSignals
 from transit_cli.training.keep_awake import awake
 from transit_cli.training.plan import plan
 from transit_cli.training.screen import screen
-from transit_cli.training.tensorboard import Board, require
+from transit_cli.training.tensorboard import Board
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +71,7 @@ def train_planned(
 ) -> Result:
     """Train what was planned, in a run that is resumed or else made."""
     if settings.tensorboard:
-        require()
+        check_installed("tensorboard", "tensorboard", "--tensorboard")
     device = select(settings.device)
     limit = MemoryLimit(device, settings.memory_limit)
     with _opened(settings, planned, run, device, processes) as opened, _resumable(opened):
@@ -109,7 +111,7 @@ def _opened(
                 runs.check_device(run, device)
             opened = run or runs.create(settings, planned.viewset, device)
             _keep_source(settings, opened)
-            stack.enter_context(opened.locked())
+            stack.enter_context(locked(opened.path))
             opened.truncate_metrics(
                 {t.name: checkpoint.latest_steps(opened.checkpoints(t.name)) for t in planned.tasks}
             )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli.results import ExitCode, TransitError
+from transit_cli.files import atomic_output, atomic_write
+from transit_cli.packages import check_installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,16 +36,7 @@ def require_matplotlib(otherwise: str) -> None:
     Args:
         otherwise: the option that does without pictures.
     """
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise TransitError(
-            "pictures need matplotlib, which is not installed",
-            wanted=f"the extra `report`, or {otherwise}",
-            fix='pip install "transit-cli[report]"',
-            exit_code=ExitCode.MACHINE,
-            code="package-missing",
-        )
+    check_installed("matplotlib", "report", f"plots; {otherwise} does without")
 
 
 def figure(width: float, height: float) -> Figure:
@@ -171,9 +163,9 @@ def svg(picture: Figure, name: str) -> str:
 
 def save(picture: Figure, folder: Path, name: str, *, png: bool = True) -> str:
     """Write a figure as `name.svg`, and as `name.png` too; returns the SVG element."""
-    folder.mkdir(parents=True, exist_ok=True)
     element = svg(picture, name)
-    (folder / f"{name}.svg").write_text(element, encoding="utf-8")
+    atomic_write(folder / f"{name}.svg", element)
     if png:
-        picture.savefig(folder / f"{name}.png", dpi=120)
+        with atomic_output(folder / f"{name}.png") as file:
+            picture.savefig(file, dpi=120)
     return element

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transit_cli.data.catalogs import tfrecord
-from transit_cli.results import ExitCode, TransitError
+from transit_cli.packages import require
+from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,15 +116,7 @@ def _damaged(file: Path, error: Exception) -> TransitError:
 
 
 def _read_hdf5(file: Path) -> dict[str, np.ndarray]:
-    try:
-        import h5py
-    except ModuleNotFoundError:
-        raise TransitError(
-            "reading HDF5 needs the package h5py, which is not installed",
-            fix='pip install "transit-cli[data]"',
-            exit_code=ExitCode.MACHINE,
-            code="package-missing",
-        ) from None
+    h5py = require("h5py", "data", "reading HDF5")
     found = {}
 
     def take(name: str, item: object) -> None:

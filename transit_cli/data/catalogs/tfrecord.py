@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli.results import ExitCode, TransitError
+from transit_cli.packages import require
+from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,16 +90,7 @@ def is_tfrecord(path: Path) -> bool:
 
 
 def _masked_crc(data: bytes) -> int:
-    try:
-        import google_crc32c
-    except ModuleNotFoundError:
-        raise TransitError(
-            "reading TFRecords needs the package google-crc32c, which is not installed",
-            fix='pip install "transit-cli[data]"',
-            exit_code=ExitCode.MACHINE,
-            code="package-missing",
-        ) from None
-    crc = google_crc32c.value(data)
+    crc = require("google_crc32c", "data", "reading TFRecords").value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
