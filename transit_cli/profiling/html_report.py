@@ -44,7 +44,7 @@ def require() -> None:
             wanted="the extra `report`",
             fix='pip install "transit-cli[report]"',
             exit_code=ExitCode.MACHINE,
-            code="extra-missing",
+            code="package-missing",
         )
 
 

@@ -55,17 +55,17 @@ def look(settings: FoldSettings) -> Result:
 
         check_plot(settings.plot)
     try:
-        recipe = recipe_for(settings.views, secondary=True, odd_even=True)
+        recipe = recipe_for(settings.bins, secondary=True, odd_even=True)
     except ValueError as wanted:
-        settings.refuse("views", str(wanted))
+        settings.refuse("bins", str(wanted))
     try:
-        curve = lightcurve.read(settings.lightcurve, settings.flux_column)
+        curve = lightcurve.read(settings.light_curve, settings.flux_column)
     except lightcurve.UnreadableError as reason:
         raise TransitError(
-            f"{settings.lightcurve}: {reason}",
+            f"{settings.light_curve}: {reason}",
             wanted="a FITS light curve of Kepler, K2 or TESS",
             fix="give another file, or fetch it again: transit data fetch",
-            code="lightcurve-unreadable",
+            code="light-curve-unreadable",
         ) from None
     system = name_of(curve.zero)
     for note in curve.notes:
