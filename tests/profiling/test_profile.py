@@ -154,7 +154,7 @@ def test_what_is_no_profile_cannot_be_compared(tmp_path, text):
     with pytest.raises(TransitError, match=r"a\.json"):
         compare.read(file)
     with pytest.raises(TransitError, match="cannot be read"):
-        compare.read(tmp_path / "absent.json", file)
+        compare.read(tmp_path / "absent.json")
 
 
 TABLE = """\
