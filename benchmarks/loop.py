@@ -96,7 +96,7 @@ def compare(folder, network, lengths, *, size, steps, rounds, work, execution):
     write_set(folder / "set", size * steps + 64, lengths)
     options = {"network": network, "views": tuple(lengths), "scalars": (), "batch_size": size, "execution": execution}
     plain = {"time_reversal": False, "noise": 0.0, "device": "cpu", "checkpoint_minutes": 60.0}
-    settings = TrainSettings(viewset=folder / "set", run_dir=folder / "run", epochs=rounds + 1, **options, **plain)
+    settings = TrainSettings(viewset=folder / "set", out=folder / "run", epochs=rounds + 1, **options, **plain)
     runner = StepRunner(OptimizerStep(registry.build(network, lengths), select("cpu"), settings, 10**6))
     batch = Batch({n: torch.randn(size, length) for n, length in lengths.items()}, torch.arange(size).remainder(2.0))
     runner.run([batch])

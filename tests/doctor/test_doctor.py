@@ -178,7 +178,7 @@ def test_fix_prints_a_snippet_that_a_shell_takes(transit):
 
 
 def test_the_report_is_markdown(transit, tmp_path):
-    done = transit("doctor", "--only", "python,chip", "--report", tmp_path / "report.md")
+    done = transit("doctor", "--only", "python,chip", "--out", tmp_path / "report.md")
     text = (tmp_path / "report.md").read_text()
     assert done.returncode == 0
     assert "| check | status | found | wanted |" in text
@@ -186,7 +186,7 @@ def test_the_report_is_markdown(transit, tmp_path):
 
 
 def test_a_report_that_cannot_be_written_is_an_error_in_words(transit, tmp_path):
-    done = transit("doctor", "--only", "python", "--report", tmp_path / "absent" / "report.md")
+    done = transit("doctor", "--only", "python", "--out", tmp_path / "absent" / "report.md")
     assert done.returncode == ExitCode.BAD_INPUT
     assert "Traceback" not in done.stderr
 

@@ -23,7 +23,7 @@ from transit_cli.profiling import (
 )
 from transit_cli.profiling.settings import ProfileSettings
 from transit_cli.profiling.step_memory import Growth
-from transit_cli.results import TransitError
+from transit_cli.results import Result, TransitError
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,7 +33,7 @@ def _one_thread():
 
 def small(**changes):
     return ProfileSettings(
-        **({"views": "201/61", "batch_size": 16, "steps": 12, "growth_steps": 0, "device": "cpu"} | changes)
+        **({"bins": "201/61", "batch_size": 16, "steps": 12, "growth_steps": 0, "device": "cpu"} | changes)
     )
 
 
@@ -134,12 +134,17 @@ def test_two_runs_of_one_program_differ_by_noise_and_a_slower_one_does_not(tmp_p
         file.write_text(json.dumps({"command": "profile", "data": data}))
         return file
 
-    before, again, slower = save("a.json", 0.100), save("b.json", 0.1005), save("c.json", 0.120)
+    files = save("a.json", 0.100), save("b.json", 0.1005), save("c.json", 0.120)
+    before, again, slower = map(compare.read, files)
     assert [change.significant for change in compare.compare(before, again)] == [False, False, False]
     changes = compare.compare(before, slower)
     assert [change.name for change in changes if change.significant] == ["step", "forward"]
     assert changes[0].ratio == pytest.approx(1.2)
-    assert "1.20 x" in profile_result.comparison(changes).verdict
+    both = profile_result.with_comparison(Result({"steps": 30}, verdict="10 samples/s."), changes)
+    assert both.verdict.startswith("10 samples/s.")
+    assert "1.20 x" in both.verdict
+    assert both.data["steps"] == 30
+    assert both.data["changes"][0]["significant"]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"command": "doctor", "data": {}}'])
@@ -147,9 +152,9 @@ def test_what_is_no_profile_cannot_be_compared(tmp_path, text):
     file = tmp_path / "a.json"
     file.write_text(text)
     with pytest.raises(TransitError, match=r"a\.json"):
-        compare.compare(file, file)
+        compare.read(file)
     with pytest.raises(TransitError, match="cannot be read"):
-        compare.compare(tmp_path / "absent.json", file)
+        compare.read(tmp_path / "absent.json")
 
 
 TABLE = """\
@@ -210,7 +215,7 @@ def test_a_view_set_is_fed_as_training_feeds_it(tmp_path):
 
 
 def test_replicas_are_timed_as_trained_and_seen_blocked(tmp_path):
-    found = profiler.profile(small(views="401/101", batch_size=32, steps=5, execution="replicas", out=tmp_path))
+    found = profiler.profile(small(bins="401/101", batch_size=32, steps=5, execution="replicas", out=tmp_path))
     assert (found.own.name, len(found.own.seconds)) == ("replicas", 5)
     assert found.workload.runner.execution == "onednn"
     data = profile_result.document(found)

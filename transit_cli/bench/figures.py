@@ -116,7 +116,7 @@ def measure(
         device: the device of the settings, open.
         meter: of its energy, if there is one.
     """
-    shared = {"views": settings.views, "device": device.kind, "batch_size": batch_size}
+    shared = {"bins": settings.bins, "device": device.kind, "batch_size": batch_size}
     precision = settings.precision if kind == "train" else "fp32"
     asked = ProfileSettings(network=network, precision=precision, inference=kind == "infer", **shared)
     run = workload.build(asked)

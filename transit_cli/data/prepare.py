@@ -48,7 +48,7 @@ def prepare(settings: PrepareSettings) -> Result:
     _check_packages(settings)
     signals = catalog.read(settings.catalog, settings.mission or "")
     console.note("; ".join(signals.said))
-    files, unreadable = _files_by_star(settings.lightcurves)
+    files, unreadable = _files_by_star(settings.light_curves)
     tasks, dropped = _tasks(signals.tces, files, unreadable, recipe, settings)
     plan = _plan(tasks, settings, recipe)
     if settings.out.exists():
@@ -72,11 +72,11 @@ def prepare(settings: PrepareSettings) -> Result:
 
 
 def _recipe(settings: PrepareSettings) -> Recipe:
-    lengths = settings.views or ("201/61" if settings.mission == "tess" else "2001/201")
+    lengths = settings.bins or ("201/61" if settings.mission == "tess" else "2001/201")
     try:
         return recipe_for(lengths, secondary=settings.secondary, odd_even=settings.odd_even)
     except ValueError as wanted:
-        settings.refuse("views", str(wanted))
+        settings.refuse("bins", str(wanted))
 
 
 def _check_packages(settings: PrepareSettings) -> None:
@@ -105,7 +105,7 @@ def _files_by_star(folder: Path) -> tuple[_Files, dict[str, str]]:
             f"{folder} is not a folder",
             wanted="a folder with light curves (.fits, .fits.gz), also in folders of its own",
             fix="give the folder of your light curves, or get some: transit data fetch TARGETS OUT",
-            code="lightcurves-missing",
+            code="light-curves-missing",
         )
     endings = readers.suffixes()
     found = sorted(file for file in folder.rglob("*") if file.name.lower().endswith(endings) and file.is_file())
@@ -114,7 +114,7 @@ def _files_by_star(folder: Path) -> tuple[_Files, dict[str, str]]:
             f"{folder} holds no light curve",
             wanted=f"files ending in {', '.join(endings)}",
             fix="give the folder of your light curves, or get some: transit data fetch TARGETS OUT",
-            code="lightcurves-missing",
+            code="light-curves-missing",
         )
     by_star: dict[str, list[Path]] = defaultdict(list)
     unreadable = {}

@@ -97,4 +97,4 @@ def _death(row_id: str, end: isolation.ChildExit) -> Row:
         why = f"torch cannot be imported: {last}" if last else "torch cannot be imported"
         return Row(row_id, "fail", found, "torch 2.8 or later", why, 'pip install --force-reinstall "torch>=2.8"')
     kind = row_id.partition("-")[0]
-    return Row(row_id, "fail", found, "a training step", last, f"transit doctor --only {kind} --report report.md")
+    return Row(row_id, "fail", found, "a training step", last, f"transit doctor --only {kind} --out report.md")

@@ -43,7 +43,7 @@ def export(settings: ExportSettings) -> Result:
     ensemble = open_run(settings.run, select("cpu"))
     network, inputs = Exported(ensemble), sizes(ensemble)
     folder = settings.run if settings.run.is_dir() else settings.run.parent
-    file = settings.output or folder / f"model{kind.suffix}"
+    file = settings.out or folder / f"model{kind.suffix}"
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as part:
         made = Path(part, f"model{kind.suffix}")  # some formats look at the suffix

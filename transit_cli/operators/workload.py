@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from transit_cli.model import registry
-from transit_cli.operators.settings import DEFAULT_LENGTHS
-from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.batch import Batch
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.step import OptimizerStep
@@ -49,16 +47,7 @@ class Workload:
             from transit_cli.training.loading import samples
 
             return cls(settings, samples.inputs_of(ViewSet.open(settings.viewset), settings.views))
-        unknown = [view for view in settings.views if view not in DEFAULT_LENGTHS]
-        if unknown:
-            raise TransitError(
-                f"the length of the {unknown[0]} view is not known",
-                wanted="a view set that has it",
-                fix="give a VIEWSET",
-                exit_code=ExitCode.USAGE,
-                code="viewset-missing",
-            )
-        return cls(settings, {view: DEFAULT_LENGTHS[view] for view in settings.views})
+        return cls(settings, settings.lengths)
 
     def runner_on(self, device: Device, *, dropout: bool = True) -> StepRunner:
         """The step of a freshly made network (seed 0), so that two devices start from the same weights."""

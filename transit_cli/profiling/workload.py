@@ -14,12 +14,12 @@ from torch import Tensor
 from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision, select
 from transit_cli.model import registry
+from transit_cli.options import view_lengths
 from transit_cli.profiling.phases import INFERENCE_PHASES, PHASES, marking
 from transit_cli.results import TransitError
 from transit_cli.training.batch import Batch
 from transit_cli.training.loading import samples
 from transit_cli.training.runner import StepRunner
-from transit_cli.training.settings import view_lengths
 from transit_cli.training.step import OptimizerStep
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def build(settings: ProfileSettings) -> Workload:
         groups = _resident(_read(viewset, views), settings, device)
         source = f"{settings.viewset}, on the device"
     else:
-        views = view_lengths(settings.views)
+        views = view_lengths(settings.bins)
         groups = _resident(_random(views, settings.batch_size), settings, device)
         source = "random numbers on the device"
     if settings.loader:

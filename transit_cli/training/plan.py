@@ -13,11 +13,11 @@ from transit_cli.cache import cache_folder
 from transit_cli.data.simulation.simulate import embedded
 from transit_cli.data.viewset import ViewSet
 from transit_cli.memory import reading
+from transit_cli.options import DEFAULT_SCALARS
 from transit_cli.training.loading import samples
 from transit_cli.training.loading.samples import Batching
 from transit_cli.training.loading.scaling import Scaling, scaled
 from transit_cli.training.loading.stream import OnDiskSamples
-from transit_cli.training.settings import DEFAULT_SCALARS
 
 if TYPE_CHECKING:
     from transit_cli.training.loading.samples import InMemorySamples

@@ -42,7 +42,7 @@ CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
 RESUMABLE_OPTIONS = frozenset(
     {
         "viewset",
-        "run_dir",
+        "out",
         "resume",
         "checkpoint_minutes",
         "keep_checkpoints",
@@ -98,21 +98,19 @@ def create(settings: TrainSettings, viewset: ViewSet, device: Device) -> Run:
     Raises:
         TransitError: the folder holds a run already.
     """
-    path = settings.run_dir or _free_name()
+    path = settings.out or _free_name()
     left = {file.name for file in path.iterdir() if not is_temporary(file)} if path.is_dir() else set()
     if left - {ENVIRONMENT} or (path.exists() and not path.is_dir()):  # a run killed at once leaves ENVIRONMENT only
         is_run = CONFIG in left
         raise TransitError(
             f"{path} {'holds a run' if is_run else 'exists'} already",
             wanted="a name that is free, so that nothing is overwritten",
-            fix=f"transit train --resume {path}" if is_run else "give another --run-dir",
+            fix=f"transit train --resume {path}" if is_run else "give another --out",
             exit_code=ExitCode.USAGE,
             code="run-exists",
         )
     atomic_write(path / ENVIRONMENT, json.dumps(plain(environment(viewset, device)), indent=2) + "\n")
-    atomic_write(
-        path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), run_dir=path), "train")
-    )
+    atomic_write(path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), out=path), "train"))
     return Run(path)
 
 
@@ -142,7 +140,7 @@ def reopen(settings: TrainSettings) -> tuple[Run, TrainSettings]:
         raise TransitError(
             f"{path} was begun with other options: {'; '.join(changed)}",
             wanted="the same options: what is resumed must equal a run that was never stopped",
-            fix=f"transit train --resume {path}, or a new run with these options and another --run-dir",
+            fix=f"transit train --resume {path}, or a new run with these options and another --out",
             exit_code=ExitCode.USAGE,
             code="run-changed",
         )

@@ -85,7 +85,7 @@ def train_planned(
             fitted += [Fit(task, job).train() for task in all_gather]
         found = {fit.task.name: fit for fits in processes.gather(fitted) for fit in fits}
         if processes.rank:
-            return Result({"run_dir": opened.path})
+            return Result({"out": opened.path})
         return finish(settings, opened, planned, [found[task.name] for task in planned.tasks], device)
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from transit_cli.model import registry
+from transit_cli.options import DEFAULT_SCALARS
 from transit_cli.training import ranking_metrics
 from transit_cli.training.augment import Augmentation
 from transit_cli.training.batch import Batch
 from transit_cli.training.loading.samples import InMemorySamples, sizes
 from transit_cli.training.plan import plan
 from transit_cli.training.runner import StepRunner
-from transit_cli.training.settings import DEFAULT_SCALARS, TrainSettings
+from transit_cli.training.settings import TrainSettings
 from transit_cli.training.step import OptimizerStep
 from transit_cli.tuning import networks
 

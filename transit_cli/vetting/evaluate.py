@@ -43,7 +43,7 @@ def _beside(run: Path | None) -> Path:
 
 def chosen(settings: EvaluateSettings) -> tuple[Ensemble, ViewSet]:
     """The network and the view set that the arguments mean; one argument alone may be either."""
-    run, path, device = settings.run, settings.view_set, select(settings.device)
+    run, path, device = settings.run, settings.viewset, select(settings.device)
     if run and path is None and (run / INFO).is_file():
         run, path = None, run
     if run is None:

@@ -30,9 +30,9 @@ def inspect_signal(settings: FoldSettings) -> Result:
     if settings.plot:
         plots.check_plot(settings.plot)
     try:
-        recipe = recipe_for(settings.views, secondary=True, odd_even=True)
+        recipe = recipe_for(settings.bins, secondary=True, odd_even=True)
     except ValueError as wanted:
-        settings.refuse("views", str(wanted))
+        settings.refuse("bins", str(wanted))
     curve = _read(settings)
     for note in curve.notes:
         console.note(note)
@@ -55,10 +55,10 @@ def inspect_signal(settings: FoldSettings) -> Result:
 
 def _read(settings: FoldSettings) -> LightCurve:
     try:
-        return readers.read(settings.lightcurve, settings.flux_column)
+        return readers.read(settings.light_curve, settings.flux_column)
     except UnreadableError as reason:
         raise TransitError(
-            f"{settings.lightcurve}: {reason}",
+            f"{settings.light_curve}: {reason}",
             wanted="a FITS light curve of Kepler, K2 or TESS",
             fix="give another file, or fetch it again: transit data fetch",
             code="light-curve-unreadable",
