@@ -95,7 +95,7 @@ def row_of(number: int, tce: Tce) -> dict[str, Any]:
         "mission": tce.mission,
         "period_days": tce.period,
         "epoch_days": tce.epoch,
-        "time_system": name_of(tce.zero),
+        "time_system": name_of(tce.reference_jd),
         "duration_hours": round(tce.duration * 24, 9),
         "depth_ppm": tce.depth_ppm,
         "snr": tce.snr,
@@ -136,8 +136,8 @@ def _flatten(
 
 def _signal(tce: Tce, curve: LightCurve) -> Signal:
     """The signal in the time of the light curve."""
-    said = (tce.zero or tce.epoch > 2.4e6) and (curve.zero or curve.time[0] > 2.4e6)
-    return Signal(tce.period, tce.epoch + (tce.zero - curve.zero if said else 0.0), tce.duration)
+    said = (tce.reference_jd or tce.epoch > 2.4e6) and (curve.zero or curve.time[0] > 2.4e6)
+    return Signal(tce.period, tce.epoch + (tce.reference_jd - curve.zero if said else 0.0), tce.duration)
 
 
 def _views_of(
