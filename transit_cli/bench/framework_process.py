@@ -57,9 +57,11 @@ def examples(course: BenchmarkConfig) -> tuple[dict[str, Tensor], Tensor]:
     """Random views and targets of a few batches."""
     import torch
 
+    from transit_cli.training.workload import random_inputs
+
     torch.manual_seed(0)
     count = BATCHES.get(course.device, BATCHES_ELSEWHERE) * course.batch_size
-    views = {name: torch.randn(count, length) for name, length in course.views.items()}
+    views = random_inputs(course.views, count)
     return views, torch.randint(2, (count,)).float()
 
 
@@ -199,33 +201,28 @@ def lightning(course: BenchmarkConfig) -> Steps:
 
 
 def transit(course: BenchmarkConfig) -> Steps:
-    """What `transit train` runs: the resident feed and the step."""
+    """What `transit train` runs: samples on the device, and its step."""
     import numpy as np
     import torch
 
     from transit_cli.device.select import select
-    from transit_cli.model import registry
-    from transit_cli.training.batch import Batch
-    from transit_cli.training.loading.samples import Batching, DeviceLoader, InMemorySamples
-    from transit_cli.training.runner import StepRunner
+    from transit_cli.training import workload
+    from transit_cli.training.loading.samples import InMemorySamples
     from transit_cli.training.settings import StepSettings
-    from transit_cli.training.step import OptimizerStep
 
-    torch.manual_seed(0)
     device, size = select(course.device), course.batch_size
-    settings = StepSettings(batch_size=size, precision="fp32")  # as the others compute
-    runner = StepRunner(OptimizerStep(registry.build(course.network, course.views), device, settings, TOTAL))
     views, targets = examples(course)
-    feed = DeviceLoader(InMemorySamples(views, targets, np.arange(len(targets))), device.torch_device)
-    groups = (group for epoch in range(10**6) for group in feed.epoch(Batching(len(targets), size, 1), 0, epoch))
+    groups = workload.repeat(InMemorySamples(views, targets, np.arange(len(targets))), size, 1, device)
+    settings = StepSettings(batch_size=size, precision="fp32")  # as the others compute
+    run = workload.build(settings, course.network, course.views, device, groups=groups)
     total = torch.zeros((), device=device.torch_device)
 
     def steps(count: int) -> tuple[float, str]:
         begin = time.perf_counter()
-        for group in islice(groups, count):
-            total.add_(runner.run([Batch(*pair) for pair in group]))
+        for _ in range(count):
+            total.add_(run.runner.run(run.place(run.draw())))
         device.synchronize()
-        return time.perf_counter() - begin, runner.execution
+        return time.perf_counter() - begin, run.runner.execution
 
     return steps
 

@@ -11,7 +11,7 @@ from transit_cli.device import precision as precisions
 from transit_cli.device.environment import FALLBACK
 from transit_cli.device.select import select
 from transit_cli.operators.device_process import run_in_child
-from transit_cli.operators.workload import Workload
+from transit_cli.operators.step_factory import StepFactory
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ def check_device(settings: FallbackTestSettings) -> Result:
         TransitError: there is no such device, or the network does not train on the CPU either.
     """
     device = select(settings.device)
-    workload = Workload.of(settings)
+    factory = StepFactory.of(settings)
     wanted = _precisions(settings, device)
     rows: list[Row] = []
     planted: dict[str, str] = {}
     with console.progress(f"operators on {device.kind}") as progress:
         for precision in wanted:
-            job = _job(settings, workload, device, precision)
+            job = _job(settings, factory, device, precision)
 
             def note(row: Row, precision: str = precision) -> None:
                 progress.update(advance=1, status=f"{precision} {row['operator']}")
@@ -50,8 +50,8 @@ def check_device(settings: FallbackTestSettings) -> Result:
             planted |= plants
     for row in rows:
         if row["status"] == "fell back":
-            row["without_variable"] = _without_variable(settings, workload, device, row)
-    drifts = {precision: _ask_for_drift(settings, workload, device, precision) for precision in wanted}
+            row["without_variable"] = _without_variable(settings, factory, device, row)
+    drifts = {precision: _ask_for_drift(settings, factory, device, precision) for precision in wanted}
     return _result(settings, device, rows, {name: found for name, found in drifts.items() if found}, planted)
 
 
@@ -62,7 +62,7 @@ def _precisions(settings: FallbackTestSettings, device: Device) -> list[str]:
     return [precision for precision in precisions.DTYPES if not precisions.why_not(device, precision)]
 
 
-def _job(settings: FallbackTestSettings, workload: Workload, device: Device, precision: str) -> dict[str, Any]:
+def _job(settings: FallbackTestSettings, factory: StepFactory, device: Device, precision: str) -> dict[str, Any]:
     fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     fields.pop("sources")
     given = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
@@ -71,7 +71,7 @@ def _job(settings: FallbackTestSettings, workload: Workload, device: Device, pre
     return {
         "part": "operators",
         "settings": given | {"viewset": None, "out": None, "compare": None},
-        "lengths": dict(workload.lengths),
+        "lengths": dict(factory.lengths),
         "device": device.kind,
         "precision": precision,
         "skip": [],
@@ -119,9 +119,9 @@ def _ask_for_operators(job: dict[str, Any], timeout: float, note: Any) -> tuple[
     return [rows[index] for index in sorted(rows)], planted
 
 
-def _without_variable(settings: FallbackTestSettings, workload: Workload, device: Device, row: Row) -> str:
+def _without_variable(settings: FallbackTestSettings, factory: StepFactory, device: Device, row: Row) -> str:
     """What the same operator does where the variable is off, asked in a process of its own."""
-    job = _job(settings, workload, device, row["precision"]) | {"only": row["index"]}
+    job = _job(settings, factory, device, row["precision"]) | {"only": row["index"]}
     seen: list[Row] = []
 
     def take(event: Row) -> None:
@@ -133,11 +133,11 @@ def _without_variable(settings: FallbackTestSettings, workload: Workload, device
 
 
 def _ask_for_drift(
-    settings: FallbackTestSettings, workload: Workload, device: Device, precision: str
+    settings: FallbackTestSettings, factory: StepFactory, device: Device, precision: str
 ) -> Mapping[str, Any] | None:
     if not settings.steps or settings.inject:
         return None
-    job = _job(settings, workload, device, precision) | {"part": "steps"}
+    job = _job(settings, factory, device, precision) | {"part": "steps"}
     found: list[Row] = []
     with console.progress(f"{settings.steps} steps in {precision}, {device.kind} against the CPU"):
         end = run_in_child(job, found.append, timeout=max(settings.timeout, 10.0 * settings.steps))

@@ -62,7 +62,7 @@ def phase_table(profile: Profile) -> Table:
     return Table(
         ("phase", "ms", "of step", "IQR ms"),
         rows,
-        title=f"{run.settings.network} on {run.device.facts.name}, {run.step.precision}, "
+        title=f"{profile.evidence.settings.network} on {run.device.facts.name}, {run.step.precision}, "
         f"{run.samples} samples a step, {run.source}",
         note=f"measuring costs {overhead(profile):.1%}; the first step took {times.first:.2f} s",
     )
@@ -162,12 +162,12 @@ def document(profile: Profile) -> dict[str, Any]:
     step = median(times.plain)
     growth = profile.growth
     return {
-        "network": run.settings.network,
+        "network": profile.evidence.settings.network,
         "device": run.device.kind,
         "device_name": run.device.facts.name,
         "precision": run.step.precision,
-        "batch_size": run.settings.batch_size,
-        "accumulate": run.settings.accumulate,
+        "batch_size": profile.evidence.settings.batch_size,
+        "accumulate": profile.evidence.settings.accumulate,
         "inference": run.inference,
         "source": run.source,
         "steps_run": run.steps_run,

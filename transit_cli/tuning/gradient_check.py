@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from transit_cli.training.batch import Batch
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import OptimizerStep
+from transit_cli.training.workload import random_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,11 +96,8 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 
 def sample(shapes: Mapping[str, tuple[int, ...]], device: Device, dtype: torch.dtype, count: int = SAMPLES) -> Batch:
     """Random samples, the same ones every time, of these shapes."""
-    generator = torch.Generator().manual_seed(1)
-    inputs = {name: torch.randn(count, *shape, generator=generator) for name, shape in shapes.items()}
-    targets = torch.arange(count).remainder(2)
-    place: dict[str, Any] = {"device": device.torch_device, "dtype": dtype}
-    return Batch({name: values.to(**place) for name, values in inputs.items()}, targets.to(**place))
+    inputs = random_inputs(shapes, count, torch.Generator().manual_seed(1))
+    return Batch(inputs, torch.arange(count).remainder(2)).to(device.torch_device, dtype)
 
 
 def deterministic_copy(network: nn.Module) -> nn.Module:

@@ -18,6 +18,7 @@ from transit_cli.training.plan import plan
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.step import OptimizerStep
+from transit_cli.training.workload import synthetic_samples
 from transit_cli.tuning import networks
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Work:
         place = self.device.torch_device
         index = torch.randint(0, len(self._examples), (size,))
         inputs, targets = self._examples.take(index.to(place) if isinstance(self._examples, InMemorySamples) else index)
-        return Batch({name: values.to(place) for name, values in inputs.items()}, targets.to(place))
+        return Batch(inputs, targets).to(place)
 
     def _prepare(self, spec: TrialSpec, settings: TrainSettings) -> tuple[nn.Module, InMemorySamples | OnDiskSamples]:
         if settings.viewset:
@@ -85,7 +86,7 @@ class Work:
             self._held = planned, planned.examples.subset(task.validation)  # there while training, so here too
             return registry.build(settings.network, *sizes(planned.examples)), planned.examples.subset(task.train)
         shapes = shapes_of(spec, settings)
-        return network_for(settings.network, shapes), _random(shapes, self.samples)
+        return network_for(settings.network, shapes), synthetic_samples(shapes, self.samples)
 
 
 def settings_of(spec: TrialSpec) -> TrainSettings:
@@ -120,9 +121,3 @@ def network_for(name: str, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
         return networks.build_own(name)
     views = {view: shape[0] for view, shape in shapes.items() if view != "scalars"}
     return registry.build(name, views, shapes["scalars"][0] if "scalars" in shapes else 0)
-
-
-def _random(shapes: dict[str, tuple[int, ...]], count: int) -> InMemorySamples:
-    """As many random samples as a batch has; half of the targets are positive."""
-    inputs = {name: torch.randn(count, *shape) for name, shape in shapes.items()}
-    return InMemorySamples(inputs, torch.arange(count).remainder(2).float(), np.arange(count))
