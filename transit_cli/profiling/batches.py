@@ -30,7 +30,7 @@ def build(settings: ProfileSettings) -> Workload:
         TransitError: view set, loader, network or device cannot be used.
     """
     device = select(settings.device)
-    viewset = ViewSet.open(settings.binset) if settings.viewset else None
+    viewset = ViewSet.open(settings.viewset) if settings.viewset else None
     if viewset:
         views = samples.inputs_of(viewset, [name for name in ("global", "local") if name in viewset.lengths])
     else:
@@ -40,7 +40,7 @@ def build(settings: ProfileSettings) -> Workload:
         chosen = {"groups": _loaded(settings, views), "source": settings.loader}
     elif viewset:
         groups = workload.repeat(_read(viewset, views), settings.batch_size, settings.accumulate, device)
-        chosen = {"groups": groups, "source": f"{settings.binset}, on the device"}
+        chosen = {"groups": groups, "source": f"{settings.viewset}, on the device"}
     return workload.build(settings, settings.network, views, device, inference=settings.inference, **chosen)
 
 
