@@ -68,26 +68,21 @@ def lightning(mode, options):
 
 def trains(options, size, plain):
     """Twenty steps of a size: as a plain loop with PyTorch's own optimizer, or as `transit train` would run them."""
-    import torch
 
     from transit_cli.device.select import select
-    from transit_cli.model import registry
-    from transit_cli.training.batch import Batch
-    from transit_cli.training.runner import StepRunner
+    from transit_cli.training import workload
     from transit_cli.training.settings import StepSettings
-    from transit_cli.training.step import OptimizerStep
 
     device = select(options.device)
     settings = StepSettings(batch_size=size, precision="fp32", execution="eager" if plain else "auto")
-    runner = StepRunner(OptimizerStep(registry.build(options.network, VIEWS), device, settings, 10**6))
-    inputs = {name: torch.randn(size, length, device=device.torch_device) for name, length in VIEWS.items()}
-    batch = Batch(inputs, (torch.arange(size, device=device.torch_device) % 2).float())
+    run = workload.build(settings, options.network, VIEWS, device)
+    runner, batch = run.runner, run.place(run.draw())
     for _ in range(3):
-        runner.run([batch])
+        runner.run(batch)
     device.synchronize()
     begin = time.perf_counter()
     for _ in range(20):
-        runner.run([batch])
+        runner.run(batch)
     device.synchronize()
     speed = 20 * size / (time.perf_counter() - begin)
     print(json.dumps({"samples_per_second": speed, "peak": device.memory().peak}))

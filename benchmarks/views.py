@@ -26,7 +26,8 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 import numpy as np
 
 from transit_cli.data.views.detrend import flatten
-from transit_cli.data.views.make import KEPLER, Signal, fold, make_views, phases
+from transit_cli.data.views.folding import Signal, fold, phases
+from transit_cli.data.views.make import KEPLER, make_views
 
 SIGNAL = Signal(9.3, 2.1, 0.2)
 #: How many times faster than lightkurve the chain has to be.
@@ -85,8 +86,8 @@ def against_lightkurve(rounds: int) -> float:
 
     for _ in range(rounds + 1):
         flat = timed("ours", "detrend", lambda: flatten(time_, flux, [SIGNAL]))
-        timed("ours", "fold", lambda flat=flat: fold(*flat, SIGNAL))
-        timed("ours", "views", lambda flat=flat: make_views(*flat, SIGNAL, KEPLER))  # folds again itself
+        timed("ours", "fold", lambda flat=flat: fold(flat.time, flat.flux, SIGNAL))
+        timed("ours", "views", lambda flat=flat: make_views(flat.time, flat.flux, SIGNAL, KEPLER))  # folds again itself
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             theirs = timed("lightkurve", "detrend", lambda: curve.flatten(mask=inside))
@@ -138,7 +139,7 @@ def scaling(stars: int) -> None:
             begin = time.perf_counter()
             out = folder / f"set{workers}"
             prepare(
-                PrepareSettings(catalog=folder / "tces.csv", lightcurves=folder / "curves", out=out, workers=workers)
+                PrepareSettings(catalog=folder / "tces.csv", light_curves=folder / "curves", out=out, workers=workers)
             )
             times[workers] = time.perf_counter() - begin
             rate = 3 * stars / times[workers]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transit_cli.files import atomic_write
+
 
 def cache_folder() -> Path:
     """This user's caches: ~/Library/Caches/transit on macOS, $XDG_CACHE_HOME/transit (~/.cache) elsewhere."""
@@ -37,14 +39,9 @@ class MeasurementCache:
         """Store an entry of JSON types. A cache that cannot be written is ignored."""
         file = self._file
         content = self._read() | {key: entry}
-        part = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
+        with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
-            part.replace(file)
-        except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink()
+            atomic_write(file, json.dumps(content, indent=1, sort_keys=True))
 
     @property
     def _file(self) -> Path:

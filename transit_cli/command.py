@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from transit_cli import __version__, config, console
+from transit_cli import __version__, config, console, packages
 from transit_cli.device import environment
 from transit_cli.results import ExitCode, Result, TransitError
 
@@ -165,13 +165,7 @@ def explain(error: Exception) -> TransitError:
             code="out-of-memory",
         )
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return TransitError(
-            f"the package {error.name!r} is not installed",
-            wanted="transit with all that it needs",
-            fix='pip install --upgrade "transit-cli[all]"',
-            exit_code=ExitCode.MACHINE,
-            code="package-missing",
-        )
+        return packages.missing(error.name, "all", "this command")
     last = _last_own_frame(error)
     return TransitError(
         f"this is a bug in transit: {type(error).__name__}: {error}{last}",

@@ -30,15 +30,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from transit_cli.convert import convert, describe, describe_value, nearest
+from transit_cli import config_file
+from transit_cli.convert import convert, describe
 from transit_cli.results import ExitCode, TransitError
 
 _S = TypeVar("_S", bound="Settings")
-
-#: Version of the YAML that `--print-config` writes. A file of a later version is refused, not guessed at.
-CONFIG_VERSION = 1
-_VERSION_KEY = "transit_config"
-_COMMAND_KEY = "command"
 
 
 @dataclass(frozen=True)
@@ -84,6 +80,13 @@ class Flag:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """Lists an option in this panel of `--help`, in place of its class's."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Setting:
     """One field of a settings class, as the command line and YAML see it."""
 
@@ -94,6 +97,7 @@ class Setting:
     range: Range | None = None
     positional: Positional | None = None
     flag: Flag | None = None
+    panel: str = ""
 
     @property
     def required(self) -> bool:
@@ -122,6 +126,12 @@ class Settings:
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Values for other fields by the value of a field named `preset`; what is given in YAML or by a flag wins."""
+
+    panel: ClassVar[str] = ""
+    """The panel of `--help` that lists the fields which this class declares; those without one come first."""
+
+    first: ClassVar[tuple[str, ...]] = ()
+    """Fields that `--help` lists first, whatever their panel: what a beginner needs."""
 
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Where each value came from ("default", "run.yaml:3", "--epochs"); empty when made in Python."""
@@ -165,9 +175,11 @@ def settings_of(cls: type[Settings]) -> tuple[Setting, ...]:
     """The fields of a settings class, in the order in which they are declared (base classes first)."""
     hints = typing.get_type_hints(cls, include_extras=True)
     texts: dict[str, str] = {}
+    panels: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if issubclass(base, Settings):
             texts |= _field_texts(base)
+            panels = dict.fromkeys(vars(base).get("__annotations__", {}), base.panel) | panels
     found = []
     for item in dataclasses.fields(cls):
         if item.name == "sources":
@@ -185,6 +197,7 @@ def settings_of(cls: type[Settings]) -> tuple[Setting, ...]:
                 range=next((mark for mark in marks if isinstance(mark, Range)), None),
                 positional=next((mark for mark in marks if isinstance(mark, Positional)), None),
                 flag=next((mark for mark in marks if isinstance(mark, Flag)), None),
+                panel=next((mark.name for mark in marks if isinstance(mark, Panel)), panels[item.name]),
             ),
         )
     return tuple(found)
@@ -232,7 +245,8 @@ def resolve(cls: type[_S], flags: Mapping[str, Any], file: Path | None = None) -
     values: dict[str, Any] = {}
     sources = dict.fromkeys(known, "default")
     if file is not None:
-        for name, (value, line) in _read_yaml(file, known).items():
+        types = {name: setting.type for name, setting in known.items()}
+        for name, (value, line) in config_file.read(file, types).items():
             values[name], sources[name] = value, f"{file}:{line}"
     for name, value in flags.items():
         setting = known[name]
@@ -263,98 +277,13 @@ def resolve(cls: type[_S], flags: Mapping[str, Any], file: Path | None = None) -
     return cls(**values, sources=sources)
 
 
-def _read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, tuple[Any, int]]:
-    """Values of a YAML file with their line numbers."""
-    import yaml
-
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise TransitError(
-            f"cannot read the configuration {file}: {reason}",
-            wanted="a YAML file, as --print-config writes it",
-            fix="give the path of an existing file",
-            code="config-unreadable",
-        ) from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed"
-        raise TransitError(
-            f"{file}{line} is not YAML: {problem}",
-            wanted="lines of the form `key: value`",
-            fix=f"correct {file}{line}",
-            code="config-yaml",
-        ) from None
-    if node is None:
-        return {}
-    if not isinstance(content, dict):
-        raise TransitError(
-            f"{file}:1 holds {describe_value(content)}",
-            wanted="lines of the form `key: value`",
-            fix="write one with --print-config",
-            code="config-yaml",
-        )
-    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
-    if len(lines) < len(node.value):
-        keys = [key.value for key, _ in node.value]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise TransitError(
-            f"{file}:{lines[twice]} gives {twice} a second time",
-            wanted="each key once",
-            fix=f"remove one of the two lines from {file}",
-            code="config-duplicate",
-        )
-    _check_version(file, content.pop(_VERSION_KEY, CONFIG_VERSION))
-    content.pop(_COMMAND_KEY, None)
-    values = {}
-    for key, value in content.items():
-        line = lines.get(str(key), 1)
-        name = str(key).replace("-", "_")
-        name = name if name in known else f"{name}_"
-        if name not in known:
-            guess = nearest(name, known).rstrip("_")
-            raise TransitError(
-                f"{file}:{line} has an unknown key {key!r}",
-                wanted=f"{guess}?" if guess else f"one of {', '.join(item.key for item in known.values())}",
-                fix=f"write {guess} in {file}:{line}" if guess else f"remove line {line} of {file}",
-                code="config-unknown-key",
-            )
-        try:
-            values[name] = (convert(value, known[name].type), line)
-        except ValueError as wanted:
-            raise TransitError(
-                f"{file}:{line} gives {name} {describe_value(value)}",
-                wanted=str(wanted),
-                fix=f"correct {file}:{line}",
-                code="config-type",
-            ) from None
-    return values
-
-
-def _check_version(file: Path, version: Any) -> None:
-    if version == CONFIG_VERSION:
-        return
-    newer = isinstance(version, int) and version > CONFIG_VERSION
-    raise TransitError(
-        f"{file} is a configuration of version {version}",
-        wanted=f"version {CONFIG_VERSION}, which this transit reads",
-        fix="pip install --upgrade transit-cli" if newer else f"write {_VERSION_KEY}: {CONFIG_VERSION}",
-        code="config-version",
-    )
-
-
 def to_yaml(settings: Settings, command: str = "") -> str:
     """The settings as YAML that `--config` reads back, each value with its source as a comment."""
     import yaml
 
-    rows = [(_VERSION_KEY, str(CONFIG_VERSION), "")]
+    rows = [(config_file.VERSION_KEY, str(config_file.VERSION), "")]
     if command:
-        rows.append((_COMMAND_KEY, command, ""))
+        rows.append((config_file.COMMAND_KEY, command, ""))
     for setting in settings_of(type(settings)):
         value = getattr(settings, setting.name)
         value = _yaml_types(value)

@@ -1,8 +1,7 @@
-"""Independent pieces of work: here, in processes, or on a Dask cluster. The same function, the same results."""
+"""Map a function over independent tasks: in this process, in several, or on a Dask cluster."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -11,6 +10,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from transit_cli.device.allocator import keep_freed_memory
+from transit_cli.device.host import usable_cores
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 _Task = TypeVar("_Task")
 _Done = TypeVar("_Done")
 
-#: Tasks that wait per worker: enough that none idles, few enough that memory does not grow with the number of tasks.
+#: Queued tasks per worker: enough to keep it busy, few enough that memory does not grow with the number of tasks.
 AHEAD = 4
-#: Seconds of work that are worth a second process, which takes about one to start.
+#: Seconds of remaining work above which more processes are started; one takes about a second to start.
 WORTHWHILE = 3.0
 
 
 def each(
     function: Callable[[_Task], _Done], tasks: Sequence[_Task], workers: int = 0, scheduler: str = ""
 ) -> Iterator[tuple[_Task, _Done]]:
-    """Each task with its result, in the order in which they are done.
+    """Each task with its result, in order of completion.
 
     Args:
-        function: importable; it depends on its task alone.
-        tasks: can be pickled.
-        workers: processes, this one among them; 0 for one per core, once it is seen that there is work enough for them.
-        scheduler: the address of a Dask scheduler, as in "tcp://host:8786"; "" for processes here.
+        function: importable; depends only on its task.
+        tasks: picklable.
+        workers: number of processes including this one; 0 for one per usable core if there is enough work.
+        scheduler: address of a Dask scheduler, as in "tcp://host:8786"; "" for local processes.
     """
     if scheduler:
         yield from _on_cluster(function, tasks, scheduler)
         return
     keep_freed_memory()
-    others = (workers or _cores()) - 1
+    others = (workers or usable_cores()) - 1
     begin = 0.0
     for done, task in enumerate(tasks):
         left = len(tasks) - done
@@ -49,27 +49,20 @@ def each(
             yield from _in_processes(function, tasks[done:], min(others, left - 1))
             return
         yield task, function(task)
-        begin = begin or time.monotonic()  # the first imports what all need
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        begin = begin or time.monotonic()  # the first task imports modules
 
 
 def _in_processes(
     function: Callable[[_Task], _Done], tasks: Sequence[_Task], others: int
 ) -> Iterator[tuple[_Task, _Done]]:
-    """`each` by other processes and by this one, which does not wait for them to start.
+    """`each` in worker processes and in this one, which starts immediately.
 
-    Each has a pipe of its own. In `concurrent.futures` all send their results through one: who is killed while holding
-    it leaves everybody waiting for ever.
+    Every worker has its own pipe. `concurrent.futures` shares one lock for results, and blocks forever if a worker is
+    killed while it holds the lock.
     """
     import multiprocessing
 
-    context = multiprocessing.get_context("spawn")  # the same on every system, and no thread's lock is copied
+    context = multiprocessing.get_context("spawn")  # the same on every platform; locks of threads are not copied
     rest = deque(tasks)
     workers: list[_Worker] = []
     answers: SimpleQueue[tuple[_Worker, Any]] = SimpleQueue()
@@ -93,9 +86,9 @@ def _in_processes(
 
 
 class _Worker:
-    """A process that answers tasks in their order.
+    """A process that answers tasks in order.
 
-    A thread of this process takes the answers at once, so that two that send to each other never wait for each other.
+    A thread receives its answers immediately, so that sending tasks and answers never block each other.
     """
 
     def __init__(self, context: Any, function: Callable[[Any], Any], answers: SimpleQueue[Any]) -> None:
@@ -120,7 +113,7 @@ class _Worker:
                 answers.put((self, self._connection.recv()))
         except (EOFError, OSError):
             return
-        finally:  # also where an answer cannot be read: nobody must wait for it
+        finally:  # also if an answer cannot be unpickled, so that the parent does not wait for it
             answers.put((self, None))
 
     def end(self) -> None:
@@ -141,7 +134,7 @@ def _result(answer: tuple[Any, Exception | None] | None) -> Any:
 
 def _died() -> TransitError:
     return TransitError(
-        "a worker process was killed or ended by itself",
+        "a worker process was killed or exited",
         wanted="memory for one light curve per worker",
         fix="run the same command again with --workers 1",
         exit_code=ExitCode.MACHINE,
@@ -150,7 +143,7 @@ def _died() -> TransitError:
 
 
 def _work(function: Callable[[Any], Any], connection: Connection) -> None:
-    """In a worker: answer tasks until the parent is gone, however it went. Ctrl-C is for the parent."""
+    """Worker process: answer tasks until the pipe closes. SIGINT is handled by the parent."""
     import signal
     import traceback
 
@@ -183,7 +176,7 @@ def _on_cluster(
         raise TransitError(
             f"no Dask scheduler answers at {address}: {error}",
             wanted="the address that `dask scheduler` prints",
-            fix="start one, or leave out --scheduler to work on this machine",
+            fix="start one, or omit --scheduler to work on this machine",
             exit_code=ExitCode.MACHINE,
             code="scheduler-missing",
         ) from None

@@ -61,9 +61,9 @@ def prepare(settings: PrepareSettings) -> Result:
 @command(app, FoldSettings, name="fold")
 def fold(settings: FoldSettings) -> Result:
     """Look at one signal: the light curve with its trend, folded, and every view."""
-    from transit_cli.data.views.inspect_signal import look
+    from transit_cli.data.views.inspect_signal import inspect_signal
 
-    return look(settings)
+    return inspect_signal(settings)
 
 
 @command(app, FetchSettings, name="fetch")

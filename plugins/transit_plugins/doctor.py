@@ -25,8 +25,8 @@ def doctor(settings: DoctorSettings) -> Result:
     rows = diagnose(settings)
     statuses = [row.status for row in rows]
     verdict = summary.verdict(rows, everything=not settings.only)
-    if settings.report:
-        settings.report.write_text(summary.markdown(rows, verdict), encoding="utf-8")
+    if settings.out:
+        settings.out.write_text(summary.markdown(rows, verdict), encoding="utf-8")
     if settings.fix:
         blocks, verdict = [summary.snippet(rows)], f"# {verdict}"
     else:

@@ -25,12 +25,9 @@ def profile(settings: ProfileSettings) -> Result:
     It runs the step that trains, on random numbers, a view set, or your own loader and network. Exits 1 if memory
     grows from step to step.
     """
-    if settings.compare:
-        from transit_cli.profiling import compare, profile_result
+    from transit_cli.profiling import compare, hotspots, html_report, profile_result, profiler, tools
 
-        return profile_result.comparison(compare.compare(*settings.compare))
-    from transit_cli.profiling import hotspots, html_report, profile_result, profiler, tools
-
+    before = compare.read(settings.compare) if settings.compare else None
     if settings.report:
         html_report.require()
     with ExitStack() as stack:
@@ -46,4 +43,7 @@ def profile(settings: ProfileSettings) -> Result:
     if settings.report:
         written.append(settings.out / "report.html")
         html_report.write(found, profile_result.result(found, []).verdict, written[-1])
-    return profile_result.result(found, written)
+    result = profile_result.result(found, written)
+    if before is None:
+        return result
+    return profile_result.with_comparison(result, compare.compare(before, result.data))

@@ -24,7 +24,7 @@ def alone(tmp_path, monkeypatch):
 
 
 def small(**changes):
-    given = {"network": ("two-branch",), "views": "64/32", "batch_size": (4, 2), "seconds": 1.0, "device": "cpu"}
+    given = {"network": ("two-branch",), "bins": "64/32", "batch_size": (4, 2), "seconds": 1.0, "device": "cpu"}
     return BenchSettings(**(given | changes))
 
 
@@ -130,12 +130,10 @@ def test_a_view_set_gives_its_lengths_alone(tmp_path):
     write_set(tmp_path / "views", size=24)  # fewer rows than a batch has
     found = benchmark.bench(small(viewset=tmp_path / "views", batch_size=(32,)))
     assert found.views == {"global": GLOBAL, "local": LOCAL}
-    assert (
-        found.figures[0].flops == benchmark.bench(small(views=f"{GLOBAL}/{LOCAL}", batch_size=(32,))).figures[0].flops
-    )
+    assert found.figures[0].flops == benchmark.bench(small(bins=f"{GLOBAL}/{LOCAL}", batch_size=(32,))).figures[0].flops
 
 
 def test_nothing_to_measure_is_refused():
-    for changes in ({"views": "64"}, {"network": ()}, {"batch_size": ()}):
+    for changes in ({"bins": "64"}, {"network": ()}, {"batch_size": ()}):
         with pytest.raises(TransitError):
             small(**changes)

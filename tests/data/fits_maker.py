@@ -3,7 +3,7 @@
 import numpy as np
 from astropy.io import fits
 
-from transit_cli.data.views.make import phases
+from transit_cli.data.views.folding import phases
 
 BKJD, BTJD = 2454833, 2457000
 

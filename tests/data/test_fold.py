@@ -9,8 +9,8 @@ import pytest
 from transit_cli.data import viewset
 from transit_cli.data.inspection import info
 from transit_cli.data.settings import FoldSettings
-from transit_cli.data.views.inspect_signal import look
-from transit_cli.data.views.make import Signal
+from transit_cli.data.views.folding import Signal
+from transit_cli.data.views.inspect_signal import inspect_signal
 from transit_cli.results import TransitError
 
 SIGNAL = Signal(4.0, 133.3, 0.2)
@@ -23,24 +23,24 @@ def curve(tmp_path):
 
 
 def settings(curve, **changes):
-    return FoldSettings(lightcurve=curve, **({"period": 4.0, "epoch": 133.3, "duration": 4.8} | changes))
+    return FoldSettings(light_curve=curve, **({"period": 4.0, "epoch": 133.3, "duration": 4.8} | changes))
 
 
 def test_one_signal_is_measured(curve):
-    data = look(settings(curve)).data
+    data = inspect_signal(settings(curve)).data
     assert data["measured_depth_ppm"] == pytest.approx(5000, rel=0.03)
     assert data["odd_depth"] == pytest.approx(1, abs=0.1)
     assert (data["star"], data["time_system"], data["plot"]) == ("KIC 7", "BKJD", None)
 
 
 def test_a_full_julian_date_is_the_same_epoch(curve):
-    here, there = look(settings(curve)).data, look(settings(curve, epoch=133.3 + 2454833)).data
+    here, there = inspect_signal(settings(curve)).data, inspect_signal(settings(curve, epoch=133.3 + 2454833)).data
     assert there["measured_depth_ppm"] == pytest.approx(here["measured_depth_ppm"], rel=1e-6)
 
 
 @pytest.mark.parametrize(("name", "begins"), [("a.png", b"\x89PNG"), ("b/c.pdf", b"%PDF"), ("d.svg", b"<?xml")])
 def test_a_page_is_drawn(curve, tmp_path, name, begins):
-    look(settings(curve, plot=tmp_path / name))
+    inspect_signal(settings(curve, plot=tmp_path / name))
     assert (tmp_path / name).read_bytes().startswith(begins)
     assert [file.name for file in (tmp_path / name).parent.iterdir() if file.name.startswith(".")] == []
 
@@ -51,7 +51,7 @@ def test_a_page_is_drawn(curve, tmp_path, name, begins):
         ({"epoch": 300.0, "period": 500.0}, "no cadence in transit"),
         ({"duration": 200.0}, "duration is longer than period"),
         ({"plot": "a.gif"}, "a.gif"),
-        ({"views": "7"}, "--views is 7"),
+        ({"bins": "7"}, "--bins is 7"),
         ({"flux_column": "NONE"}, "no column NONE"),
     ],
 )
@@ -59,7 +59,7 @@ def test_what_cannot_be_looked_at_says_why(curve, tmp_path, changes, message):
     if "plot" in changes:
         changes = {"plot": tmp_path / changes["plot"]}
     with pytest.raises(TransitError, match=message) as error:
-        look(settings(curve, **changes))
+        inspect_signal(settings(curve, **changes))
     assert error.value.fix
 
 

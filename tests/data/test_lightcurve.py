@@ -6,17 +6,11 @@ import fits_maker as make
 import numpy as np
 import pytest
 
-from transit_cli.data.lightcurves.lightcurve import (
-    UnreadableError,
-    read,
-    readers,
-    star_of_file,
-    star_of_name,
-    stitch,
-    suffixes,
-)
+from transit_cli.data.lightcurves.lightcurve import UnreadableError, stitch
+from transit_cli.data.lightcurves.readers import read, readers, star_of_file, suffixes
+from transit_cli.data.lightcurves.target import star_of_name
 from transit_cli.data.lightcurves.time_reference import infer_reference_jd, name_of
-from transit_cli.data.views.make import Signal
+from transit_cli.data.views.folding import Signal
 
 TIME = make.long_cadence(10)
 FLUX = make.flux_with(TIME, [Signal(3.0, 133.0, 0.2)], [0.01])
@@ -28,7 +22,12 @@ FLUX = make.flux_with(TIME, [Signal(3.0, 133.0, 0.2)], [0.01])
 def test_published_finite_points_of_kepler_90(shared_data, quarter, finite):
     curve = read(shared_data / "lightcurves" / f"kplr011442793-{quarter}_llc.fits")
     assert curve.finite == finite
-    assert (curve.star, curve.mission, curve.zero, curve.column) == ("KIC 11442793", "kepler", 2454833, "PDCSAP_FLUX")
+    assert (curve.star, curve.mission, curve.reference_jd, curve.column) == (
+        "KIC 11442793",
+        "kepler",
+        2454833,
+        "PDCSAP_FLUX",
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,7 +42,7 @@ def test_published_finite_points_of_kepler_90(shared_data, quarter, finite):
 )
 def test_real_files_are_recognised(shared_data, name, expected):
     curve = read(shared_data / "lightcurves" / name)
-    assert (curve.star, curve.zero, curve.segment, curve.column) == expected
+    assert (curve.star, curve.reference_jd, curve.segment, curve.column) == expected
     assert curve.notes == ()
     assert np.median(curve.flux) == pytest.approx(1)
     assert (np.diff(curve.time) > 0).all()
@@ -128,13 +127,13 @@ def test_a_flux_column_of_any_other_name_is_found_but_no_error_column(tmp_path):
 )
 def test_the_zero_of_time_without_a_header(tmp_path, primary, time, unit, zero):
     curve = read(make.write(tmp_path / "a.fits", time, FLUX, primary=primary, time_unit=unit))
-    assert curve.zero == zero
+    assert curve.reference_jd == zero
     np.testing.assert_allclose(curve.time, time)
 
 
 def test_the_header_decides_over_the_mission_and_counts_its_fraction(tmp_path):
     cards = {"BJDREFI": 2455000, "BJDREFF": 0.25}
-    assert read(make.write(tmp_path / "a.fits", TIME, FLUX, primary=make.TESS, table=cards)).zero == 2455000.25
+    assert read(make.write(tmp_path / "a.fits", TIME, FLUX, primary=make.TESS, table=cards)).reference_jd == 2455000.25
 
 
 def test_seconds_become_days(tmp_path):
@@ -256,7 +255,7 @@ def test_missions_of_different_zeros_are_brought_together(tmp_path):
         read(make.write(tmp_path / "b.fits", TIME, FLUX, primary=make.TESS, table=tess)),
     ]
     one = stitch(curves)
-    assert one.zero == make.BKJD
+    assert one.reference_jd == make.BKJD
     assert one.time[-1] == pytest.approx(TIME[-1] + 2457000 - 2454833)
 
 
@@ -278,7 +277,7 @@ def installed_reader(tmp_path, monkeypatch):
     (site / "dat_reader.py").write_text(
         "import numpy as np\nfrom transit_cli.data.lightcurves.lightcurve import LightCurve\n\n"
         "def read(path):\n    time, flux = np.loadtxt(path).T\n"
-        "    return LightCurve(time, flux, star='KIC 9', zero=2454833.0, source=path.name)\n"
+        "    return LightCurve(time, flux, star='KIC 9', reference_jd=2454833.0, source=path.name)\n"
     )
     monkeypatch.syspath_prepend(str(site))
     readers.cache_clear()

@@ -30,7 +30,7 @@ orbits = st.builds(
     Orbit,
     period=st.floats(1, 30),
     epoch=st.floats(-5, 5),
-    distance=st.floats(5, 60),
+    a_over_rstar=st.floats(5, 60),
     cos_inclination=st.floats(0, 0.02),
     eccentricity=st.floats(0, 0.3),
     omega=st.floats(0, 6.28),
@@ -39,22 +39,22 @@ orbits = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(orbits, st.floats(0.02, 0.8))
-def test_an_exposure_averages_what_happens_within_it(orbit, ratio):
-    duration = orbit.duration(1 + ratio)
+def test_an_exposure_averages_what_happens_within_it(orbit, radius_ratio):
+    duration = orbit.duration(1 + radius_ratio)
     middle = orbit.epoch + np.linspace(-0.6, 0.6, 41) * max(duration, 0.05)
     within = (np.arange(200) + 0.5) / 200 - 0.5
-    fine = eclipse((middle[:, None] + EXPOSURE * within).ravel(), orbit, ratio, LIMB, 1e-6).reshape(41, 200)
-    coarse = eclipse(middle, orbit, ratio, LIMB, EXPOSURE)
-    assert coarse == pytest.approx(fine.mean(axis=1), abs=0.04 * max(ratio**2, -coarse.min()))
+    fine = eclipse((middle[:, None] + EXPOSURE * within).ravel(), orbit, radius_ratio, LIMB, 1e-6).reshape(41, 200)
+    coarse = eclipse(middle, orbit, radius_ratio, LIMB, EXPOSURE)
+    assert coarse == pytest.approx(fine.mean(axis=1), abs=0.04 * max(radius_ratio**2, -coarse.min()))
 
 
 @settings(max_examples=60, deadline=None)
 @given(orbits, st.floats(0.02, 0.8), st.booleans())
-def test_eclipses_begin_and_end_with_the_contacts(orbit, ratio, second):
-    duration = orbit.duration(1 + ratio, second=second)
-    centre = orbit.second if second else 0.0
+def test_eclipses_begin_and_end_with_the_contacts(orbit, radius_ratio, secondary):
+    duration = orbit.duration(1 + radius_ratio, secondary=secondary)
+    centre = orbit.secondary_phase if secondary else 0.0
     phase = np.linspace(-0.5, 0.5, 4001)
-    together = orbit.separation(centre + phase * min(3 * duration / orbit.period, 0.5)) < 1 + ratio
+    together = orbit.separation(centre + phase * min(3 * duration / orbit.period, 0.5)) < 1 + radius_ratio
     if duration == 0:
         assert not together.any()
     else:
@@ -66,8 +66,8 @@ def test_eclipses_begin_and_end_with_the_contacts(orbit, ratio, second):
 def test_two_equal_stars_eclipse_each_other_equally():
     orbit = Orbit(2.0, 0.0, 6.0, 0.05)
     time = np.arange(0, 20, EXPOSURE)
-    first, other = (eclipse(time, orbit, 1.0, LIMB, EXPOSURE, second=second) for second in (False, True))
-    assert orbit.second == pytest.approx(0.5)
+    first, other = (eclipse(time, orbit, 1.0, LIMB, EXPOSURE, secondary=secondary) for secondary in (False, True))
+    assert orbit.secondary_phase == pytest.approx(0.5)
     assert np.roll(first, 48) == pytest.approx(other, abs=1e-6)
 
 
@@ -94,9 +94,9 @@ def test_the_search_takes_noise_for_little():
 def test_what_the_instrument_adds_is_finite_everywhere(observe):
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        seen = observe(rng)
-        assert (np.diff(seen.time) > 0).all()
-        assert np.diff(seen.time).max() > 0.7  # a real gap
+        observation = observe(rng)
+        assert (np.diff(observation.time) > 0).all()
+        assert np.diff(observation.time).max() > 0.7  # a real gap
         for make in (
             instrument.pointing_drift,
             instrument.momentum_dump_offsets,
@@ -106,14 +106,14 @@ def test_what_the_instrument_adds_is_finite_everywhere(observe):
             instrument.scattered_light,
             instrument.flares,
         ):
-            added = make(rng, seen)
-            assert added.shape == seen.grid.shape
+            added = make(rng, observation)
+            assert added.shape == observation.grid.shape
             assert np.isfinite(added).all(), make.__name__
 
 
 def test_tess_was_off_for_three_days_in_sector_4():
     spans = [instrument.observe_tess(np.random.default_rng(seed)) for seed in range(40)]
-    fourth = [seen.time for seen in spans if seen.grid[0] < 1418 and seen.grid[-1] > 1425]
+    fourth = [observation.time for observation in spans if observation.grid[0] < 1418 and observation.grid[-1] > 1425]
     assert fourth
     for time in fourth:
         assert not ((time > 1418.54) & (time < 1421.21)).any()
@@ -131,7 +131,7 @@ def test_what_is_too_weak_to_be_found_hardly_changes_the_mix(mission):
     tries = 150
     for seed in range(tries):
         with contextlib.suppress(signals.NothingFoundError):
-            kinds[signals.find(np.random.default_rng(seed), "J", mission).kind] += 1
+            kinds[signals.simulate_signal(np.random.default_rng(seed), "J", mission).kind] += 1
     assert kinds.total() > 0.65 * tries
     expected = signals.JUNK["variable"] * tries
     assert kinds["variable star"] == pytest.approx(expected, abs=4 * np.sqrt(expected))

@@ -6,21 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transit_cli.data.views.binning import bin_medians, fill_empty, interpolate_empty, median
-from transit_cli.data.views.make import (
-    KEPLER,
-    TESS,
-    Folded,
-    Recipe,
-    Signal,
-    UnusableError,
-    fold,
-    global_bins,
-    local_bins,
-    make_views,
-    normalise,
-    phases,
-    recipe_for,
-)
+from transit_cli.data.views.folding import Folded, Signal, UnusableError, fold, phases
+from transit_cli.data.views.make import KEPLER, TESS, Recipe, global_bins, local_bins, make_views, normalise, recipe_for
 from transit_cli.data.views.measure import measure, secondary_phase
 
 # exoplanet-ml, light_curve/fast_ops/python/view_generator_test.py

@@ -1,4 +1,4 @@
-"""The same results, however many processes work; and no process is started for what does not need it."""
+"""`parallel.each`: the same results for any number of processes, which are started only for enough work."""
 
 import multiprocessing
 import os
@@ -8,6 +8,8 @@ import time
 import pytest
 
 from transit_cli import parallel
+from transit_cli.device import host
+from transit_cli.device.host import usable_cores
 from transit_cli.results import TransitError
 
 
@@ -35,12 +37,24 @@ def test_few_tasks_start_no_process():
     assert {process for _, (_, process) in parallel.each(where, range(50))} == {os.getpid()}
 
 
-@pytest.mark.skipif(parallel._cores() < 2, reason="one core")
+@pytest.mark.skipif(usable_cores() < 2, reason="one core")
 def test_much_work_is_shared_once_that_is_seen():
     done = list(parallel.each(large, range(16)))
     processes = {process for _, (_, process) in done}
-    assert 1 < len(processes) <= parallel._cores()
+    assert 1 < len(processes) <= usable_cores()
     assert done[0][1][1] == os.getpid()  # the first shows how long they take
+
+
+def test_a_containers_cpu_quota_limits_the_processes(monkeypatch):
+    """Affinity shows all cores of the host; the quota of Kubernetes or Slurm cgroups is lower."""
+    monkeypatch.setattr(host.Container, "cores", lambda _: 1.0)
+    host.usable_cores.cache_clear()
+    try:
+        done = list(parallel.each(large, range(10)))
+    finally:
+        monkeypatch.undo()
+        host.usable_cores.cache_clear()
+    assert {process for _, (_, process) in done} == {os.getpid()}
 
 
 def failing(task):
@@ -73,7 +87,7 @@ def unreadable(task):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_answer_that_cannot_be_read_is_not_waited_for():
-    with pytest.raises(TransitError, match="ended by itself"):
+    with pytest.raises(TransitError, match="was killed or exited"):
         list(parallel.each(unreadable, range(100), workers=3))
     assert multiprocessing.active_children() == []
 

@@ -115,7 +115,7 @@ def test_a_torch_that_hangs_is_given_up(monkeypatch, tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("import time; time.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with CheckRunner("auto", ["torch", "cpu-step"], patience=2) as prover:
+    with CheckRunner("auto", ["torch", "cpu-step"], timeout=2) as prover:
         rows = prover.rows(lambda row_id: None)
     assert [(row.id, row.status) for row in rows] == [("torch", "fail"), ("cpu-step", "skip")]
     assert "no answer" in rows[0].found
@@ -178,7 +178,7 @@ def test_fix_prints_a_snippet_that_a_shell_takes(transit):
 
 
 def test_the_report_is_markdown(transit, tmp_path):
-    done = transit("doctor", "--only", "python,chip", "--report", tmp_path / "report.md")
+    done = transit("doctor", "--only", "python,chip", "--out", tmp_path / "report.md")
     text = (tmp_path / "report.md").read_text()
     assert done.returncode == 0
     assert "| check | status | found | wanted |" in text
@@ -186,7 +186,7 @@ def test_the_report_is_markdown(transit, tmp_path):
 
 
 def test_a_report_that_cannot_be_written_is_an_error_in_words(transit, tmp_path):
-    done = transit("doctor", "--only", "python", "--report", tmp_path / "absent" / "report.md")
+    done = transit("doctor", "--only", "python", "--out", tmp_path / "absent" / "report.md")
     assert done.returncode == ExitCode.BAD_INPUT
     assert "Traceback" not in done.stderr
 

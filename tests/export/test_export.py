@@ -28,7 +28,7 @@ def run(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("export")
     write_set(folder / "views")
-    options = {"epochs": 1, "members": 2, "batch_size": 16, "device": "cpu", "run_dir": folder / "run"}
+    options = {"epochs": 1, "members": 2, "batch_size": 16, "device": "cpu", "out": folder / "run"}
     train(config.resolve(TrainSettings, {"viewset": folder / "views"} | options))
     return folder / "run"
 
@@ -78,7 +78,7 @@ def test_torchscript(run, signals):
 
 
 def test_onnx(run, signals, tmp_path):
-    result = exported(run, "onnx", output=tmp_path / "deep" / "triage.onnx")
+    result = exported(run, "onnx", out=tmp_path / "deep" / "triage.onnx")
     assert result.data["verified"]
     assert result.data["file"] == tmp_path / "deep" / "triage.onnx"
     assert [file.name for file in result.data["file"].parent.iterdir()] == ["triage.onnx"]
@@ -123,22 +123,24 @@ def test_other_numbers_are_found_and_not_kept(run, monkeypatch, tmp_path):
         return score, logits + (0.01 if int(arrays[0].shape[0]) == 37 else 0.0)  # a choice that tracing fixes
 
     monkeypatch.setattr(Exported, "forward", wrong_for_other_batches)
-    result = exported(run, "torchscript", output=tmp_path / "model.ts")
+    result = exported(run, "torchscript", out=tmp_path / "model.ts")
     assert result.exit_code == ExitCode.NEGATIVE
     assert 1e-3 < result.data["largest_difference"]["logits"] <= 0.011
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_a_missing_package_is_said_before_anything_starts(name, monkeypatch):
-    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda _: None)
+def test_a_missing_package_is_said_before_anything_starts(name, run, monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     kind = FORMATS[name]
     if not kind.packages:
-        exporting.require(name, kind)
+        assert exported(run, name, output=tmp_path / f"model{kind.suffix}").data["file"]
         return
+    settings = config.resolve(ExportSettings, {"run": tmp_path / "no run", "format": name})
     with pytest.raises(TransitError, match="not installed") as caught:
-        exporting.require(name, kind)
-    assert caught.value.fix == f"pip install {kind.install}"
+        exporting.export(settings)
+    assert caught.value.code == "package-missing"
+    assert caught.value.fix in {f"pip install {kind.packages[0]}", 'pip install "transit-cli[export]"'}
 
 
 def test_a_network_that_cannot_be_exported_is_refused(run, monkeypatch, tmp_path):
@@ -147,5 +149,5 @@ def test_a_network_that_cannot_be_exported_is_refused(run, monkeypatch, tmp_path
 
     monkeypatch.setattr(Exported, "forward", choosing)
     with pytest.raises(TransitError, match="cannot be exported to torchscript: no such operator"):
-        exported(run, "torchscript", output=tmp_path / "model.ts")
+        exported(run, "torchscript", out=tmp_path / "model.ts")
     assert not list(tmp_path.iterdir())

@@ -129,19 +129,19 @@ def test_the_trace_is_what_the_device_meets(mps):
         from transit_cli.device.select import select
         from transit_cli.operators.registrations import table
         from transit_cli.operators.settings import FallbackTestSettings
+        from transit_cli.operators.step_factory import StepFactory
         from transit_cli.operators.trace import trace
-        from transit_cli.operators.workload import Workload
 
         torch.set_num_threads(1)
-        workload = Workload.of(FallbackTestSettings(precision="fp32"))
+        factory = StepFactory.of(FallbackTestSettings(precision="fp32"))
         device = select("mps")
-        runner = workload.runner_on(device)
-        batch = workload.batch(device, 4)
+        runner = factory.runner_on(device)
+        batch = factory.batch(device, 4)
         simulated_mps.reset_counters()
         runner.run([batch])
         met = simulated_mps.counters()["ran"]
         statuses = table().statuses
-        calls = trace(workload, 4, statuses)
+        calls = trace(factory, 4, statuses)
         predicted = {call.operator for call in calls if statuses.get(call.operator) == "native"}
         return sorted(met), sorted(predicted)
 

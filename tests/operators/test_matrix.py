@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from transit_cli.isolation import ChildExit
 from transit_cli.operators import matrix
 from transit_cli.operators.settings import FallbackTestSettings
 
@@ -58,13 +59,11 @@ def test_a_run_goes_on_where_it_was_and_compares(monkeypatch, tmp_path):
         for name in job["operators"]:
             take({"start": name})
             if name == "c":
-                return matrix_ending("aborted", "SIGABRT: no")
+                return ChildExit("aborted", "SIGABRT: no")
             take({"name": name, **rows(x="wrong" if name == "b" else "ok")["x"]})
-        return matrix_ending("done", "")
+        return ChildExit("done", "")
 
-    from transit_cli.operators.processes import ChildExit as matrix_ending
-
-    monkeypatch.setattr(matrix, "ask", ask)
+    monkeypatch.setattr(matrix, "run_in_child", ask)
     monkeypatch.setattr("transit_cli.operators.database.operators", lambda: list("abcd"))
     monkeypatch.setattr("transit_cli.operators.database.key_of", str)
     settings = FallbackTestSettings(all_ops=True, device="cpu", out=tmp_path / "m")

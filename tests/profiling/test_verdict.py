@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-SMALL = ["--views", "64/32", "--batch-size", "8", "--steps", "8", "--growth-steps", "60", "--device", "cpu"]
+SMALL = ["--bins", "64/32", "--batch-size", "8", "--steps", "8", "--growth-steps", "60", "--device", "cpu"]
 
 NETWORK = """
 import torch

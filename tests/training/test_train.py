@@ -73,13 +73,13 @@ def test_a_run_learns_and_is_complete(settings, tmp_path):
     ],
 )
 def test_stopped_at_every_kind_of_place_it_ends_with_the_same_weights(settings, tmp_path, monkeypatch, options):
-    train(settings(run_dir=tmp_path / "whole", **options))
+    train(settings(out=tmp_path / "whole", **options))
     monkeypatch.setattr("transit_cli.training.fit.Fit.save", _die_in_turn(Fit.save))
     with pytest.raises(ZeroDivisionError):
-        train(settings(run_dir=tmp_path / "broken", checkpoint_minutes=1e-9, **options))
+        train(settings(out=tmp_path / "broken", checkpoint_minutes=1e-9, **options))
     for _ in range(50):
         try:
-            train(settings(resume=tmp_path / "broken", run_dir=tmp_path / "broken"))
+            train(settings(resume=tmp_path / "broken", out=tmp_path / "broken"))
         except ZeroDivisionError:
             continue
         break
@@ -108,14 +108,14 @@ def _die_in_turn(save):
 
 
 def test_a_torn_checkpoint_is_passed_over(settings, tmp_path):
-    train(settings(run_dir=tmp_path / "whole", epochs=3))
-    train(settings(run_dir=tmp_path / "torn", epochs=3))
+    train(settings(out=tmp_path / "whole", epochs=3))
+    train(settings(out=tmp_path / "torn", epochs=3))
     folder = tmp_path / "torn" / "checkpoints" / "member-0"
     last = checkpoint.files(folder)[-1]
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     (tmp_path / "torn" / saved.FILE).unlink()
     with pytest.warns(UserWarning, match="torn"):
-        train(settings(resume=tmp_path / "torn", run_dir=tmp_path / "torn", epochs=3))
+        train(settings(resume=tmp_path / "torn", out=tmp_path / "torn", epochs=3))
     assert same(tmp_path / "whole", tmp_path / "torn")
 
 
@@ -147,8 +147,8 @@ def test_nothing_is_learned_from_the_test_split(settings, tmp_path, make_set):
     spoiled = make_set("spoiled", change=spoil)
     for name, folds in (("", 0), ("folds", 3)):
         options = {"scalars": "depth_ppm", "folds": folds, "epochs": 1}
-        train(settings(run_dir=tmp_path / f"clean{name}", **options))
-        train(settings(run_dir=tmp_path / f"other{name}", viewset=spoiled.path, **options))
+        train(settings(out=tmp_path / f"clean{name}", **options))
+        train(settings(out=tmp_path / f"other{name}", viewset=spoiled.path, **options))
         assert same(tmp_path / f"clean{name}", tmp_path / f"other{name}")
 
 
@@ -172,9 +172,9 @@ def test_early_stopping_keeps_the_best(settings, tmp_path):
     assert result.data["average_precision"] == pytest.approx(best)
 
 
-@pytest.mark.parametrize("left", [".environment.json.part", "environment.json", ".config.yaml.part"])
+@pytest.mark.parametrize("left", ["environment.json", ".transit-part-abc/config.yaml"])
 def test_a_run_that_was_killed_before_it_began_is_no_obstacle(settings, tmp_path, left):
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / left).parent.mkdir(parents=True)
     (tmp_path / "run" / left).write_text("{")
     train(settings(epochs=1))
     assert not list((tmp_path / "run").glob(".*"))

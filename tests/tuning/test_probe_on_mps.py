@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-SHORT = ("--input", "global=31,local=21")
+SHORT = ("--bins", "31/21")
 RECOMMENDED = 32 << 20
 
 

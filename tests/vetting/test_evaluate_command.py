@@ -19,8 +19,8 @@ def runs(tmp_path_factory, set_at):
     folder = tmp_path_factory.mktemp("runs")
     set_at(folder / "views")
     given = {"viewset": folder / "views", "device": "cpu", "epochs": 4, "members": 2, "scalars": ("snr",)}
-    train(TrainSettings(run_dir=folder / "plain", **given))
-    train(TrainSettings(run_dir=folder / "folds", folds=3, **given))
+    train(TrainSettings(out=folder / "plain", **given))
+    train(TrainSettings(out=folder / "folds", folds=3, **given))
     return folder
 
 

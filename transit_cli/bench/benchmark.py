@@ -14,11 +14,11 @@ from transit_cli.bench.energy import EnergyUnavailable, Meter
 from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision
 from transit_cli.device.select import select
+from transit_cli.options import view_lengths
 from transit_cli.profiling import roofline
 from transit_cli.training import bench_record
 from transit_cli.training.execution.selection import QUIET
 from transit_cli.training.loading import samples
-from transit_cli.training.settings import view_lengths
 
 if TYPE_CHECKING:
     from transit_cli.bench.figures import Figure, Pass
@@ -96,7 +96,7 @@ def bench(settings: BenchSettings) -> Bench:
     """
     before = previous.read(settings.compare) if settings.compare else None
     views = views_of(settings)
-    settings = settings.replace(viewset=None, views="/".join(map(str, views.values())))
+    settings = settings.replace(viewset=None, bins="/".join(map(str, views.values())))
     largest = largest_batch(settings, views) if settings.largest_batch else None
     device = select(settings.device)
     resolved = precision.resolve(device, settings.precision)
@@ -133,7 +133,7 @@ def views_of(settings: BenchSettings) -> dict[str, int]:
         TransitError: the view set is none, or lacks one of the two.
     """
     if settings.viewset is None:
-        return view_lengths(settings.views)
+        return view_lengths(settings.bins)
     return samples.view_lengths(ViewSet.open(settings.viewset), ("global", "local"))
 
 
@@ -188,7 +188,7 @@ def largest_batch(settings: BenchSettings, views: dict[str, int]) -> int:
 
     asked = ProbeSettings(
         network=settings.network[0],
-        input=tuple(f"{name}={length}" for name, length in views.items()),
+        bins="/".join(map(str, views.values())),
         scalars=(),
         precision=settings.precision,
         device=settings.device,

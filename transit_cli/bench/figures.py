@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from transit_cli.bench.energy import EnergyUnavailable
-from transit_cli.profiling import operator_counts, workload
+from transit_cli.options import view_lengths
+from transit_cli.profiling import operator_counts
 from transit_cli.profiling.profiler import PROFILABLE_AS
-from transit_cli.profiling.settings import ProfileSettings
-from transit_cli.training import inference
+from transit_cli.training import inference, workload
+from transit_cli.training.settings import StepSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from transit_cli.device.base import Device
     from transit_cli.profiling.operator_counts import Inspection
     from transit_cli.profiling.roofline import Peaks
+    from transit_cli.training.workload import Workload
 
 Pass = Literal["train", "infer"]
 
@@ -116,10 +118,14 @@ def measure(
         device: the device of the settings, open.
         meter: of its energy, if there is one.
     """
-    shared = {"views": settings.views, "device": device.kind, "batch_size": batch_size}
     precision = settings.precision if kind == "train" else "fp32"
-    asked = ProfileSettings(network=network, precision=precision, inference=kind == "infer", **shared)
-    run = workload.build(asked)
+    views = view_lengths(settings.bins)
+
+    def build(**changes: Any) -> Workload:
+        asked = StepSettings(batch_size=batch_size, precision=precision).replace(**changes)
+        return workload.build(asked, network, views, device, inference=kind == "infer")
+
+    run = build()
     work: Callable[[], object] = run.run_step
     if kind == "infer":
         inputs = {name: values.cpu() for name, values in run.draw()[0][0].items()}
@@ -129,7 +135,7 @@ def measure(
 
     first, found, joules = timed(work, device, seconds, meter)
     execution = run.runner.execution
-    moved, computed = _counted(asked, execution) if execution else (operator_counts.inspect(run),) * 2
+    moved, computed = _counted(build, execution) if execution else (operator_counts.inspect(run),) * 2
     return Figure(
         network=network,
         kind=kind,
@@ -144,13 +150,11 @@ def measure(
     )
 
 
-def _counted(asked: ProfileSettings, execution: str) -> tuple[Inspection, Inspection]:
-    """What a training step moves in its way, or the nearest that can be watched; and what the eager step computes."""
+def _counted(build: Callable[..., Workload], execution: str) -> tuple[Inspection, Inspection]:
+    """What a training step moves as executed, or nearly so, and what the eager step computes."""
     watched = execution if execution == "triton" else PROFILABLE_AS.get(execution, execution)
-    moved = operator_counts.inspect(workload.build(asked.replace(execution=watched)))
-    return moved, moved if watched != "triton" else operator_counts.inspect(
-        workload.build(asked.replace(execution="eager"))
-    )
+    moved = operator_counts.inspect(build(execution=watched))
+    return moved, operator_counts.inspect(build(execution="eager")) if watched == "triton" else moved
 
 
 def timed(

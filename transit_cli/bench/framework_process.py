@@ -1,19 +1,20 @@
-"""One framework in its own process: `python -m transit_cli.bench.framework_process NAME CONFIG`, CONFIG as JSON.
+"""Training with one framework in a child process (`transit_cli.isolation`), as its documentation advises.
 
-For each line on stdin, a number of steps, it trains so many and prints {"seconds": ..., "execution": ...}. Peers are written
-as their documentation writes them.
+A job is {"framework", "config", "steps"}; the child trains for that many steps and sends {"seconds", "execution"}. What
+the first job has built is kept for the others.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
-import sys
 import tempfile
 import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from transit_cli import isolation
 from transit_cli.bench.frameworks import BenchmarkConfig
 
 if TYPE_CHECKING:
@@ -36,27 +37,31 @@ LOADERS = {"cpu": 0}
 LOADERS_ELSEWHERE = 4
 
 
-def main() -> None:
-    """Train as often and as long as stdin says."""
-    name, course = sys.argv[1], BenchmarkConfig(**json.loads(sys.argv[2]))
+@functools.cache
+def _build(name: str, config: str) -> Steps:
+    course = BenchmarkConfig(**json.loads(config))
     if name.startswith("transit"):
         from transit_cli.device import environment
 
         environment.prepare()
-    makers = {"plain": plain, "accelerate": accelerate, "lightning": lightning}
-    steps = makers.get(name, transit)(course)
-    for line in sys.stdin:
-        seconds, execution = steps(int(line))
-        print(json.dumps({"seconds": seconds, "execution": execution}), flush=True)  # noqa: T201 - to the parent
+    return {"plain": plain, "accelerate": accelerate, "lightning": lightning}.get(name, transit)(course)
+
+
+def run_job(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
+    """Train for `job["steps"]` optimizer steps and report how long they took."""
+    seconds, execution = _build(job["framework"], json.dumps(job["config"]))(job["steps"])
+    emit({"seconds": seconds, "execution": execution})
 
 
 def examples(course: BenchmarkConfig) -> tuple[dict[str, Tensor], Tensor]:
     """Random views and targets of a few batches."""
     import torch
 
+    from transit_cli.training.workload import random_inputs
+
     torch.manual_seed(0)
     count = BATCHES.get(course.device, BATCHES_ELSEWHERE) * course.batch_size
-    views = {name: torch.randn(count, length) for name, length in course.views.items()}
+    views = random_inputs(course.views, count)
     return views, torch.randint(2, (count,)).float()
 
 
@@ -196,36 +201,31 @@ def lightning(course: BenchmarkConfig) -> Steps:
 
 
 def transit(course: BenchmarkConfig) -> Steps:
-    """What `transit train` runs: the resident feed and the step."""
+    """What `transit train` runs: samples on the device, and its step."""
     import numpy as np
     import torch
 
     from transit_cli.device.select import select
-    from transit_cli.model import registry
-    from transit_cli.training.batch import Batch
-    from transit_cli.training.loading.samples import Batching, DeviceLoader, InMemorySamples
-    from transit_cli.training.runner import StepRunner
+    from transit_cli.training import workload
+    from transit_cli.training.loading.samples import InMemorySamples
     from transit_cli.training.settings import StepSettings
-    from transit_cli.training.step import OptimizerStep
 
-    torch.manual_seed(0)
     device, size = select(course.device), course.batch_size
-    settings = StepSettings(batch_size=size, precision="fp32")  # as the others compute
-    runner = StepRunner(OptimizerStep(registry.build(course.network, course.views), device, settings, TOTAL))
     views, targets = examples(course)
-    feed = DeviceLoader(InMemorySamples(views, targets, np.arange(len(targets))), device.torch_device)
-    groups = (group for epoch in range(10**6) for group in feed.epoch(Batching(len(targets), size, 1), 0, epoch))
+    groups = workload.repeat(InMemorySamples(views, targets, np.arange(len(targets))), size, 1, device)
+    settings = StepSettings(batch_size=size, precision="fp32")  # as the others compute
+    run = workload.build(settings, course.network, course.views, device, groups=groups)
     total = torch.zeros((), device=device.torch_device)
 
     def steps(count: int) -> tuple[float, str]:
         begin = time.perf_counter()
-        for group in islice(groups, count):
-            total.add_(runner.run([Batch(*pair) for pair in group]))
+        for _ in range(count):
+            total.add_(run.runner.run(run.place(run.draw())))
         device.synchronize()
-        return time.perf_counter() - begin, runner.execution
+        return time.perf_counter() - begin, run.runner.execution
 
     return steps
 
 
 if __name__ == "__main__":
-    main()
+    isolation.serve(run_job)

@@ -8,17 +8,13 @@ one-cycle schedule and gradients clipped at 1.0.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from transit_cli import isolation
 from transit_cli.device import environment
 from transit_cli.results import ExitCode, TransitError
 
@@ -112,8 +108,7 @@ def race(
     running = [name for name in contenders if name not in absent]
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in running}
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        children = {name: stack.enter_context(_Child(name, course, Path(folder))) for name in running}
+        children = {name: stack.enter_context(_Framework(name, course)) for name in running}
         slowest = max(child.steps(WARM_UP)["seconds"] for child in children.values()) / WARM_UP
         steps = steps or max(LEAST_STEPS, min(MOST_STEPS, int(1 / slowest)))
         for number in range(1, rounds + 1):
@@ -131,52 +126,33 @@ def _standings(turns: dict[str, list[dict[str, Any]]], samples: int, yardstick: 
         yield FrameworkResult(name, speed, tuple(ratios), own[-1]["execution"])
 
 
-class _Child:
-    """A contender's process: it trains as many steps as it is told to, and says how long they took."""
+class _Framework:
+    """The process of a framework."""
 
-    def __init__(self, name: str, course: BenchmarkConfig, folder: Path) -> None:
-        self._name, self._errors = name, folder / f"{name}.txt"
-        surroundings = dict(os.environ)
-        if not name.startswith("transit"):  # as people run them
-            for variable, value in environment.DEFAULTS.items():
-                if surroundings.get(variable) == value:
-                    del surroundings[variable]
+    def __init__(self, name: str, course: BenchmarkConfig) -> None:
+        self._name = name
+        env = dict(os.environ)
+        if not name.startswith("transit"):  # as their users run them
+            env = {key: value for key, value in env.items() if environment.DEFAULTS.get(key) != value}
         if name == "transit-one-thread":
-            surroundings["OMP_NUM_THREADS"] = "1"
-        with self._errors.open("w") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "transit_cli.bench.framework_process", name, json.dumps(asdict(course))],
-                env=surroundings,
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,  # Ctrl-C reaches only us: it is we who end it
-            )
+            env["OMP_NUM_THREADS"] = "1"
+        self._job = {"framework": name, "config": asdict(course)}
+        self._child = isolation.Child("transit_cli.bench.framework_process", env=env)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+        self._child.close()
 
     def steps(self, count: int) -> dict[str, Any]:
         """Train; {"seconds": ..., "execution": ...}."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            stdin.write(f"{count}\n")
-            stdin.flush()
-            for line in stdout:
-                if line.startswith('{"seconds"'):
-                    return json.loads(line)
-        except BrokenPipeError:
-            pass
-        words = self._errors.read_text(errors="replace").strip().splitlines() or ["no word"]
+        turns: list[dict[str, Any]] = []
+        end = self._child.run(self._job | {"steps": count}, turns.append)
+        if end.kind == "done":
+            return turns[0]
         raise TransitError(
-            f"the contender {self._name} ended before its time: {words[-1]}",
+            f"the training with {self._name} failed: {end.message}",
             wanted="a package that trains",
             fix=f"pip install --upgrade {self._name}" if self._name in PACKAGES else "transit doctor",
             exit_code=ExitCode.MACHINE,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -23,14 +22,18 @@ import numpy as np
 from transit_cli import console
 from transit_cli.data import viewset
 from transit_cli.data.catalogs import catalog
-from transit_cli.data.lightcurves import lightcurve
+from transit_cli.data.lightcurves import readers
+from transit_cli.data.lightcurves.lightcurve import UnreadableError
+from transit_cli.data.lightcurves.target import star_in_name, star_of_name
 from transit_cli.data.split import FRACTIONS, split_of
 from transit_cli.data.views.detrend import WOTAN_METHODS
 from transit_cli.data.views.make import Recipe, recipe_for
 from transit_cli.data.views.star import Prepared, Task, prepare_star, row_of
 from transit_cli.data.viewset import ViewSet
+from transit_cli.files import atomic_write
+from transit_cli.packages import check_installed
 from transit_cli.parallel import each
-from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.results import Result, Table, TransitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +47,8 @@ def prepare(settings: PrepareSettings) -> Result:
     recipe = _recipe(settings)
     _check_packages(settings)
     signals = catalog.read(settings.catalog, settings.mission or "")
-    console.note("; ".join(signals.said))
-    files, unreadable = _files_by_star(settings.lightcurves)
+    console.note("; ".join(signals.notes))
+    files, unreadable = _files_by_star(settings.light_curves)
     tasks, dropped = _tasks(signals.tces, files, unreadable, recipe, settings)
     plan = _plan(tasks, settings, recipe)
     if settings.out.exists():
@@ -65,31 +68,24 @@ def prepare(settings: PrepareSettings) -> Result:
         raise
     views = _assemble(settings.out, work, tasks, dropped, recipe, plan=plan)
     shutil.rmtree(work)
-    return _result(views, signals.said)
+    return _result(views, signals.notes)
 
 
 def _recipe(settings: PrepareSettings) -> Recipe:
-    lengths = settings.views or ("201/61" if settings.mission == "tess" else "2001/201")
+    lengths = settings.bins or ("201/61" if settings.mission == "tess" else "2001/201")
     try:
         return recipe_for(lengths, secondary=settings.secondary, odd_even=settings.odd_even)
     except ValueError as wanted:
-        settings.refuse("views", str(wanted))
+        settings.refuse("bins", str(wanted))
 
 
 def _check_packages(settings: PrepareSettings) -> None:
     """Say what is missing before anything starts."""
-    from importlib.util import find_spec
-
-    needed = {"astropy": "data"} | ({"wotan": "wotan"} if settings.detrend != "spline" else {})
-    needed |= {"distributed": "cluster"} if settings.scheduler else {}
-    for package, extra in needed.items():
-        if find_spec(package) is None:
-            raise TransitError(
-                f"the package {package!r} is not installed",
-                fix=f'pip install "transit-cli[{extra}]"',
-                exit_code=ExitCode.MACHINE,
-                code="package-missing",
-            )
+    check_installed("astropy", "data", "reading light curves")
+    if settings.detrend != "spline":
+        check_installed("wotan", "wotan", f"--detrend {settings.detrend}")
+    if settings.scheduler:
+        check_installed("distributed", "cluster", "--scheduler")
     if settings.detrend not in {"spline", *WOTAN_METHODS}:
         settings.refuse("detrend", f"spline, {', '.join(WOTAN_METHODS)}")
 
@@ -109,26 +105,26 @@ def _files_by_star(folder: Path) -> tuple[_Files, dict[str, str]]:
             f"{folder} is not a folder",
             wanted="a folder with light curves (.fits, .fits.gz), also in folders of its own",
             fix="give the folder of your light curves, or get some: transit data fetch TARGETS OUT",
-            code="lightcurves-missing",
+            code="light-curves-missing",
         )
-    endings = lightcurve.suffixes()
+    endings = readers.suffixes()
     found = sorted(file for file in folder.rglob("*") if file.name.lower().endswith(endings) and file.is_file())
     if not found:
         raise TransitError(
             f"{folder} holds no light curve",
             wanted=f"files ending in {', '.join(endings)}",
             fix="give the folder of your light curves, or get some: transit data fetch TARGETS OUT",
-            code="lightcurves-missing",
+            code="light-curves-missing",
         )
     by_star: dict[str, list[Path]] = defaultdict(list)
     unreadable = {}
     with console.progress("headers", len(found)) as bar:
         for file in found:
-            star = lightcurve.star_of_name(file)
+            star = star_of_name(file)
             try:
-                star = star or lightcurve.star_of_file(file)
-            except lightcurve.UnreadableError as reason:
-                star = lightcurve.loose_star(file)
+                star = star or readers.star_of_file(file)
+            except UnreadableError as reason:
+                star = star_in_name(file)
                 unreadable[file.name] = str(reason)
             by_star[star].append(file)
             bar.update(advance=1)
@@ -195,8 +191,7 @@ def _work_folder(out: Path, plan: dict[str, Any]) -> Path:
         console.note(f"{work} is of another run and starts afresh")
         shutil.rmtree(work)
     if not work.exists():
-        work.mkdir(parents=True)
-        _replace(note, text.encode())
+        atomic_write(note, text)
     return work
 
 
@@ -210,14 +205,7 @@ def _save(file: Path, done: Prepared) -> None:
     buffer = io.BytesIO()
     tables = np.frombuffer(json.dumps({"rows": done.rows, "dropped": done.dropped}).encode(), dtype=np.uint8)
     np.savez(buffer, allow_pickle=False, tables=tables, **done.views)
-    _replace(file, buffer.getvalue())
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = file.with_suffix(f".{os.getpid()}.part")
-    temporary.write_bytes(content)
-    temporary.replace(file)
+    atomic_write(file, buffer.getvalue())
 
 
 def _load(file: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, np.ndarray]]:
@@ -238,8 +226,6 @@ def _assemble(
     """The view set from the stars' files, one star in memory at a time."""
     dropped = list(dropped)
     rows: list[dict[str, Any]] = []
-    for stale in out.parent.glob(f".{out.name}.*.part"):  # of a run that was killed while it put the set together
-        shutil.rmtree(stale, ignore_errors=True)
     with viewset.writing(out) as folder:
         with _streams(folder, recipe.lengths) as add, console.progress("view set", len(tasks)) as bar:
             for task in tasks:

@@ -45,14 +45,14 @@ class PrepareSettings(Settings):
 
     catalog: Annotated[Path, Positional("CATALOG")]
     "A table of signals: Kepler TCE or KOI, TESS TOI, or any CSV or ECSV with star, period, epoch and duration."
-    lightcurves: Annotated[Path, Positional("LIGHTCURVES")]
+    light_curves: Annotated[Path, Positional("LIGHT_CURVES")]
     "A folder with FITS light curves, also in folders of its own."
     out: Annotated[Path, Positional("OUT")]
     "The view set to make."
     mission: Literal["kepler", "k2", "tess"] | None = None
     "Of bare star numbers and of days without a zero, where the files do not say it."
-    views: Annotated[str, Flag(metavar="G/L")] = ""
-    "Bins of the global and local views: 2001/201 as AstroNet, or 201/61 as Yu et al. 2019 (and with --mission tess)."
+    bins: Annotated[str, Flag(metavar="G/L")] = ""
+    "Bins of the global and local views; by default 2001/201 (AstroNet), or 201/61 (Yu et al. 2019) for TESS."
     secondary: bool = False
     "Add a view of the deepest dip outside the transit."
     odd_even: bool = False
@@ -71,7 +71,7 @@ class PrepareSettings(Settings):
 class FoldSettings(Settings):
     """`transit data fold`."""
 
-    lightcurve: Annotated[Path, Positional("LIGHTCURVE")]
+    light_curve: Annotated[Path, Positional("LIGHT_CURVE")]
     "A FITS light curve."
     period: Annotated[float, Range(0, open="left")]
     "Days between two transits."
@@ -81,7 +81,7 @@ class FoldSettings(Settings):
     "Hours from first to last contact."
     plot: Annotated[Path | None, Flag(metavar="FILE")] = None
     "Draw it: PNG, PDF or SVG."
-    views: Annotated[str, Flag(metavar="G/L")] = "2001/201"
+    bins: Annotated[str, Flag(metavar="G/L")] = "2001/201"
     "Bins of the global and local views."
     flux_column: str = ""
     "The flux column, where the preferred one is not wanted."
@@ -119,8 +119,8 @@ class SimulateSettings(Settings):
     "The same seed gives the same set."
     mission: Literal["kepler", "tess"] = "kepler"
     "Whose light curves: cadence, gaps, noise and systematics."
-    views: Annotated[str, Flag(metavar="G/L")] = ""
-    "Bins of the global and local views; unless given, 2001/201 for Kepler and 201/61 for TESS."
+    bins: Annotated[str, Flag(metavar="G/L")] = ""
+    "Bins of the global and local views; by default 2001/201 for Kepler and 201/61 for TESS."
     secondary: bool = False
     "Add a view of the deepest dip outside the transit."
     odd_even: bool = False

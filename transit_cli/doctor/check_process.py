@@ -1,44 +1,40 @@
-"""The rows that need torch, found in a process of its own: `python -m transit_cli.doctor.check_process CHOICE ID ...`.
+"""The checks that need torch, in a child process (`transit_cli.isolation`).
 
-A broken torch may kill the process that imports it, and Metal's compiler aborts on what it does not like. The doctor
-outlives both: this process prints one JSON line when it begins with a row and one when it has it, so that the doctor
-(`transit_cli.doctor.check_runner`) knows which row it was.
+A broken torch may abort the process that imports it, and Metal's compiler aborts on what it cannot compile. The child
+sends one event when a check begins and one with its result, so that the parent (`doctor.check_runner`) knows which
+check the child died in.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 import time
 import warnings
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from transit_cli import isolation
 from transit_cli.device import environment
 from transit_cli.doctor.check import Row
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from transit_cli.doctor.device_checks import Proof
 
 WANTED = "torch 2.8 or later"
 REINSTALL = 'pip install --force-reinstall "torch>=2.8"'
 
 
-def main(choice: str, wanted: list[str]) -> None:
-    """Print the rows that are wanted, each after a line that says that it has begun.
-
-    Args:
-        choice: the device asked for, which has to be there; or "auto".
-        wanted: ids of rows, in the order of `row.DEVICE_CHECKS`.
-    """
-    with contextlib.suppress(TransitError):  # the doctor has left fatal variables out; it has rows for them
+def run_job(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
+    """Run the checks `job["checks"]`, in that order, on `job["device"]`: the device asked for, or "auto"."""
+    with contextlib.suppress(TransitError):  # the parent has removed fatal variables; they have checks of their own
         environment.prepare()
-    devices = Devices(choice)
+    devices = Devices(job["device"])
     usable = True
-    for row_id in wanted:
-        _say({"begin": row_id})
+    for row_id in job["checks"]:
+        emit({"begin": row_id})
         if row_id == "torch":
             row = torch_row()
             usable = row.status == "ok"
@@ -46,12 +42,7 @@ def main(choice: str, wanted: list[str]) -> None:
             row = devices.row(row_id)
         else:
             row = Row(row_id, "skip", "torch cannot be used")
-        _say(asdict(row))
-
-
-def _say(content: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(content) + "\n")
-    sys.stdout.flush()
+        emit(asdict(row))
 
 
 def torch_row() -> Row:
@@ -137,4 +128,4 @@ def first_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    isolation.serve(run_job)

@@ -1,39 +1,33 @@
-"""Finding the rows that need torch, in child processes that may die without taking the doctor with them."""
+"""Runs the checks that need torch in child processes, which may die without ending the doctor."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from transit_cli import isolation
 from transit_cli.device import environment
 from transit_cli.doctor.check import DEVICE_CHECKS, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: Seconds without a row before a child is taken to hang. Metal may compile for a while at the first step.
-PATIENCE = 120.0
+#: Seconds without an event after which a child counts as hung. Metal may compile for a while at the first step.
+TIMEOUT = 120.0
 
 
 class CheckRunner:
-    """Children that prove the rows `wanted`, started at once, so that torch is imported while others are looked at.
+    """Runs checks in a child, which is started at once, so that it imports torch while other checks run here.
 
     Args:
-        choice: the device asked for, or "auto".
-        wanted: ids, of `DEVICE_CHECKS`.
-        patience: seconds without a row before a child is taken to hang.
+        device: the device asked for, or "auto".
+        checks: ids, of `DEVICE_CHECKS`.
+        timeout: seconds without an event after which a child counts as hung.
     """
 
-    def __init__(self, choice: str, wanted: Sequence[str], patience: float = PATIENCE) -> None:
-        self._choice, self._patience = choice, patience
-        self._left = [row_id for row_id in DEVICE_CHECKS if row_id in wanted]
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would stop the child
+    def __init__(self, device: str, checks: Sequence[str], timeout: float = TIMEOUT) -> None:
+        self._device, self._timeout = device, timeout
+        self._left = [row_id for row_id in DEVICE_CHECKS if row_id in checks]
         self._child = self._start() if self._left else None
 
     def __enter__(self) -> Self:
@@ -41,103 +35,66 @@ class CheckRunner:
 
     def __exit__(self, *_: object) -> None:
         if self._child:
-            _end(self._child)
-        self._errors.close()
+            self._child.close()
 
     def rows(self, progress: Callable[[str], None]) -> list[Row]:
-        """Wait for the rows; `progress` gets the id of each that has begun."""
+        """Wait for the results; `progress` is called with the id of each check that begins."""
         rows: list[Row] = []
-        while self._left:
-            child = self._child or self._start()
-            self._child = None
-            begun, hung = self._read(child, rows, progress)
-            if not self._left:
-                break
-            died = begun or self._left[0]
-            self._errors.seek(0)
-            errors = self._errors.read().decode(errors="replace")
-            rows.append(_death(died, child.returncode, errors, hung=hung))
-            if died == "torch":
-                rows += [Row(row_id, "skip", "torch cannot be used") for row_id in self._left if row_id != "torch"]
-                self._left = []
+        begun = ""
+
+        def take(event: dict[str, Any]) -> None:
+            nonlocal begun
+            if "begin" in event:
+                begun = event["begin"]
+                progress(begun)
             else:
-                lost = [died, *(row_id for row_id in self._left if row_id.startswith(f"{died}-"))]
-                rows += [Row(row_id, "skip", f"{died} could not be opened") for row_id in lost[1:]]
-                self._left = [row_id for row_id in self._left if row_id not in lost]
+                begun = ""
+                rows.append(Row(**event))
+                self._left.remove(event["id"])
+
+        while self._left:
+            begun = ""
+            self._child = self._child or self._start()
+            end = self._child.follow(take, timeout=self._timeout)
+            self._child.close()
+            self._child = None
+            if self._left:
+                rows += self._lost(begun or self._left[0], end)
         return rows
 
-    def _start(self) -> subprocess.Popen[str]:
-        # -P: a file called torch.py in the current folder is not taken for torch
-        command = [sys.executable, "-P", "-m", "transit_cli.doctor.check_process", self._choice, *self._left]
-        self._errors.truncate(0)
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=_environment(), errors="replace"
-        )
+    def _lost(self, died: str, end: isolation.ChildExit) -> list[Row]:
+        """The check that a child died in, and those that cannot be run because of it."""
+        if died == "torch":
+            lost, why = [row_id for row_id in self._left if row_id != died], "torch cannot be used"
+        else:
+            lost = [row_id for row_id in self._left if row_id.startswith(f"{died}-")]
+            why = f"{died} could not be opened"
+        self._left = [row_id for row_id in self._left if row_id not in {died, *lost}]
+        return [_death(died, end), *(Row(row_id, "skip", why) for row_id in lost)]
 
-    def _read(self, child: subprocess.Popen[str], rows: list[Row], progress: Callable[[str], None]) -> tuple[str, bool]:
-        """Take rows until the child ends: the row that it had begun, and whether it was killed for hanging."""
-        begun, hung = "", threading.Event()
-
-        def kill() -> None:
-            hung.set()
-            child.kill()
-
-        timer = threading.Timer(self._patience, kill)
-        timer.start()
-        try:
-            for line in child.stdout or ():
-                try:
-                    content = json.loads(line)
-                except ValueError:  # something printed on stdout while it was imported
-                    continue
-                timer.cancel()
-                timer = threading.Timer(self._patience, kill)
-                timer.start()
-                if "begin" in content:
-                    begun = content["begin"]
-                    progress(begun)
-                else:
-                    row = Row(**content)
-                    begun = ""
-                    if row.id in self._left:
-                        rows.append(row)
-                        self._left.remove(row.id)
-            child.wait()
-        finally:
-            timer.cancel()
-            _end(child)
-        return begun, hung.is_set()
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    """Leave nothing of a child behind."""
-    if child.poll() is None:
-        child.kill()
-        child.wait()
-    if child.stdout:
-        child.stdout.close()
+    def _start(self) -> isolation.Child:
+        child = isolation.Child("transit_cli.doctor.check_process", env=_environment())
+        child.send({"device": self._device, "checks": self._left})
+        return child
 
 
 def _environment() -> dict[str, str]:
-    """The environment of the children: without values that would keep torch from starting.
-
-    They have rows of their own.
-    """
+    """The environment of the children, without the values that keep torch from starting: these have checks too."""
     fatal = {finding.variable for finding in environment.findings(os.environ) if finding.fatal}
     return {name: value for name, value in os.environ.items() if name not in fatal}
 
 
-def _death(row_id: str, code: int, errors: str, *, hung: bool) -> Row:
-    """The row in which a child ended without a word."""
-    last = next((line.strip() for line in reversed(errors.splitlines()) if line.strip()), "")
-    if hung:
+def _death(row_id: str, end: isolation.ChildExit) -> Row:
+    """The result of a check in which the child died."""
+    last = isolation.last_line(end.stderr)
+    if end.kind == "hung":
         found = "no answer; the process was killed"
-    elif code < 0:
-        found = f"the process died of {signal.Signals(-code).name}"
+    elif end.kind == "aborted":
+        found = f"the process died of {isolation.signal_name(-(end.returncode or 0))}"
     else:
-        found = f"the process ended with code {code}"
+        found = f"the process ended with code {end.returncode}"
     if row_id == "torch":
-        why = f"torch cannot even be imported: {last}" if last else "torch cannot even be imported"
+        why = f"torch cannot be imported: {last}" if last else "torch cannot be imported"
         return Row(row_id, "fail", found, "torch 2.8 or later", why, 'pip install --force-reinstall "torch>=2.8"')
     kind = row_id.partition("-")[0]
-    return Row(row_id, "fail", found, "a training step", last, f"transit doctor --only {kind} --report report.md")
+    return Row(row_id, "fail", found, "a training step", last, f"transit doctor --only {kind} --out report.md")

@@ -19,6 +19,7 @@ from transit_cli.training.batch import Batch
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import OptimizerStep
+from transit_cli.training.workload import random_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +58,7 @@ class Proof:
     def batch(self) -> Batch:
         """A batch on the CPU. Of one class, or its samples' gradients cancel and leave nothing but rounding."""
         random = torch.Generator().manual_seed(0)
-        inputs = {name: torch.randn(SAMPLES, bins, generator=random) for name, bins in VIEWS.items()}
-        return Batch(inputs, torch.ones(SAMPLES))
+        return Batch(random_inputs(VIEWS, SAMPLES, random), torch.ones(SAMPLES))
 
     @functools.cached_property
     def exact(self) -> list[torch.Tensor]:
@@ -109,8 +109,7 @@ class Proof:
         settings = StepSettings(precision=name, schedule="constant", learning_rate=1e-3)
         runner = StepRunner(OptimizerStep(copy.deepcopy(network), self.device, settings, total_steps=10))
         step = runner.step
-        there = self.device.torch_device
-        batch = Batch({key: view.to(there) for key, view in batch.inputs.items()}, batch.targets.to(there))
+        batch = batch.to(self.device.torch_device)
         runner.gradients([batch])
         error = relative_error(step, self.exact)
         step.optimizer.zero_grad(set_to_none=True)

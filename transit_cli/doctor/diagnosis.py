@@ -126,6 +126,4 @@ def _look(row_id: str, facts: Machine, settings: DoctorSettings) -> Row:
 
 def _broken(row_id: str, error: Exception) -> Row:
     why = "this is a fault of the doctor, not of the machine"
-    return Row(
-        row_id, "warn", f"{type(error).__name__}: {error}", "an answer", why, "transit doctor --report report.md"
-    )
+    return Row(row_id, "warn", f"{type(error).__name__}: {error}", "an answer", why, "transit doctor --out report.md")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -15,13 +14,14 @@ from transit_cli import console
 from transit_cli.device.select import select
 from transit_cli.export.exported import OUTPUTS, Exported, metadata, sample, sizes
 from transit_cli.export.formats import FORMATS, silence
+from transit_cli.packages import check_installed
 from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.vetting.ensemble import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from transit_cli.export.formats import Arrays, Format
+    from transit_cli.export.formats import Arrays
     from transit_cli.export.settings import ExportSettings
 
 #: Samples at once with which a file is compared: one, several, and more than was exported with.
@@ -38,11 +38,12 @@ def export(settings: ExportSettings) -> Result:
         TransitError: a package is missing, there is no such run, or the format cannot hold its network.
     """
     kind = FORMATS[settings.format]
-    require(settings.format, kind)
+    for package in kind.packages:
+        check_installed(package, kind.extra, f"--format {settings.format}")
     ensemble = open_run(settings.run, select("cpu"))
     network, inputs = Exported(ensemble), sizes(ensemble)
     folder = settings.run if settings.run.is_dir() else settings.run.parent
-    file = settings.output or folder / f"model{kind.suffix}"
+    file = settings.out or folder / f"model{kind.suffix}"
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as part:
         made = Path(part, f"model{kind.suffix}")  # some formats look at the suffix
@@ -57,19 +58,6 @@ def export(settings: ExportSettings) -> Result:
         if differences is None or verified:
             _replace(made, file)
     return _result(settings, file, inputs, differences, kind.why_not_run)
-
-
-def require(name: str, kind: Format) -> None:
-    """Raise the error for packages that a format needs and that are not installed."""
-    missing = [package for package in kind.packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise TransitError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed",
-            wanted=f"what --format {name} needs",
-            fix=f"pip install {kind.install}",
-            exit_code=ExitCode.MACHINE,
-            code="package-missing",
-        )
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The formats: how each is written, and how it is run here to be compared with PyTorch.
 
-Each package is imported where it is used; `Format.packages` are asked for before anything starts.
+Each package is imported where it is used; `export` checks that `Format.packages` are installed before it starts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Format:
     Attributes:
         suffix: of its files.
         packages: modules that it needs.
-        install: what `pip install` is given for them.
+        extra: of transit that brings them; "" if they are installed by their own names.
         write: (network, sizes of the inputs by name, metadata, file): writes the file.
         run: (file, sizes of the inputs by name): the file as a function of arrays; None where this machine cannot.
         why_not_run: why it is not run here.
@@ -47,7 +47,7 @@ class Format:
 
     suffix: str
     packages: tuple[str, ...]
-    install: str
+    extra: str
     write: Callable[[nn.Module, Mapping[str, int], str, Path], None]
     run: Callable[[Path, Mapping[str, int]], Callable[[Arrays], Arrays]] | None
     why_not_run: str = ""
@@ -155,12 +155,12 @@ def _run_coreml(file: Path, inputs: Mapping[str, int]) -> Callable[[Arrays], Arr
 _ON_MAC = sys.platform == "darwin"
 
 FORMATS: Mapping[str, Format] = {
-    "onnx": Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), '"transit-cli[export]"', _write_onnx, _run_onnx),
-    "executorch": Format(".pte", ("executorch",), "executorch", _write_executorch, _run_executorch),
+    "onnx": Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), "export", _write_onnx, _run_onnx),
+    "executorch": Format(".pte", ("executorch",), "", _write_executorch, _run_executorch),
     "coreml": Format(
         ".mlpackage",
         ("coremltools",),
-        "coremltools",
+        "",
         _write_coreml,
         _run_coreml if _ON_MAC else None,
         "" if _ON_MAC else "Core ML runs on Apple's systems alone: converted, and not run",

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from transit_cli.files import atomic_write
 from transit_cli.model import registry
 from transit_cli.results import TransitError
 
@@ -59,20 +59,12 @@ class Card:
 
 
 def save(file: Path, states: Sequence[Mapping[str, Tensor]], card: Card) -> None:
-    """Write members' weights (`state_dict`s on the CPU) and their card, whole or not at all."""
+    """Write members' weights (`state_dict`s on the CPU) and their card, atomically."""
     from safetensors.torch import save as to_bytes
 
     weights = {f"{m}.{name}": value.contiguous() for m, state in enumerate(states) for name, value in state.items()}
     content = to_bytes(weights, {_KEY: json.dumps(dataclasses.asdict(card))})
-    part = file.with_name(f".{file.name}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    atomic_write(file, content)
 
 
 def read_card(file: Path) -> Card:

@@ -33,12 +33,12 @@ def operators(settings: FallbackTestSettings) -> Result:
 def predict(settings: FallbackTestSettings) -> Result:
     """The operators of the network's step, their place on MPS, and the shapes and types that MPS will not take."""
     from transit_cli.operators import rules
+    from transit_cli.operators.step_factory import StepFactory
     from transit_cli.operators.trace import trace
-    from transit_cli.operators.workload import Workload
 
     found = table(settings.torch)
     version = (int(found.torch.split(".")[0]), int(found.torch.split(".")[1]))
-    calls = trace(Workload.of(settings), SAMPLES, found.statuses)
+    calls = trace(StepFactory.of(settings), SAMPLES, found.statuses)
     used = _by_operator(calls, found)
     findings = rules.check(calls, version)
     lacking = [row for row in used if row["status"] not in {"native", "composite"}]

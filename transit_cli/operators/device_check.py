@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
 from transit_cli.device import precision as precisions
+from transit_cli.device.environment import FALLBACK
 from transit_cli.device.select import select
-from transit_cli.operators.processes import ask
-from transit_cli.operators.workload import Workload
+from transit_cli.operators.device_process import run_in_child
+from transit_cli.operators.step_factory import StepFactory
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from transit_cli.device.base import Device
     from transit_cli.operators.settings import FallbackTestSettings
 
-VARIABLE = "PYTORCH_ENABLE_MPS_FALLBACK"
 
 #: A device that ends more children than this is not worth more questions.
 MOST_DEATHS = 8
@@ -34,13 +34,13 @@ def check_device(settings: FallbackTestSettings) -> Result:
         TransitError: there is no such device, or the network does not train on the CPU either.
     """
     device = select(settings.device)
-    workload = Workload.of(settings)
+    factory = StepFactory.of(settings)
     wanted = _precisions(settings, device)
     rows: list[Row] = []
     planted: dict[str, str] = {}
     with console.progress(f"operators on {device.kind}") as progress:
         for precision in wanted:
-            job = _job(settings, workload, device, precision)
+            job = _job(settings, factory, device, precision)
 
             def note(row: Row, precision: str = precision) -> None:
                 progress.update(advance=1, status=f"{precision} {row['operator']}")
@@ -50,8 +50,8 @@ def check_device(settings: FallbackTestSettings) -> Result:
             planted |= plants
     for row in rows:
         if row["status"] == "fell back":
-            row["without_variable"] = _without_variable(settings, workload, device, row)
-    drifts = {precision: _ask_for_drift(settings, workload, device, precision) for precision in wanted}
+            row["without_variable"] = _without_variable(settings, factory, device, row)
+    drifts = {precision: _ask_for_drift(settings, factory, device, precision) for precision in wanted}
     return _result(settings, device, rows, {name: found for name, found in drifts.items() if found}, planted)
 
 
@@ -62,7 +62,7 @@ def _precisions(settings: FallbackTestSettings, device: Device) -> list[str]:
     return [precision for precision in precisions.DTYPES if not precisions.why_not(device, precision)]
 
 
-def _job(settings: FallbackTestSettings, workload: Workload, device: Device, precision: str) -> dict[str, Any]:
+def _job(settings: FallbackTestSettings, factory: StepFactory, device: Device, precision: str) -> dict[str, Any]:
     fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     fields.pop("sources")
     given = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
@@ -71,7 +71,7 @@ def _job(settings: FallbackTestSettings, workload: Workload, device: Device, pre
     return {
         "part": "operators",
         "settings": given | {"viewset": None, "out": None, "compare": None},
-        "lengths": dict(workload.lengths),
+        "lengths": dict(factory.lengths),
         "device": device.kind,
         "precision": precision,
         "skip": [],
@@ -101,47 +101,47 @@ def _ask_for_operators(job: dict[str, Any], timeout: float, note: Any) -> tuple[
                 for operator, count in event["counts"]:
                     counts[operator] = counts.get(operator, 0) + count
 
-        ending = ask(job, take, timeout=timeout, env={VARIABLE: "1"})
-        if ending.kind == "done":
+        end = run_in_child(job, take, timeout=timeout)
+        if end.kind == "done":
             break
         if not started or len(job["skip"]) >= MOST_DEATHS:
             raise TransitError(
-                f"the test ended early: {ending.words or ending.kind}",
+                f"the test ended early: {end.message or end.kind}",
                 wanted="a network whose training step runs on the CPU",
                 fix=f"transit train --dry-run --device cpu --network {job['settings']['network']} VIEWSET",
                 code="step-failed",
             )
         index = started.pop("start")
-        rows[index] = {"index": index, **started, "status": ending.kind, "words": ending.words, "elements": 0}
+        rows[index] = {"index": index, **started, "status": end.kind, "words": end.message, "elements": 0}
         job["skip"].append(index)
     for row in rows.values():
         row["calls"] = counts.get(row["operator"], 1)
     return [rows[index] for index in sorted(rows)], planted
 
 
-def _without_variable(settings: FallbackTestSettings, workload: Workload, device: Device, row: Row) -> str:
+def _without_variable(settings: FallbackTestSettings, factory: StepFactory, device: Device, row: Row) -> str:
     """What the same operator does where the variable is off, asked in a process of its own."""
-    job = _job(settings, workload, device, row["precision"]) | {"only": row["index"]}
+    job = _job(settings, factory, device, row["precision"]) | {"only": row["index"]}
     seen: list[Row] = []
 
     def take(event: Row) -> None:
         if event.get("index") == row["index"]:
             seen.append(event)
 
-    ask(job, take, timeout=settings.timeout, env={VARIABLE: "0"})
+    run_in_child(job, take, timeout=settings.timeout, fallback=False)
     return str(seen[0]["status"]) if seen else "unknown"
 
 
 def _ask_for_drift(
-    settings: FallbackTestSettings, workload: Workload, device: Device, precision: str
+    settings: FallbackTestSettings, factory: StepFactory, device: Device, precision: str
 ) -> Mapping[str, Any] | None:
     if not settings.steps or settings.inject:
         return None
-    job = _job(settings, workload, device, precision) | {"part": "steps"}
+    job = _job(settings, factory, device, precision) | {"part": "steps"}
     found: list[Row] = []
     with console.progress(f"{settings.steps} steps in {precision}, {device.kind} against the CPU"):
-        ending = ask(job, found.append, timeout=max(settings.timeout, 10.0 * settings.steps), env={VARIABLE: "1"})
-    return found[0] if found else {"status": ending.kind, "words": ending.words, "worst": None}
+        end = run_in_child(job, found.append, timeout=max(settings.timeout, 10.0 * settings.steps))
+    return found[0] if found else {"status": end.kind, "words": end.message, "worst": None}
 
 
 def _result(
@@ -208,7 +208,7 @@ def _trouble(rows: list[Row]) -> Table:
             return f"error {row['error']:.1e}, rounding would be {row['bound']:.1e} ({row['variant']})"
         if row["status"] == "fell back":
             each = row["milliseconds"] * row["calls"]
-            return f"{each:.1f} ms a step on the CPU; without {VARIABLE} it is {row['without_variable']}"
+            return f"{each:.1f} ms a step on the CPU; without {FALLBACK} it is {row['without_variable']}"
         return str(row.get("words", ""))[:160]
 
     cells = [[row["operator"], row["phase"], row["precision"], row["shapes"], row["status"], why(row)] for row in rows]
@@ -234,7 +234,7 @@ def _verdict(bad: list[Row], slow: list[Row], wrong_steps: list[str], caught: li
         lines.append(f"{number} of {len(caught)} planted faults were found")
     for status, advice in (
         ("wrong", "do not train with {names} in {precisions} on this device: wrong numbers"),
-        ("missing", "the device lacks {names}: set " + VARIABLE + "=1, or replace it"),
+        ("missing", "the device lacks {names}: set " + FALLBACK + "=1, or replace it"),
         ("refused", "change the network: the device refuses {names} at these shapes"),
         ("aborted", "the process dies of {names}: use --device cpu, and report it to PyTorch"),
         ("hung", "{names} does not return: use --device cpu, and report it to PyTorch"),
@@ -248,6 +248,6 @@ def _verdict(bad: list[Row], slow: list[Row], wrong_steps: list[str], caught: li
     if slow:
         cost = sum(row["milliseconds"] * row["calls"] for row in slow)
         names = ", ".join(dict.fromkeys(row["operator"] for row in slow))
-        lines.append(f"{names} runs on the CPU, about {cost:.1f} ms a step; it needs {VARIABLE}=1, which transit sets")
+        lines.append(f"{names} runs on the CPU, about {cost:.1f} ms a step; it needs {FALLBACK}=1, which transit sets")
     lines += [f"do not trust {name}: the losses leave the CPU's further than rounding explains" for name in wrong_steps]
     return "\n".join(lines) or "nothing to do: every operator of the step computes what it should"

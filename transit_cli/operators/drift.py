@@ -15,7 +15,7 @@ from transit_cli.device.cpu import CpuDevice
 
 if TYPE_CHECKING:
     from transit_cli.device.base import Device
-    from transit_cli.operators.workload import Workload
+    from transit_cli.operators.step_factory import StepFactory
 
 #: The batch of these steps.
 SAMPLES = 16
@@ -25,12 +25,12 @@ PERTURBATION, MARGIN, REPEATS = 1e-7, 30.0, 2
 FLOORS = {"fp32": 1e-4, "fp16": 0.05, "bf16": 0.1}
 
 
-def drift(workload: Workload, device: Device, precision: str, steps: int) -> dict[str, Any]:
+def drift(factory: StepFactory, device: Device, precision: str, steps: int) -> dict[str, Any]:
     """Losses of `steps` steps in a precision on the device, against the CPU's in float32; dropout is off."""
-    host = replace(workload, settings=workload.settings.replace(precision="fp32"))
+    host = replace(factory, settings=factory.settings.replace(precision="fp32"))
     reference = _losses(host, CpuDevice(), steps)
     nudged = [_losses(host, CpuDevice(), steps, nudge=seed) for seed in range(1, REPEATS + 1)]
-    found = _losses(replace(workload, settings=workload.settings.replace(precision=precision)), device, steps)
+    found = _losses(replace(factory, settings=factory.settings.replace(precision=precision)), device, steps)
     allowed = worst = 0.0
     bound: list[float] = []
     for step in range(steps):
@@ -49,13 +49,13 @@ def drift(workload: Workload, device: Device, precision: str, steps: int) -> dic
     }
 
 
-def _losses(workload: Workload, device: Device, steps: int, nudge: int = 0) -> list[float]:
-    runner = workload.runner_on(device, dropout=False)
+def _losses(factory: StepFactory, device: Device, steps: int, nudge: int = 0) -> list[float]:
+    runner = factory.runner_on(device, dropout=False)
     if nudge:
         noise = torch.Generator().manual_seed(nudge)
         with torch.no_grad():
             for parameter in runner.step.parameters:
                 parameter.mul_(1 + PERTURBATION * torch.randn(parameter.shape, generator=noise))
-    batches = [workload.batch(device, SAMPLES, seed) for seed in range(4)]
+    batches = [factory.batch(device, SAMPLES, seed) for seed in range(4)]
     losses = [runner.run([batches[index % len(batches)]]) for index in range(steps)]
     return [float(loss) for loss in losses]

@@ -6,7 +6,6 @@ and a run that was stopped goes on where it was. A child that dies is asked agai
 
 from __future__ import annotations
 
-import html
 import json
 import platform
 import re
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
 from transit_cli.device.select import select
-from transit_cli.operators.processes import ask
+from transit_cli.files import atomic_write
+from transit_cli.operators.device_process import run_in_child
+from transit_cli.plotting import html
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 #: Operators a child; samples an operator.
 CHUNK, SAMPLES = 90, 10
-VARIABLE = "PYTORCH_ENABLE_MPS_FALLBACK"
 BAD = ("wrong", "missing", "refused", "aborted", "hung")
 
 Row = dict[str, Any]
@@ -80,18 +80,18 @@ def _chunk(names: list[str], device: Device, timeout: float, progress: Any) -> d
                 rows[event.pop("name")] = event
                 progress.update(advance=1, status=started[-1])
 
-        ending = ask(job, take, timeout=timeout, env={VARIABLE: "1"})
-        if ending.kind == "done":
+        end = run_in_child(job, take, timeout=timeout)
+        if end.kind == "done":
             break
         if not started or started[-1] in rows:
             raise TransitError(
-                f"the test ended early: {ending.words or ending.kind}",
+                f"the test ended early: {end.message or end.kind}",
                 fix="transit fallback-test --all-ops --device cpu",
                 exit_code=ExitCode.MACHINE,
                 code="database-failed",
             )
         empty = {"gradient": "none", "samples": 0, "error": 0.0, "fell_back": False}
-        rows[started[-1]] = empty | {"forward": ending.kind, "words": ending.words}
+        rows[started[-1]] = empty | {"forward": end.kind, "words": end.message}
     return rows
 
 
@@ -135,8 +135,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
-    """The three forms of the matrix; each is whole or not there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the matrix as JSON, Markdown and HTML, each file atomically."""
     title = f"torch {key['torch']} on {key['device']} ({key['chip']}, {key['system']})"
     columns = ("operator", "forward", "gradient", "samples", "error", "known upstream", "words")
     table = [
@@ -153,20 +152,10 @@ def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
     ]
     lines = [f"# Operators of {title}", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in table]
-    cells = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in row) + "\n" for row in table)
-    page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>\n"
-    page += (
-        f"<h1>{html.escape(title)}</h1><table><tr>"
-        + "".join(f"<th>{column}" for column in columns)
-        + "\n"
-        + cells
-        + "</table>\n"
-    )
+    page = html.page(f"Operators of {title}", [], [html.Section("", tables=[Table(columns, table)])])
     document = json.dumps({"key": key, "operators": dict(sorted(rows.items()))}, indent=1)
     for name, text in (("matrix.json", document), ("matrix.md", "\n".join(lines) + "\n"), ("matrix.html", page)):
-        scratch = folder / f".{name}"
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(folder / name)
+        atomic_write(folder / name, text)
 
 
 def _result(

@@ -1,4 +1,4 @@
-"""Options of `transit fallback-test`."""
+"""Settings of `transit fallback-test`."""
 
 from __future__ import annotations
 
@@ -6,28 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from transit_cli.config import Positional, Range
+from transit_cli.config import Flag, Positional, Range
+from transit_cli.options import OUT, BinnedInputSettings
 from transit_cli.training.settings import StepSettings
-
-#: Bins of the views where no view set is given: those of the AstroNet paper.
-DEFAULT_LENGTHS = {"global": 2001, "local": 201}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FallbackTestSettings(StepSettings):
+class FallbackTestSettings(StepSettings, BinnedInputSettings):
     """Options of `transit fallback-test`."""
 
     viewset: Annotated[Path | None, Positional("VIEWSET")] = None
-    "A view set, for the lengths of its views; unless given, global views of 2001 bins and local ones of 201."
+    "View set whose lengths of views are used, in place of --bins."
 
-    network: str = "two-branch"
-    "Network by name (two-branch, astronet, or a plugin's), or my_net.py:build for one of your own."
-
-    views: tuple[str, ...] = ("global", "local")
-    "Views that the network sees."
-
-    scalars: tuple[str, ...] = ()
-    "Columns of tces.csv that the network sees too; only their number matters here."
+    scalars: Annotated[tuple[str, ...], Flag(metavar="NAME,...")] = ()
+    "Columns of tces.csv that the network gets too; only their number matters here."
 
     target: Literal["here", "mps"] = "here"
     "here computes on this machine's device; mps says what a Mac would do, from any machine."
@@ -38,9 +30,6 @@ class FallbackTestSettings(StepSettings):
     operators: bool = False
     "Print every operator of that torch with its place on MPS: native, composite, fallback or missing."
 
-    device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
-    "Where to compute; compared with float64 on the CPU."
-
     steps: Annotated[int, Range(0)] = 50
     "Steps of the whole network, device against CPU; 0 leaves this part out."
 
@@ -50,10 +39,10 @@ class FallbackTestSettings(StepSettings):
     all_ops: bool = False
     "Test torch's own operator database on the device, not the network's operators."
 
-    out: Path | None = None
+    out: Annotated[Path | None, OUT] = None
     "With --all-ops: a folder for the matrix (matrix.json, .md, .html); an interrupted run goes on from it."
 
-    compare: Path | None = None
+    compare: Annotated[Path | None, Flag(metavar="FILE")] = None
     "With --all-ops: another matrix.json, to say what differs."
 
     timeout: Annotated[float, Range(1)] = 120.0

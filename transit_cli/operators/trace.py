@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from transit_cli.operators.registrations import Status
-    from transit_cli.operators.workload import Workload
+    from transit_cli.operators.step_factory import StepFactory
 
 Phase = Literal["forward", "backward", "update"]
 
@@ -141,11 +141,11 @@ def current_phase(*, updating: bool) -> Phase:
     return "backward" if torch._C._current_autograd_node() is not None else "forward"  # noqa: SLF001 - no public one
 
 
-def trace(workload: Workload, samples: int, statuses: Mapping[str, Status]) -> Counter[Call]:
+def trace(factory: StepFactory, samples: int, statuses: Mapping[str, Status]) -> Counter[Call]:
     """The calls of one training step, forward to update, with how often each is made.
 
     Args:
-        workload: whose step.
+        factory: whose step.
         samples: the batch.
         statuses: the place of each operator on the target.
 
@@ -155,8 +155,8 @@ def trace(workload: Workload, samples: int, statuses: Mapping[str, Status]) -> C
     device = CpuDevice()
     recorder = Recorder(statuses)
     with as_on_mps():
-        runner = workload.runner_on(device)
-        batch = workload.batch(device, samples)
+        runner = factory.runner_on(device)
+        batch = factory.batch(device, samples)
         runner.step.network.train()
         try:
             with recorder:
@@ -165,9 +165,9 @@ def trace(workload: Workload, samples: int, statuses: Mapping[str, Status]) -> C
                 runner.step.update()
         except (RuntimeError, TypeError, ValueError) as error:
             raise TransitError(
-                f"the training step of {workload.settings.network} fails on the CPU: {error}",
+                f"the training step of {factory.settings.network} fails on the CPU: {error}",
                 wanted="a network that trains",
-                fix=f"correct {workload.settings.network.partition(':')[0]}",
+                fix=f"correct {factory.settings.network.partition(':')[0]}",
                 code="network-unusable",
             ) from error
     return recorder.calls

@@ -53,7 +53,9 @@ class Fallback:
 
 def measure(settings: ProfileSettings, folder: Path, timeout: float = 300) -> tuple[Fallback, ...] | None:
     """Run a few steps in a child and read torch's table; None where torch printed none."""
-    child = settings.replace(steps=CHILD_STEPS, growth_steps=0, trace=False, report=False, try_=False, out=folder)
+    child = settings.replace(
+        steps=CHILD_STEPS, growth_steps=0, trace=False, report=False, try_=False, compare=None, out=folder
+    )
     file = folder / "fallbacks.yaml"
     file.write_text(to_yaml(child, "profile"), encoding="utf-8")
     environment = os.environ | {VARIABLE: str(FALLBACK_STATISTICS)}

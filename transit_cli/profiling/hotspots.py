@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import shutil
 import sys
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.profiler import ProfilerActivity
 
-from transit_cli.profiling.phases import PHASES
 from transit_cli.results import TransitError
+from transit_cli.training.marks import PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from transit_cli.profiling.workload import Workload
+    from transit_cli.training.workload import Workload
 
 PROFILED_STEPS, TRACED_STEPS = 5, 3
 #: A trace beyond this size opens slowly or not at all.
@@ -169,9 +168,3 @@ def trace(workload: Workload, file: Path) -> int:
         fix="profile with a smaller --accumulate",
         code="trace-too-large",
     )
-
-
-def read_trace(file: Path) -> list[dict[str, Any]]:
-    """The events of a trace that `trace` wrote."""
-    with gzip.open(file, "rt", encoding="utf-8") as stream:
-        return json.load(stream)["traceEvents"]

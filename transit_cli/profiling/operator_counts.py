@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
-    from transit_cli.profiling.workload import Workload
+    from transit_cli.training.workload import Workload
 
 #: Operators that hand a device value to the host, which waits until everything queued has been computed.
 WAITING = frozenset({"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.is_nonzero.default"})

@@ -1,28 +1,17 @@
-"""The parts of an optimizer step, timed on the device's own clock while the real step runs.
+"""The phases of an optimizer step, timed on the device's own clock while the real step runs.
 
-Marks are placed by hooks around the step that trains, not by a copy of it: on CUDA and MPS a mark is an event in the
-command stream, read after the last step, so that nothing waits in between; on a CPU it is the clock.
+Hooks on the step that trains, not a copy of it, mark the phases (`training.marks`). On CUDA and MPS a mark is an event
+in the command stream, read after the last step, so that nothing waits in between; on a CPU it is the clock.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    #: Is told which phase has ended and which begins.
-    Mark = Callable[[str, str], None]
-
-    from transit_cli.profiling.workload import Workload
-    from transit_cli.training.step import OptimizerStep
-
-#: In the order in which they happen. `rest` is what lies between them: the schedule, dropping gradients, the loop.
-PHASES = ("data", "transfer", "forward", "loss", "backward", "clip", "optimizer", "rest")
-INFERENCE_PHASES = ("data", "transfer", "forward", "rest")
+    from transit_cli.training.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -60,42 +49,6 @@ class Marks:
     def seconds(self) -> list[tuple[str, float]]:
         """Each phase with its time, in the order in which they ended. Waits for the device."""
         return list(zip(self._names, self._timer.seconds(), strict=True))
-
-
-@contextmanager
-def marking(step: OptimizerStep, mark: Mark) -> Iterator[None]:
-    """While the block runs, `mark(ended, begins)` is called between each two phases inside the step."""
-    at = {"network": False}
-    loss, update = step.loss, step.update
-
-    def before_forward(*_: Any) -> None:
-        if at["network"]:  # a second micro-batch: what has run since the loss was the backward pass
-            mark("backward", "forward")
-        at["network"] = True
-
-    def marked_loss(*arguments: Any) -> Any:
-        value = loss(*arguments)
-        mark("loss", "backward")
-        return value
-
-    def marked_update() -> None:
-        mark("backward", "clip")
-        at["network"] = False
-        update()
-
-    handles = [
-        step.network.register_forward_pre_hook(before_forward),
-        step.network.register_forward_hook(lambda *_: mark("forward", "loss")),
-        step.optimizer.register_step_pre_hook(lambda *_: mark("clip", "optimizer")),
-        step.optimizer.register_step_post_hook(lambda *_: mark("optimizer", "rest")),
-    ]
-    step.loss, step.update = marked_loss, marked_update  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del step.loss, step.update  # type: ignore[misc]
-        for handle in handles:
-            handle.remove()
 
 
 def measure(workload: Workload, steps: int, block: int = 5) -> StepTimes:

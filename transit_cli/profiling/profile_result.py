@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from transit_cli.console import size
@@ -10,6 +11,7 @@ from transit_cli.profiling.profiler import Profile, median
 from transit_cli.results import ExitCode, Result, Table, Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from transit_cli.profiling.compare import Change
@@ -60,7 +62,7 @@ def phase_table(profile: Profile) -> Table:
     return Table(
         ("phase", "ms", "of step", "IQR ms"),
         rows,
-        title=f"{run.settings.network} on {run.device.facts.name}, {run.step.precision}, "
+        title=f"{profile.evidence.settings.network} on {run.device.facts.name}, {run.step.precision}, "
         f"{run.samples} samples a step, {run.source}",
         note=f"measuring costs {overhead(profile):.1%}; the first step took {times.first:.2f} s",
     )
@@ -160,12 +162,12 @@ def document(profile: Profile) -> dict[str, Any]:
     step = median(times.plain)
     growth = profile.growth
     return {
-        "network": run.settings.network,
+        "network": profile.evidence.settings.network,
         "device": run.device.kind,
         "device_name": run.device.facts.name,
         "precision": run.step.precision,
-        "batch_size": run.settings.batch_size,
-        "accumulate": run.settings.accumulate,
+        "batch_size": profile.evidence.settings.batch_size,
+        "accumulate": profile.evidence.settings.accumulate,
         "inference": run.inference,
         "source": run.source,
         "steps_run": run.steps_run,
@@ -216,8 +218,8 @@ def document(profile: Profile) -> dict[str, Any]:
     }
 
 
-def comparison(changes: list[Change]) -> Result:
-    """Two profiles side by side."""
+def with_comparison(found: Result, changes: Sequence[Change]) -> Result:
+    """The result of a profile beside an earlier one."""
     rows = [
         (
             change.name,
@@ -228,29 +230,27 @@ def comparison(changes: list[Change]) -> Result:
         )
         for change in changes
     ]
-    changed = [change for change in changes if change.significant]
+    note = "noise: a difference like this comes by chance at least once in a hundred runs, or is below 2 %"
+    table = Table(("", "before ms", "now ms", "change", ""), rows, title="Compared with the earlier run", note=note)
     step = changes[0]
     verdict = (
         f"A step takes {step.ratio:.2f} x as long as before."
         if step.significant
         else "A step takes as long as before, as far as these runs can tell."
     )
-    data = {
-        "changes": [
-            {
-                "name": change.name,
-                "before_seconds": change.before,
-                "after_seconds": change.after,
-                "ratio": change.ratio,
-                "chance": change.chance,
-                "significant": change.significant,
-            }
-            for change in changes
-        ],
-        "significant": [change.name for change in changed],
-    }
-    note = "noise: a difference like this comes by chance at least once in a hundred runs, or is below 2 %"
-    return Result(data, [Table(("", "before ms", "after ms", "change", ""), rows, note=note)], verdict)
+    compared = [
+        {
+            "name": change.name,
+            "before_seconds": change.before,
+            "after_seconds": change.after,
+            "ratio": change.ratio,
+            "chance": change.chance,
+            "significant": change.significant,
+        }
+        for change in changes
+    ]
+    data = {**found.data, "changes": compared}
+    return replace(found, data=data, blocks=[*found.blocks, table], verdict=f"{found.verdict} {verdict}")
 
 
 def ms(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from transit_cli import console
 from transit_cli.memory.monitor import Monitor
-from transit_cli.profiling import fallbacks, hotspots, operator_counts, phases, roofline, step_memory, verdict, workload
+from transit_cli.profiling import batches, fallbacks, hotspots, operator_counts, phases, roofline, step_memory, verdict
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transit_cli.profiling.settings import ProfileSettings
     from transit_cli.profiling.step_memory import Growth, Sample
     from transit_cli.profiling.verdict import Evidence, Finding
-    from transit_cli.profiling.workload import Workload
+    from transit_cli.training.workload import Workload
 
 
 #: Ways of running a step in which phases overlap or cannot be marked, and the nearest one in which they can.
@@ -75,7 +75,7 @@ def profile(settings: ProfileSettings) -> Profile:
         TransitError: memory ran out (what was known by then is in oom.json), or the workload itself failed.
     """
     with console.progress("profiling", 5) as progress:
-        run = workload.build(settings)
+        run = batches.build(settings)
         try:
             return _measure(run, settings, progress)
         except RuntimeError as error:
@@ -102,11 +102,13 @@ def _measure(run: Workload, settings: ProfileSettings, progress: console.Progres
     step = min(times.plain)
     line = roofline.Roofline(step, found.bytes / peaks.copy, found.flops / peaks.matmul, launches / beside * step)
     peak = monitor.peak.resident if run.device.kind == "cpu" else monitor.peak.driver
-    evidence = verdict.Evidence(times, found, line, spots, growth, peak, run.device.memory().limit)
-    findings = verdict.findings(run, evidence)
+    evidence = verdict.Evidence(
+        settings, run.device, times, found, line, spots, growth, peak, run.device.memory().limit
+    )
+    findings = verdict.findings(evidence)
     if settings.try_:
         progress.update(4, status="trying what may help")
-        findings = [verdict.attempt(run, finding) for finding in findings]
+        findings = [verdict.attempt(settings, run, finding) for finding in findings]
     fell_back = None
     if run.device.kind == "mps" and not fallbacks.asked():
         settings.out.mkdir(parents=True, exist_ok=True)
@@ -123,7 +125,7 @@ def _profilable(run: Workload, settings: ProfileSettings) -> tuple[Workload, Tra
     if name not in PROFILABLE_AS:
         return run, None
     seconds = phases.plain(run, settings.steps)
-    return workload.build(settings.replace(execution=PROFILABLE_AS[name])), TrainedExecution(name, seconds)
+    return batches.build(settings.replace(execution=PROFILABLE_AS[name])), TrainedExecution(name, seconds)
 
 
 def median(values: list[float]) -> float:

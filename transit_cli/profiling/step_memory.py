@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from transit_cli.device.base import Device
-    from transit_cli.profiling.workload import Workload
+    from transit_cli.training.workload import Workload
 
 #: Growth below this much is not called a leak: bytes that are counted exactly, and the coarser resident memory.
 LEAST_GROWTH = {"exact": 1 << 20, "resident": 32 << 20}

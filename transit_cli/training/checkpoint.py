@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from transit_cli import console
+from transit_cli.files import atomic_write, remove_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,18 +38,8 @@ def save(folder: Path, steps: int, state: dict[str, Any]) -> Path:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"step-{steps:09d}-{_digest(content)}.pt"
-    part = folder / f".{file.name}.part"
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-    sync_folder(folder)
+    atomic_write(file, content)
     return file
 
 
@@ -65,10 +55,9 @@ def load(file: Path) -> dict[str, Any] | None:
 def latest(folder: Path) -> dict[str, Any] | None:
     """The state of the last whole checkpoint, None where there is none.
 
-    A torn one is said, removed and passed over; what a killed process was writing is removed.
+    Corrupt checkpoints are reported and deleted; partial files of a killed process are deleted.
     """
-    for part in folder.glob(".step-*.part"):
-        part.unlink()
+    remove_abandoned(folder)
     for file in reversed(files(folder)):
         state = load(file)
         if state is not None:
@@ -104,18 +93,6 @@ def files(folder: Path) -> list[Path]:
 def steps_of(file: Path) -> int:
     """The optimizer steps that a checkpoint's name says."""
     return int(file.name.split("-")[1])
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename last over a power cut, where the system lets a folder be synchronised."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _digest(content: bytes | memoryview) -> str:

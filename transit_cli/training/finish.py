@@ -107,7 +107,7 @@ def _result(plan: Plan, run: Run, fitted: Sequence[FitResult], found: dict[str, 
         f" ({len(fitted)} network{'s' if len(fitted) > 1 else ''}{simulated})\nnext: transit evaluate {run.path}"
     )
     data = {
-        "run_dir": run.path,
+        "out": run.path,
         "average_precision": found["average_precision"],
         "roc_auc": found["roc_auc"],
         "loss": found["loss"],

@@ -15,6 +15,7 @@ from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision
 from transit_cli.memory import reading
 from transit_cli.model import registry
+from transit_cli.options import DEFAULT_SCALARS
 from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
 from transit_cli.training.loading.samples import (
     Batching,
@@ -27,7 +28,6 @@ from transit_cli.training.loading.samples import (
 )
 from transit_cli.training.loading.scaling import Scaling, scaled
 from transit_cli.training.loading.stream import OnDiskSamples
-from transit_cli.training.settings import DEFAULT_SCALARS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,9 +12,7 @@ runs/NAME/
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import json
-import os
 import platform
 import shutil
 import sys
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transit_cli import __version__, config, console
+from transit_cli.files import atomic_write, is_temporary, locked
 from transit_cli.results import ExitCode, TransitError, plain
 from transit_cli.training.settings import TrainSettings
 
@@ -47,7 +46,7 @@ CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
 RESUMABLE_OPTIONS = frozenset(
     {
         "viewset",
-        "run_dir",
+        "out",
         "resume",
         "checkpoint_minutes",
         "keep_checkpoints",
@@ -83,34 +82,11 @@ class Run:
             return []
         return [record for line in lines if (record := _parsed(line))]
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Lock the run against other processes, which would write to the same files.
-
-        The system releases the lock however a process ends. On file systems without locks, nothing is locked.
-
-        Raises:
-            TransitError: another process trains this run.
-        """
-        with (self.path / CONFIG).open(encoding="utf-8") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TransitError(
-                    f"{self.path} is being trained by another process",
-                    wanted="one process per run",
-                    fix="wait until it has finished, or stop it",
-                    code="run-busy",
-                ) from None
-            except OSError:
-                pass
-            yield
-
     def truncate_metrics(self, steps: Mapping[str, int]) -> None:
         """Drop the lines beyond the checkpoint that is resumed from (its steps, by fit): those epochs are repeated."""
         kept = [record for record in self.history() if record["step"] <= steps.get(record["fit"], 0)]
         text = "".join(json.dumps(record) + "\n" for record in kept)
-        write(self.path / METRICS, text)
+        atomic_write(self.path / METRICS, text)
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
@@ -138,7 +114,7 @@ def open_run(plan: Plan, processes: ProcessGroup) -> Iterator[Run]:
                 check_device(resume, plan.device)
             run = Run(resume) if resume else create(plan.settings, plan.viewset, plan.device)
             _copy_network_source(plan.settings, run)
-            stack.enter_context(run.locked())
+            stack.enter_context(locked(run.path))
             run.truncate_metrics({t.name: checkpoint.latest_steps(run.checkpoints(t.name)) for t in plan.tasks})
             return run
 
@@ -159,20 +135,19 @@ def create(settings: TrainSettings, viewset: ViewSet, device: Device) -> Run:
     Raises:
         TransitError: the folder exists and is not empty.
     """
-    path = settings.run_dir or _free_name()
-    left = {file.name for file in path.iterdir()} if path.is_dir() else {""} if path.exists() else set()
-    if left - {ENVIRONMENT, f".{ENVIRONMENT}.part", f".{CONFIG}.part"}:  # left by a run that was killed at once
+    path = settings.out or _free_name()
+    left = {file.name for file in path.iterdir() if not is_temporary(file)} if path.is_dir() else set()
+    if left - {ENVIRONMENT} or (path.exists() and not path.is_dir()):  # a run killed at once leaves ENVIRONMENT only
         is_run = CONFIG in left
         raise TransitError(
             f"{path} {'contains a run' if is_run else 'exists'} already",
             wanted="a new name, so that nothing is overwritten",
-            fix=f"transit train --resume {path}" if is_run else "give another --run-dir",
+            fix=f"transit train --resume {path}" if is_run else "give another --out",
             exit_code=ExitCode.USAGE,
             code="run-exists",
         )
-    path.mkdir(parents=True, exist_ok=True)
-    write(path / ENVIRONMENT, json.dumps(plain(environment(viewset, device)), indent=2) + "\n")
-    write(path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), run_dir=path), "train"))
+    atomic_write(path / ENVIRONMENT, json.dumps(plain(environment(viewset, device)), indent=2) + "\n")
+    atomic_write(path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), out=path), "train"))
     return Run(path)
 
 
@@ -202,7 +177,7 @@ def resumed(settings: TrainSettings) -> TrainSettings:
         raise TransitError(
             f"{path} was started with other options: {'; '.join(changed)}",
             wanted="the same options: a resumed run must equal an uninterrupted one",
-            fix=f"transit train --resume {path}, or a new run with these options and another --run-dir",
+            fix=f"transit train --resume {path}, or a new run with these options and another --out",
             exit_code=ExitCode.USAGE,
             code="run-changed",
         )
@@ -290,19 +265,6 @@ def environment(viewset: ViewSet, device: Device) -> dict[str, Any]:
         "device": {"kind": device.kind, "name": device.facts.name, "software": device.facts.software},
         "viewset": describe(viewset),
     }
-
-
-def write(file: Path, text: str) -> None:
-    """Write a text file atomically."""
-    part = file.with_name(f".{file.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def runs_near(path: Path) -> list[Path]:

@@ -43,10 +43,10 @@ def dry_run(settings: TrainSettings) -> Result:
     task = planned.tasks[0]
     task = replace(task, train=task.train[: DRY_STEPS * settings.effective_batch])
     with tempfile.TemporaryDirectory(prefix="transit-dry-run-") as folder:
-        short = settings.replace(epochs=1, run_dir=Path(folder, "run"))
+        short = settings.replace(epochs=1, out=Path(folder, "run"))
         result = train_planned(replace(planned, settings=short, tasks=[task]))
         saved.load(Path(folder, "run", saved.FILE))
-    data = {key: value for key, value in result.data.items() if key not in {"run_dir", "average_precision", "roc_auc"}}
+    data = {key: value for key, value in result.data.items() if key not in {"out", "average_precision", "roc_auc"}}
     steps = planned.total_steps
     verdict = (
         f"the dry run passed: {DRY_STEPS} steps, validation, checkpoint and saving work; nothing is kept"

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
-
-from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 FOLDER = "tensorboard"
-
-
-def require() -> None:
-    """Raise the error for a missing TensorBoard, before anything has been trained."""
-    if importlib.util.find_spec("tensorboard") is None:
-        raise TransitError(
-            "TensorBoard is not installed",
-            wanted="the extra that --tensorboard needs",
-            fix='pip install "transit-cli[tensorboard]"',
-            exit_code=ExitCode.MACHINE,
-            code="package-missing",
-        )
 
 
 class Board:

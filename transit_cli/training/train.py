@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from transit_cli.device.select import select
 from transit_cli.memory.limit import MemoryLimit
+from transit_cli.packages import check_installed
 from transit_cli.results import Result
 from transit_cli.training.context import RunContext
 from transit_cli.training.distributed import SINGLE_PROCESS, PeerLostError, process_group
@@ -18,7 +19,7 @@ from transit_cli.training.keep_awake import awake
 from transit_cli.training.plan import plan
 from transit_cli.training.run import open_run, resumed
 from transit_cli.training.screen import screen
-from transit_cli.training.tensorboard import Board, require
+from transit_cli.training.tensorboard import Board
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +59,7 @@ def train_planned(
     """Train the tasks of a plan, in a new run or the one that is resumed."""
     settings = planned.settings
     if settings.tensorboard:
-        require()
+        check_installed("tensorboard", "tensorboard", "--tensorboard")
     limit = MemoryLimit(planned.device, settings.memory_limit)
     with open_run(planned, processes) as run, _resumable(run):
         own, shared = assign_tasks(planned.tasks, processes)
@@ -71,7 +72,7 @@ def train_planned(
             results += [Fit(task, context).train() for task in shared]
         by_name = {result.task.name: result for gathered in processes.gather(results) for result in gathered}
         if processes.rank:
-            return Result({"run_dir": run.path})
+            return Result({"out": run.path})
         return finish(planned, run, [by_name[task.name] for task in planned.tasks])
 
 

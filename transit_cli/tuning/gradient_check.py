@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import OptimizerStep
+from transit_cli.training.workload import random_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,11 +99,8 @@ def random_batch(
     shapes: Mapping[str, tuple[int, ...]], device: Device, dtype: torch.dtype, count: int = SAMPLES
 ) -> Batch:
     """Random samples of these shapes, always the same ones."""
-    generator = torch.Generator().manual_seed(1)
-    inputs = {name: torch.randn(count, *shape, generator=generator) for name, shape in shapes.items()}
-    targets = torch.arange(count).remainder(2)
-    place: dict[str, Any] = {"device": device.torch_device, "dtype": dtype}
-    return Batch({name: values.to(**place) for name, values in inputs.items()}, targets.to(**place))
+    inputs = random_inputs(shapes, count, torch.Generator().manual_seed(1))
+    return Batch(inputs, torch.arange(count).remainder(2)).to(device.torch_device, dtype)
 
 
 def deterministic_copy(network: nn.Module) -> nn.Module:

@@ -34,9 +34,9 @@ def build_own(name: str) -> nn.Module:
     ]
     if required:
         raise TransitError(
-            f"{name} wants arguments ({', '.join(required)}), and an --input of plain shapes gives it none",
+            f"{name} wants arguments ({', '.join(required)}), and with --input it gets none",
             wanted="a function without arguments that returns a torch.nn.Module",
-            fix="name views instead (--input global=2001,local=201), or give the arguments defaults",
+            fix="omit --input, or give the arguments defaults",
             code="network-unusable",
         )
     network = factory()

@@ -8,31 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import queue
 import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from transit_cli import isolation
 from transit_cli.memory import pressure, reading
 from transit_cli.memory.limit import SWAP_ALLOWANCE
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.tuning.batch_search import Trial, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from transit_cli.tuning.spec import TrialSpec
-
-#: Seconds between two looks at the child and the machine.
-INTERVAL = 0.05
 
 #: What libraries print when memory runs out and they end the process instead of raising.
 MEMORY_WORDS = (
@@ -55,6 +45,9 @@ class _Seen:
     killed: tuple[Verdict, str] | None = None
     swap: int = field(default_factory=lambda: reading.read().swap_used)
     pressure: str = field(default_factory=lambda: pressure.read().level)
+
+    def take(self, event: dict[str, Any]) -> None:
+        self.events[event["event"]] = event
 
     @property
     def steps(self) -> int:
@@ -86,72 +79,21 @@ def run(spec: TrialSpec, seconds: float) -> tuple[Trial, Machine | None]:
         TransitError: it failed for a reason that is not about what the machine can take.
     """
     started = time.monotonic()
-    with tempfile.TemporaryFile() as errors, _child(spec, errors) as process:
-        seen = _Seen()
-        _watch(process, seen, started + seconds)
-        code = process.wait()
-        errors.seek(0)
-        words = errors.read().decode(errors="replace")
+    seen = _Seen()
+    with isolation.Child("transit_cli.tuning.trial_process") as child:
+
+        def watch() -> bool:
+            seen.killed = _reason_to_kill(child.pid, seen, started + seconds)
+            return seen.killed is not None
+
+        end = child.run(dataclasses.asdict(spec), seen.take, watch=watch)
     ready = seen.events.get("ready")
     names = [item.name for item in dataclasses.fields(Machine)]
     machine = Machine(**{name: ready[name] for name in names}) if ready else None
     limit = machine.limit_bytes if machine else spec.limit_bytes or 0
     trial = Trial(spec.size, Verdict.FITS, limit, steps=seen.steps, long=spec.long)
-    trial = dataclasses.replace(trial, **_outcome(spec, seen, code, words, limit))
+    trial = dataclasses.replace(trial, **_outcome(spec, seen, end, limit))
     return dataclasses.replace(trial, seconds=time.monotonic() - started), machine
-
-
-@contextlib.contextmanager
-def _child(spec: TrialSpec, errors: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
-    """The child, which does not outlive this block. Ctrl-C reaches only us: it is we who end it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "transit_cli.tuning.trial_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    try:
-        with contextlib.suppress(BrokenPipeError):  # it is gone already: its exit status says why
-            process.stdin.write(json.dumps(dataclasses.asdict(spec)) + "\n")
-            process.stdin.flush()
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _watch(process: subprocess.Popen[str], seen: _Seen, deadline: float) -> None:
-    """Collect events until the child ends; kill it at the deadline, or when it or the machine takes too much."""
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    threading.Thread(target=_forward, args=(process.stdout, lines), daemon=True).start()
-    while True:
-        try:
-            line = lines.get(timeout=INTERVAL)
-        except queue.Empty:
-            line = ""
-        if line is None:
-            return
-        if line:
-            event = json.loads(line)
-            seen.events[event["event"]] = event
-        if seen.killed is None:
-            seen.killed = _reason_to_kill(process.pid, seen, deadline)
-            if seen.killed:
-                process.kill()
-
-
-def _forward(stream: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
-    with contextlib.suppress(ValueError):  # closed while it was being read
-        for line in stream:
-            lines.put(line)
-    lines.put(None)
 
 
 def _reason_to_kill(pid: int, seen: _Seen, deadline: float) -> tuple[Verdict, str] | None:
@@ -173,7 +115,7 @@ def _reason_to_kill(pid: int, seen: _Seen, deadline: float) -> tuple[Verdict, st
     return None
 
 
-def _outcome(spec: TrialSpec, seen: _Seen, code: int, words: str, limit: int) -> dict[str, Any]:
+def _outcome(spec: TrialSpec, seen: _Seen, end: isolation.ChildExit, limit: int) -> dict[str, Any]:
     """What the end of a child means, as fields of its trial."""
     if done := seen.events.get("done"):
         peak, per_step = int(done["peak_bytes"]), float(done["seconds_per_step"])
@@ -186,15 +128,13 @@ def _outcome(spec: TrialSpec, seen: _Seen, code: int, words: str, limit: int) ->
         return {"verdict": seen.killed[0], "detail": seen.killed[1]}
     if error := seen.events.get("error"):
         return _error(spec, error)
-    last = next((line.strip() for line in reversed(words.splitlines()) if line.strip()), "")
-    if code == -signal.SIGKILL:
+    if end.returncode == -signal.SIGKILL:
         return {"verdict": Verdict.OUT_OF_MEMORY, "detail": "killed by the system, as it does when memory runs out"}
-    if any(word in words.lower() for word in MEMORY_WORDS):
-        return {"verdict": Verdict.OUT_OF_MEMORY, "detail": last}
-    if code < 0:
-        name = signal.Signals(-code).name
-        return {"verdict": Verdict.CRASHED, "detail": f"{name}: {last}" if last else name}
-    raise _failure(spec, f"the process ended with status {code}: {last}")
+    if any(word in end.stderr.lower() for word in MEMORY_WORDS):
+        return {"verdict": Verdict.OUT_OF_MEMORY, "detail": isolation.last_line(end.stderr)}
+    if end.kind == "aborted":
+        return {"verdict": Verdict.CRASHED, "detail": end.message}
+    raise _failure(spec, f"the process ended with status {end.returncode}: {end.message}")
 
 
 def _error(spec: TrialSpec, error: dict[str, Any]) -> dict[str, Any]:

@@ -1,20 +1,16 @@
-"""One trial, as a process of its own: `python -m transit_cli.tuning.trial_process`, a `TrialSpec` as JSON on stdin.
+"""One trial in a child process (`transit_cli.isolation`); the job is a `TrialSpec`.
 
-It opens the device, limits its memory, and takes real training steps at one batch size. What it finds goes to stdout
-as one JSON event a line (`ready`, `step`..., then `done` or `error`); everything that libraries print goes to stderr.
-It ends with whoever started it: when stdin closes, so does the process.
+It opens the device, limits its memory, and takes real training steps at one batch size. Its events are `ready`,
+`step`..., then `done` or `error`.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import sys
-import threading
 import time
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
+from transit_cli import isolation
 from transit_cli.results import TransitError
 from transit_cli.tuning.spec import TrialSpec
 
@@ -35,29 +31,19 @@ QUICK = ((10, 1.0), (5, 6.0))
 LONG = ((200, 2.0), (10, 40.0))
 
 
-def main() -> None:
-    """Read the spec, run it, say what came of it."""
-    events = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints must not stand among the events
+def run_job(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
+    """Run a `TrialSpec`, given as JSON, and report its events."""
 
     def say(event: str, **values: Any) -> None:
-        events.write(json.dumps({"event": event, **values}) + "\n")
+        emit({"event": event, **values})
 
-    spec = TrialSpec(**json.loads(sys.stdin.readline()))
-    threading.Thread(target=_end_with_parent, args=(sys.stdin,), daemon=True).start()
     from transit_cli.device import environment
 
     environment.prepare()
     try:
-        _run(spec, say)
+        _run(TrialSpec(**job), say)
     except TransitError as error:
         say("error", kind="transit", exit_code=int(error.exit_code), **error.document())
-    os._exit(0)  # nothing is left to tidy up, and unloading torch takes longer than it is worth
-
-
-def _end_with_parent(stdin: TextIO) -> None:
-    stdin.read()
-    os._exit(1)
 
 
 def _run(spec: TrialSpec, say: Callable[..., None]) -> None:
@@ -130,4 +116,4 @@ def _where(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    isolation.serve(run_job)

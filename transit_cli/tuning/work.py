@@ -10,14 +10,16 @@ import torch
 
 from transit_cli.data.viewset import ViewSet
 from transit_cli.model import registry
+from transit_cli.options import DEFAULT_SCALARS
 from transit_cli.training import ranking_metrics
 from transit_cli.training.augment import Augmentation
 from transit_cli.training.batch import Batch
 from transit_cli.training.loading.samples import InMemorySamples, view_lengths
 from transit_cli.training.plan import measure_scalings, plan
 from transit_cli.training.runner import StepRunner
-from transit_cli.training.settings import DEFAULT_SCALARS, TrainSettings
+from transit_cli.training.settings import TrainSettings
 from transit_cli.training.step import OptimizerStep
+from transit_cli.training.workload import synthetic_samples
 from transit_cli.tuning import networks
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ class Work:
         place = self.device.torch_device
         index = torch.randint(0, len(self._samples), (size,))
         inputs, targets = self._samples.take(index.to(place) if isinstance(self._samples, InMemorySamples) else index)
-        return Batch({name: values.to(place) for name, values in inputs.items()}, targets.to(place))
+        return Batch(inputs, targets).to(place)
 
     def _prepare(self, spec: TrialSpec, settings: TrainSettings) -> tuple[nn.Module, Samples]:
         if settings.viewset:
@@ -88,7 +90,7 @@ class Work:
             self._held = planned, planned.samples.subset(task.validation)  # in memory during training, so here too
             return planned.build_network(), planned.samples.subset(task.train)
         shapes = shapes_of(spec, settings)
-        return network_for(settings.network, shapes), _random(shapes, self._batch)
+        return network_for(settings.network, shapes), synthetic_samples(shapes, self._batch)
 
 
 def settings_of(spec: TrialSpec) -> TrainSettings:
@@ -126,9 +128,3 @@ def network_for(name: str, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
         return networks.build_own(name)
     views = {view: shape[0] for view, shape in shapes.items() if view != "scalars"}
     return registry.build(name, views, shapes["scalars"][0] if "scalars" in shapes else 0)
-
-
-def _random(shapes: dict[str, tuple[int, ...]], count: int) -> InMemorySamples:
-    """`count` random samples; half of the targets are positive."""
-    inputs = {name: torch.randn(count, *shape) for name, shape in shapes.items()}
-    return InMemorySamples(inputs, torch.arange(count).remainder(2).float(), np.arange(count))

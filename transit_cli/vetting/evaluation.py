@@ -200,7 +200,7 @@ def document(judged: Evaluation, views: ViewSet, ensemble: Ensemble) -> dict[str
         "unusable": len(judged.unusable),
         "interval": metrics.LEVEL,
         "split": judged.split,
-        "view_set": views.path,
+        "viewset": views.path,
         "simulated": views.simulated,
         "run": ensemble.name,
         "members": len(judged.members),

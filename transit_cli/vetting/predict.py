@@ -10,11 +10,11 @@ import numpy as np
 from transit_cli import console
 from transit_cli.data.viewset import write_table
 from transit_cli.device.select import select
+from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.vetting import pretrained
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.evaluation import mean_score
-from transit_cli.vetting.plots import require_matplotlib
 from transit_cli.vetting.signals import Signals, from_catalog, from_light_curve, from_view_set
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ TABLES = {".csv", ".ecsv", ".tsv", ".txt"}
 
 
 def predict(settings: PredictSettings) -> Result:
-    """Score signals, write scores.csv and pictures.
+    """Score signals, write scores.csv and plots.
 
     Raises:
         TransitError: the input is not one, or does not fit the network.
     """
-    if settings.picture:
-        require_matplotlib("--no-picture")
+    if settings.max_plots:
+        require_matplotlib("--max-plots 0")
     ensemble, signals, folder = gather(settings)
     return score(ensemble, signals, settings, folder)
 
@@ -88,10 +88,9 @@ def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folde
     rows = _rows(ensemble, signals, members, errors, checks)
     order = np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable")
     folder.mkdir(parents=True, exist_ok=True)
-    if settings.picture:
-        for place in order[: settings.pictures]:
-            if not errors[place]:
-                rows[place]["picture"] = _picture(folder, signals, rows[place], int(place))
+    for place in order[: settings.max_plots]:
+        if not errors[place]:
+            rows[place]["plot"] = _plot(folder, signals, rows[place], int(place))
     write_table(folder / "scores.csv", {name: [row[name] for row in rows] for name in rows[0]} if rows else {})
     return _result(ensemble, rows, order, folder)
 
@@ -112,18 +111,18 @@ def _rows(
         row |= {"score": scores[place], "spread": members[:, place].std() if np.isfinite(scores[place]) else np.nan}
         row |= {f"score_{member + 1}": value for member, value in enumerate(members[:, place])}
         row |= {f"score_{name}_period": values[place] for name, values in checks.items()}
-        row |= {"error": error, "picture": "", "trained_on": ensemble.trained_on}
+        row |= {"error": error, "plot": "", "trained_on": ensemble.trained_on}
         rows.append(row)
     return rows
 
 
-def _picture(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
+def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
     from transit_cli.vetting import plots
 
     title = f"{row.get('star', '')} {row.get('signal', '')}".strip() or f"row {place}"
     about = f"{title}: score {row['score']:.3f} +- {row['spread']:.3f}  (trained on {row['trained_on']})"
-    picture = plots.folded({name: values[place] for name, values in signals.views.items()}, about)
-    plots.save(picture, folder, f"signal_{place}")
+    figure = plots.folded({name: values[place] for name, values in signals.views.items()}, about)
+    plots.save(figure, folder, f"signal_{place}")
     return str(folder / f"signal_{place}.png")
 
 

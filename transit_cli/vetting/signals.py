@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli.data.catalogs.catalog import Tce
-from transit_cli.data.lightcurves import lightcurve
+from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
@@ -90,7 +90,7 @@ def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str
             code="setting-missing",
         )
     try:
-        star = lightcurve.star_of_file(file) or file.name
+        star = readers.star_of_file(file) or file.name
     except UnreadableError as reason:
         raise TransitError(
             f"{file} cannot be read as a light curve: {reason}",
@@ -158,7 +158,7 @@ def from_catalog(
 def _prepare(catalog: Path, light_curves: Path, out: Path, lengths: Mapping[str, int]) -> None:
     bins = f"{lengths['global']}/{lengths['local']}"
     prepare(
-        PrepareSettings(catalog=catalog, lightcurves=light_curves, out=out, views=bins, secondary=True, odd_even=True)
+        PrepareSettings(catalog=catalog, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""One file over HTTP, whole or not at all: resumed where it broke off, checked, and renamed into place."""
+"""Download one file over HTTP: resumed after an interruption, verified, and renamed into place atomically."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import urllib.request
 from time import sleep
 from typing import TYPE_CHECKING
 
-from transit_cli.data.lightcurves import lightcurve
+from transit_cli.data.lightcurves import readers
+from transit_cli.data.lightcurves.lightcurve import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: Bytes that are read at a time.
+#: Bytes per read.
 CHUNK = 1 << 16
 
 
-class FailedError(Exception):
-    """The file could not be had; the text says why."""
+class DownloadError(Exception):
+    """The file could not be downloaded; the message is the reason."""
 
 
 def download(
@@ -29,26 +30,26 @@ def download(
     timeout: float = 60.0,
     tries: int = 5,
     pause: float = 1.0,
-    moved: Callable[[int], None] = lambda _: None,
+    on_bytes: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Fetch `url` into `file`.
+    """Download `url` to `file`.
 
-    What has arrived stays in `file`.part, and the next try, or the next run, asks for the rest. A light curve is opened
-    before it takes its name, so that neither a file cut short nor an error page ever does.
+    Partial content is kept in `file`.part, and the next attempt, or the next run, requests the rest. A light curve is
+    opened before it is renamed, so that a truncated file or an error page never gets the final name.
 
     Args:
         url: http or https.
-        file: where it goes; its folder exists.
-        timeout: seconds without a byte after which a try is given up.
-        tries: how often, where the failure may pass.
-        pause: seconds before the second try, doubled for each further one.
-        moved: told the number of bytes as they arrive.
+        file: destination, in an existing folder.
+        timeout: seconds without a byte after which an attempt fails.
+        tries: number of attempts for failures that may be temporary.
+        pause: seconds before the second attempt, doubled for each further one.
+        on_bytes: called with the number of bytes of each block.
 
     Returns:
         Bytes in the file.
 
     Raises:
-        FailedError: not to be had, or not a light curve.
+        DownloadError: it cannot be downloaded, or is not a light curve.
     """
     part = file.with_name(file.name + ".part")
     reason = ""
@@ -56,40 +57,40 @@ def download(
         if attempt:
             sleep(pause * 2 ** (attempt - 1))
         try:
-            _fetch(url, part, timeout, moved)
+            _fetch(url, part, timeout, on_bytes)
         except urllib.error.HTTPError as error:
             reason = f"the server answers {error.code} {error.reason}"
-            if error.code == 416:  # more is here than there: what is here is not of this file
+            if error.code == 416:  # the partial file is longer than the remote one, so it is another file
                 part.unlink(missing_ok=True)
             elif 400 <= error.code < 500 and error.code not in {408, 429}:
                 break
             continue
         except (OSError, http.client.HTTPException) as error:
-            reason = _words(error)
+            reason = _describe(error)
             continue
         broken = problem(part, file.name)
         if not broken:
             part.replace(file)
             return file.stat().st_size
-        reason = f"what arrives is no whole light curve: {broken}"
+        reason = f"the downloaded file is not a complete light curve: {broken}"
         part.unlink()
-    raise FailedError(reason)
+    raise DownloadError(reason)
 
 
 def problem(file: Path, name: str = "") -> str:
-    """What is wrong with a file as it lies on disk, "" if nothing is."""
+    """Why a file on disk is unusable; "" if it is complete."""
     name = (name or file.name).lower()
-    if not name.endswith(lightcurve.suffixes()):
+    if not name.endswith(readers.suffixes()):
         return "" if file.stat().st_size else "it is empty"
     try:
-        lightcurve.star_of_file(file)
-    except lightcurve.UnreadableError as reason:
+        readers.star_of_file(file)
+    except UnreadableError as reason:
         return str(reason)
     return ""
 
 
-def _fetch(url: str, part: Path, timeout: float, moved: Callable[[int], None]) -> None:
-    """Append to `part` what is missing of it."""
+def _fetch(url: str, part: Path, timeout: float, on_bytes: Callable[[int], None]) -> None:
+    """Append the missing bytes to `part`."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "transit-cli"})  # noqa: S310 - checked by the caller
     if have:
@@ -100,17 +101,17 @@ def _fetch(url: str, part: Path, timeout: float, moved: Callable[[int], None]) -
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
         with part.open("ab" if have else "wb") as stream:
-            moved(have)
+            on_bytes(have)
             while block := answer.read(CHUNK):
                 stream.write(block)
-                moved(len(block))
+                on_bytes(len(block))
     arrived = part.stat().st_size
     if total is not None and arrived < total:
-        raise ConnectionResetError(f"it broke off after {arrived:,} of {total:,} bytes")
+        raise ConnectionResetError(f"the connection closed after {arrived:,} of {total:,} bytes")
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, TimeoutError) or "timed out" in str(error):
-        return "nothing arrived for too long"
+        return "timed out"
     reason = getattr(error, "reason", None)
     return str(reason or error or type(error).__name__)

@@ -1,7 +1,7 @@
-"""Light curves from the public archive: `transit data fetch`.
+"""`transit data fetch`: download light curves from the public archive.
 
-lightkurve (an extra: it imports in 4 s) finds what the archive has of a star; the files are fetched here, because the
-most common trouble with light curves on disk is a file that was cut short and never noticed.
+lightkurve (an extra, which takes 4 s to import) searches the archive; the files are downloaded here, because truncated
+downloads are the most common defect of light curves on disk.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import csv
 import urllib.parse
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
-from transit_cli.data.lightcurves.download import FailedError, download, problem
+from transit_cli.data.lightcurves.download import DownloadError, download, problem
+from transit_cli.packages import check_installed
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from transit_cli.data.settings import FetchSettings
 
-#: Where the archive gives out the product of a URI (MAST's download service).
+#: MAST's download service for the URI of a product.
 ARCHIVE = "https://mast.stsci.edu/api/v0.1/Download/file?uri="
 
 
 @dataclass(frozen=True)
 class Product:
-    """A file of the archive: its address, and the star it was asked for."""
+    """A file of the archive: its URL and name, and the target that it was requested for."""
 
     target: str
     url: str
@@ -36,16 +36,10 @@ class Product:
 
 
 def fetch(settings: FetchSettings) -> Result:
-    """Fetch the light curves of all targets; what is there whole already stays."""
+    """Download the light curves of all targets; complete files on disk are kept."""
     targets = list(_targets(settings.targets))
-    if any(not _is_url(target) for target in targets) and find_spec("lightkurve") is None:
-        raise TransitError(
-            "the package 'lightkurve' is not installed",
-            wanted="it, to find the light curves of a star; addresses of files need nothing",
-            fix='pip install "transit-cli[fetch]"',
-            exit_code=ExitCode.MACHINE,
-            code="package-missing",
-        )
+    if not all(map(_is_url, targets)):
+        check_installed("lightkurve", "fetch", "finding the light curves of a star; URLs of files need none")
     settings.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     try:
@@ -55,7 +49,7 @@ def fetch(settings: FetchSettings) -> Result:
                 rows += _fetch_target(target, settings)
                 bar.update(advance=1)
     except KeyboardInterrupt as interrupt:
-        interrupt.args = ("run the same command again: it goes on where it stopped",)
+        interrupt.args = ("run the same command again to resume",)
         raise
     return _result(rows, settings)
 
@@ -84,7 +78,7 @@ def _fetch_target(target: str, settings: FetchSettings) -> Iterator[dict[str, An
     """One row per file of the target."""
     try:
         products = _products(target, settings)
-    except FailedError as reason:
+    except DownloadError as reason:
         yield {"target": target, "file": "", "status": "failed", "bytes": 0, "reason": str(reason)}
         return
     for product in products:
@@ -96,16 +90,16 @@ def _fetch_target(target: str, settings: FetchSettings) -> Iterator[dict[str, An
         if row["status"] != "present":
             try:
                 row["bytes"] = download(product.url, file, timeout=settings.timeout, tries=settings.tries)
-            except FailedError as reason:
+            except DownloadError as reason:
                 row |= {"status": "failed", "reason": str(reason)}
         yield row
 
 
 def _products(target: str, settings: FetchSettings) -> list[Product]:
-    """The files of a target: itself where it is an address, else what the archive has.
+    """The files of a target: the URL itself, or the result of a search of the archive.
 
     Raises:
-        FailedError: the archive has none, or does not answer.
+        DownloadError: the archive has none, or does not respond.
     """
     if _is_url(target):
         name = Path(urllib.parse.unquote(urllib.parse.urlparse(target).path)).name
@@ -120,12 +114,12 @@ def _products(target: str, settings: FetchSettings) -> list[Product]:
             Product(target, ARCHIVE + urllib.parse.quote(str(uri), safe=":/"), str(name))
             for uri, name in zip(table["dataURI"], table["productFilename"], strict=True)
         ]
-    except Exception as error:  # whatever the archive's client raises, the other targets go on
-        raise FailedError(
+    except Exception as error:  # any error of the archive's client must not end the other targets
+        raise DownloadError(
             f"the archive cannot be searched: {str(error).splitlines()[0] or type(error).__name__}"
         ) from error
     if not products:
-        raise FailedError("the archive has no light curve of it")
+        raise DownloadError("the archive has no light curve of it")
     return products
 
 
@@ -134,7 +128,7 @@ def _is_url(target: str) -> bool:
 
 
 def _targets(given: tuple[str, ...]) -> Iterator[str]:
-    """Targets, those of a file one a line (or its first column, or its column `star`), each once."""
+    """Unique targets; those of a file are one per line, or its column `star` or first column."""
     found: dict[str, None] = {}
     for item in given:
         path = Path(item)
@@ -142,7 +136,7 @@ def _targets(given: tuple[str, ...]) -> Iterator[str]:
             if path.suffix in {".txt", ".csv"}:
                 raise TransitError(
                     f"{item} does not exist",
-                    wanted="names of stars (KIC 11442793), addresses of files, or a file with one a line",
+                    wanted="names of stars (KIC 11442793), URLs, or a file with one per line",
                     fix="give the path of an existing file",
                     code="targets-missing",
                 )

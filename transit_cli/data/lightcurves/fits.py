@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError, loose_star, star_of_name
-from transit_cli.data.lightcurves.target import mission_of, star_name
+from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError
+from transit_cli.data.lightcurves.target import mission_of, star_in_name, star_name, star_of_name
 from transit_cli.data.lightcurves.time_reference import infer_reference_jd
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def read_fits(file: Path, column: str = "") -> LightCurve:
         raise UnreadableError(f"no time column among {', '.join(names)}")
     flux_name = _flux_column(data, column)
     time, flux = data[time_name], data[flux_name]
-    time, zero = _days(time, (time_name, units[time_name]), header, mission, notes)
+    time, reference_jd = _days(time, (time_name, units[time_name]), header, mission, notes)
     finite = np.isfinite(time) & np.isfinite(flux)
     good = finite & ~_spoiled(data, mission, header)
     if np.count_nonzero(flux[finite]) > 0.5 * finite.sum():
@@ -90,9 +90,9 @@ def read_fits(file: Path, column: str = "") -> LightCurve:
     return LightCurve(
         time[once],
         flux[once],
-        star=_star(header, mission) or loose_star(file),
+        star=_star(header, mission) or star_in_name(file),
         mission=mission,
-        zero=zero,
+        reference_jd=reference_jd,
         segment=_segment(header),
         column=flux_name,
         source=file.name,
@@ -229,10 +229,10 @@ def _days(
     if "BJDREFI" in header:
         return time, float(header["BJDREFI"]) + float(header.get("BJDREFF", 0.0))
     middle = float(np.nanmedian(time)) if np.isfinite(time).any() else np.nan
-    zero, note = infer_reference_jd(f"{name} {unit}", middle, mission)
+    reference_jd, note = infer_reference_jd(f"{name} {unit}", middle, mission)
     if note:
         notes.append(f"time: {note}")
-    return time, zero
+    return time, reference_jd
 
 
 def _relative(flux: np.ndarray, unit: str, notes: list[str]) -> np.ndarray:

@@ -1,35 +1,11 @@
-"""Light curves: read, whatever their format, named by their star, and stitched.
-
-FITS is read by `transit_cli.data.lightcurves.fits`; other formats by readers that are installed beside transit.
-"""
+"""A light curve as every reader returns it, and stitching of several into one."""
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-from transit_cli.data.lightcurves.target import star_name
-from transit_cli.discovery import READERS, discover
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from transit_cli.discovery import Plugin
-
-#: What the names of archive files say: mission and star.
-_FILE_NAMES = (
-    (re.compile(r"^kplr(\d{9})[-_]", re.IGNORECASE), "kepler"),
-    (re.compile(r"^ktwo(\d{9})[-_]", re.IGNORECASE), "k2"),
-    (re.compile(r"^tess\d{13}-s\d{4}-(\d{16})-", re.IGNORECASE), "tess"),
-    (re.compile(r"^hlsp_(?:qlp|tess-spoc|tglc|cdips|eleanor|pathos)_tess_.*?(\d{10,16})", re.IGNORECASE), "tess"),
-    (re.compile(r"^hlsp_(?:k2sff|everest|k2sc|k2varcat)_k2_.*?(\d{9})", re.IGNORECASE), "k2"),
-)
-_LOOSE_NAMES = re.compile(r"(kic|epic|tic)[\s_-]*0*(\d+)", re.IGNORECASE)
 
 
 class UnreadableError(ValueError):
@@ -41,7 +17,7 @@ class LightCurve:
     """Fluxes over time, of one star.
 
     Attributes:
-        time: [n] days since Julian Date `zero`, ascending.
+        time: [n] days since Julian Date `reference_jd`, ascending.
         flux: [n] finite, relative to the file's median.
         star: its name, as in "KIC 11442793"; "" if the file does not say.
         mission: "kepler", "k2", "tess" or "".
@@ -58,7 +34,7 @@ class LightCurve:
     flux: np.ndarray
     star: str = ""
     mission: str = ""
-    zero: float = 0.0
+    reference_jd: float = 0.0
     segment: str = ""
     column: str = ""
     source: str = ""
@@ -67,76 +43,16 @@ class LightCurve:
     notes: tuple[str, ...] = field(default=())
 
 
-def star_of_name(file: Path) -> str:
-    """The star that the name of an archive file gives, without opening it; "" for any other name."""
-    for pattern, mission in _FILE_NAMES:
-        if found := pattern.match(file.name):
-            return star_name(found[1], mission)
-    return ""
-
-
-@functools.cache
-def readers() -> dict[str, Plugin]:
-    """Installed readers of other formats (entry points `transit.readers`) by the ending of the files they read.
-
-    An entry point's name is the ending without its point; what it names takes a path and returns a `LightCurve`.
-    """
-    return {f".{name.lower()}": plugin for name, plugin in discover(READERS).used.items()}
-
-
-def suffixes() -> tuple[str, ...]:
-    """Endings of the names of light-curve files."""
-    return (".fits", ".fits.gz", ".fit", ".fit.gz", *readers())
-
-
-def _read_with(plugin: Plugin, file: Path) -> LightCurve:
-    reader = plugin.load()
-    try:
-        curve = reader(file)
-    except Exception as error:
-        raise UnreadableError(f"the reader of {plugin.distribution} fails: {type(error).__name__}: {error}") from error
-    if not isinstance(curve, LightCurve):
-        raise UnreadableError(f"the reader of {plugin.distribution} returns {type(curve).__name__}, not LightCurve")
-    return curve
-
-
-def star_of_file(file: Path) -> str:
-    """The star that a file's header gives, or else its name ("kic10811496.fits"); "" if neither does.
-
-    Raises:
-        UnreadableError: the file cannot be opened.
-    """
-    if plugin := readers().get(file.suffix.lower()):
-        return _read_with(plugin, file).star
-    from transit_cli.data.lightcurves.fits import star_in
-
-    return star_in(file) or loose_star(file)
-
-
-def read(file: Path, column: str = "") -> LightCurve:
-    """Read a light curve.
-
-    Args:
-        file: FITS, also compressed with gzip; or of a format that an installed reader knows.
-        column: the flux column; without it the first of `FLUX_COLUMNS` that holds a finite number.
-
-    Raises:
-        UnreadableError: the file cannot be read, breaks off, or holds no light curve.
-    """
-    if plugin := readers().get(file.suffix.lower()):
-        return _read_with(plugin, file)
-    from transit_cli.data.lightcurves.fits import read_fits
-
-    return read_fits(file, column)
-
-
 def stitch(curves: Sequence[LightCurve]) -> LightCurve:
     """The light curves of one star as one, each relative to its own median, in the time of the first.
 
     Of files that cover the same days (long and short cadence, two pipelines) the one that covers more is kept.
     """
-    zero = curves[0].zero
-    moved = [replace(curve, time=curve.time + (curve.zero - zero), zero=zero) for curve in curves]
+    reference_jd = curves[0].reference_jd
+    moved = [
+        replace(curve, time=curve.time + (curve.reference_jd - reference_jd), reference_jd=reference_jd)
+        for curve in curves
+    ]
     chosen: list[LightCurve] = []
     for curve in sorted((c for c in moved if len(c.time)), key=lambda c: (-np.ptp(c.time), len(c.time), c.source)):
         overlap = sum(max(0.0, min(c.time[-1], curve.time[-1]) - max(c.time[0], curve.time[0])) for c in chosen)
@@ -159,9 +75,3 @@ def stitch(curves: Sequence[LightCurve]) -> LightCurve:
         finite=sum(curve.finite for curve in chosen),
         notes=tuple(dict.fromkeys(note for curve in curves for note in curve.notes)),
     )
-
-
-def loose_star(file: Path) -> str:
-    """The star that any file's name gives ("exohunt_kic10811496.fits"), "" if none."""
-    found = _LOOSE_NAMES.search(file.name)
-    return star_of_name(file) or (f"{found[1].upper()} {found[2]}" if found else "")

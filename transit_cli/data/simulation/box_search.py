@@ -1,10 +1,10 @@
-"""A box search: where a pipeline that looks for transits would trigger on a light curve."""
+"""A box least-squares search: the signal that a transit search would report on a light curve."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from transit_cli.data.views.make import Signal
+from transit_cli.data.views.folding import Signal
 
 #: Phase bins of a trial fold, and the widths of the boxes tried, in bins.
 BINS = 160
@@ -32,7 +32,7 @@ def deepest_box(time: np.ndarray, flux: np.ndarray, periods: np.ndarray) -> tupl
     sums = _running_sums(number, len(periods), np.broadcast_to(deviation, number.shape).ravel())
     best, found = 0.0, (0, 0, 1)
     for width in WIDTHS:
-        step = max(1, width // 4)  # a wide box need not be placed to the bin
+        step = max(1, width // 4)  # wide boxes need no single-bin resolution
         inside = counts[:, width : width + BINS : step] - counts[:, :BINS:step]
         total = sums[:, width : width + BINS : step] - sums[:, :BINS:step]
         power = np.minimum(total, 0, out=total)
@@ -52,7 +52,7 @@ def deepest_box(time: np.ndarray, flux: np.ndarray, periods: np.ndarray) -> tupl
 
 
 def _running_sums(number: np.ndarray, trials: int, weights: np.ndarray | None = None) -> np.ndarray:
-    """[trials, 1 + BINS + the widest box] sums over the bins before each, which begin again behind the last."""
+    """[trials, 1 + BINS + widest box] cumulative sums over bins, periodic beyond the last bin."""
     sums = np.zeros((trials, 1 + BINS + WIDTHS[-1]))
     binned = np.bincount(number.ravel(), weights, minlength=BINS * trials).reshape(trials, BINS)
     sums[:, 1 : BINS + 1] = binned

@@ -1,6 +1,6 @@
-"""`transit data simulate`: a view set without a download.
+"""`transit data simulate`: a simulated view set.
 
-Every TCE is made from the seed and its number alone, so that the set does not depend on how many processes make it.
+Every TCE depends only on the seed and its number, so that the set does not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from transit_cli import console
 from transit_cli.data import viewset
 from transit_cli.data.settings import SimulateSettings
 from transit_cli.data.split import split_of
-from transit_cli.data.views.make import KEPLER, TESS, Recipe, UnusableError, make_views, recipe_for
+from transit_cli.data.views.folding import UnusableError
+from transit_cli.data.views.make import KEPLER, TESS, Recipe, make_views, recipe_for
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
 
@@ -24,20 +25,20 @@ if TYPE_CHECKING:
 
     from transit_cli.data.viewset import ViewSet
 
-#: Changes when the same seed no longer gives the same set.
+#: Changes whenever the same seed no longer gives the same set.
 VERSION = 3
-#: Begins the random numbers of every TCE. Version 3 has those of version 2, and other depths where version 2 left them
-#: to rounding, in one row of 1,000 or so.
+#: Seeds the random numbers of every TCE. Version 3 has those of version 2; it differs in the depth of about one row in
+#: 1,000, which version 2 determined only to rounding.
 STREAM = 2
-#: Labels and their shares.
+#: Labels and their fractions.
 SHARES = {"PC": 0.25, "EB": 0.25, "J": 0.5}
-#: TCEs that a process makes at a time: a tenth of a second's work, so that all processes end together.
+#: TCEs per task of a process: about 0.1 s of work, so that all processes finish together.
 BLOCK = 10
-#: Light curves that are tried for one TCE.
+#: Maximum number of light curves per TCE.
 TRIES = 50
-#: Decimal places of a view. Beyond them processors disagree on sines and sums.
+#: Decimal places of a view; beyond them the results of different processors differ.
 DIGITS = 4
-#: TCEs of the set that stands in where none is given: enough to learn from, made in seconds.
+#: TCEs of the default training set: enough to learn from, made in seconds.
 EMBEDDED_TCES = 3000
 
 _Row = dict[str, Any]
@@ -47,7 +48,7 @@ def simulate(settings: SimulateSettings) -> Result:
     """Make a simulated view set.
 
     Raises:
-        TransitError: something stands at `settings.out`, or a process died.
+        TransitError: `settings.out` exists, or a worker process died.
     """
     made = make(settings)
     labels = made.labels
@@ -79,13 +80,13 @@ def simulate(settings: SimulateSettings) -> Result:
 
 
 def embedded(cache: Path) -> Path:
-    """The set that is used where none is given: that of an earlier call in `cache`, or a new one.
+    """The default view set, from an earlier call or simulated now.
 
     Args:
-        cache: a folder for things that can be made again.
+        cache: folder in which it is kept.
 
     Returns:
-        The view set's folder, in `cache`. Its name says what it is made of, so that a later version makes its own.
+        The view set's folder in `cache`. Its name contains the version, so that a later version simulates its own.
     """
     out = cache / f"simulated-tess-{EMBEDDED_TCES}-v{VERSION}"
     if not (out / viewset.INFO).exists():
@@ -93,7 +94,7 @@ def embedded(cache: Path) -> Path:
         try:
             make(SimulateSettings(out=out, tces=EMBEDDED_TCES, mission="tess"))
         except TransitError as error:
-            if error.code != "output-exists":  # another process was faster
+            if error.code != "output-exists":  # another process has made it
                 raise
     return out
 
@@ -124,12 +125,12 @@ def make(settings: SimulateSettings) -> ViewSet:
 
 def _recipe(settings: SimulateSettings) -> Recipe:
     standard = TESS if settings.mission == "tess" else KEPLER
-    if not settings.views:
+    if not settings.bins:
         return replace(standard, secondary=settings.secondary, odd_even=settings.odd_even)
     try:
-        return recipe_for(settings.views, secondary=settings.secondary, odd_even=settings.odd_even)
+        return recipe_for(settings.bins, secondary=settings.secondary, odd_even=settings.odd_even)
     except ValueError as wanted:
-        settings.refuse("views", str(wanted), "--views 201/61")
+        settings.refuse("bins", str(wanted), "--bins 201/61")
 
 
 def _block(seed: int, tces: int, mission: str, recipe: Recipe, first: int) -> tuple[dict[str, np.ndarray], list[_Row]]:
@@ -146,7 +147,7 @@ def one(seed: int, number: int, mission: str, recipe: Recipe) -> tuple[dict[str,
     label = str(rng.choice(list(SHARES), p=list(SHARES.values())))
     for _ in range(TRIES):
         try:
-            found = signals.find(rng, label, mission)
+            found = signals.simulate_signal(rng, label, mission)
             views, scalars = make_views(found.time, found.flux, found.signal, recipe)
         except (signals.NothingFoundError, UnusableError):
             continue

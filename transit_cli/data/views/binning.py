@@ -1,4 +1,4 @@
-"""Medians in bins, which may overlap: no Python loop over bins.
+"""Medians in bins, which may overlap, without a Python loop over bins.
 
 The recipe is AstroNet's (google-research/exoplanet-ml, `light_curve/binning.py`).
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def median(values: np.ndarray) -> float:
-    """The median of [n] numbers, n at least 1, none NaN: `np.median` in half of its time."""
+    """The median of [n] numbers without NaN, n >= 1; twice as fast as `np.median`."""
     half = len(values) // 2
     parted = np.partition(values, half)
     return float(parted[half] if len(values) % 2 else 0.5 * (parted[:half].max() + parted[half]))
@@ -25,10 +25,10 @@ def bin_medians(
     Args:
         x: [n] ascending.
         y: [n] finite.
-        bins: how many, at least 2.
+        bins: number of bins, at least 2.
         width: of each bin, in the unit of `x`.
-        low: where the first bin begins.
-        high: where the last bin ends.
+        low: left edge of the first bin.
+        high: right edge of the last bin.
 
     Returns:
         [bins] medians, NaN for an empty bin; and [bins] numbers of points.
@@ -36,7 +36,7 @@ def bin_medians(
     step = (high - low - width) / (bins - 1)
     begins = low + step * np.arange(bins)
     first = np.searchsorted(x, begins)
-    if abs(step - width) <= 1e-9 * width:  # bins that touch share their edge to the last digit
+    if abs(step - width) <= 1e-9 * width:  # adjacent bins share their edge exactly
         ends = np.append(first[1:], np.searchsorted(x, high))
     else:
         upper = begins + width
@@ -49,7 +49,7 @@ def bin_medians(
 def _medians_of_runs(y: np.ndarray, first: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The median of each run y[first : first + count], NaN where the count is 0.
 
-    Runs of like length are sorted together as the rows of one array, padded by at most a factor of two.
+    Runs of similar length are sorted together as rows of one array, padded by at most a factor of two.
     """
     medians = np.full(len(first), np.nan)
     few = np.flatnonzero((counts == 1) | (counts == 2))
@@ -68,7 +68,7 @@ def _medians_of_runs(y: np.ndarray, first: np.ndarray, counts: np.ndarray) -> np
 
 
 def fill_empty(medians: np.ndarray, flux: np.ndarray) -> np.ndarray:
-    """`medians` with the median of all `flux` in its empty bins."""
+    """`medians` with empty bins set to the median of all `flux`."""
     empty = np.isnan(medians)
     if empty.any():
         medians = np.where(empty, median(flux), medians)
@@ -76,9 +76,9 @@ def fill_empty(medians: np.ndarray, flux: np.ndarray) -> np.ndarray:
 
 
 def interpolate_empty(medians: np.ndarray, flux: np.ndarray) -> np.ndarray:
-    """`medians` with its empty bins on straight lines between their neighbours, and level at either end.
+    """`medians` with empty bins interpolated linearly between their neighbours, and constant at either end.
 
-    Where all bins are empty, all have the median of `flux`.
+    If all bins are empty, they are set to the median of `flux`.
     """
     known = np.flatnonzero(~np.isnan(medians))
     if len(known) == len(medians):

@@ -1,8 +1,8 @@
-"""Folding, binning and normalising: from a detrended light curve and a signal to views.
+"""From a detrended light curve and a signal to views: fold, bin, normalise.
 
 The recipe is AstroNet's (Shallue & Vanderburg 2018; google-research/exoplanet-ml, `light_curve/` and
-`astronet/data/preprocess.py`): each bin holds the median of its points, bins may overlap, an empty bin takes the
-median of all flux, and a view has median 0 and minimum -1. Times and durations are in days throughout.
+`astronet/data/preprocess.py`): each bin holds the median of its points, bins may overlap, an empty bin is
+set to the median of all flux, and a view has median 0 and minimum -1. Times and durations are in days.
 """
 
 from __future__ import annotations
@@ -14,46 +14,23 @@ from typing import Any
 import numpy as np
 
 from transit_cli.data.views.binning import bin_medians, fill_empty, interpolate_empty, median
+from transit_cli.data.views.folding import Folded, Signal, UnusableError, fold
 from transit_cli.data.views.measure import measure, secondary_phase
-
-
-class UnusableError(ValueError):
-    """A signal that cannot become a view; its text is the reason, as it stands in the table of dropped TCEs."""
-
-
-@dataclass(frozen=True)
-class Signal:
-    """A periodic signal: period, epoch (centre of a transit) and duration, all in days."""
-
-    period: float
-    epoch: float
-    duration: float
-
-    def check(self) -> None:
-        """Raise `UnusableError` where the figures cannot be those of a transit."""
-        for name in ("period", "epoch", "duration"):
-            value = getattr(self, name)
-            if not np.isfinite(value):
-                raise UnusableError(f"{name} is not a finite number")
-            if value <= 0 and name != "epoch":
-                raise UnusableError(f"{name} is not positive")
-        if self.duration >= self.period:
-            raise UnusableError("duration is longer than period")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How views are made: their lengths, and how wide their bins are.
+    """How views are made: their lengths and bin widths.
 
     Attributes:
         global_bins: bins of the global view, over one period.
         local_bins: bins of the local view, and of the secondary, odd and even views.
         global_width: width of a global bin, in units of period / global_bins.
         local_width: width of a local bin, in durations.
-        local_span: reach of the local view either side of the centre, in durations.
-        bridge: give an empty bin its place on the line between its neighbours, instead of the median of all flux.
-        secondary: add the view "secondary", around the deepest dip outside the transit.
-        odd_even: add the views "odd" and "even", of every other transit.
+        local_span: half-width of the local view, in durations.
+        bridge: interpolate empty bins between their neighbours instead of using the median of all flux.
+        secondary: add the view "secondary", centred on the most significant dip outside the transit.
+        odd_even: add the views "odd" and "even", of alternating transits.
     """
 
     global_bins: int = 2001
@@ -67,25 +44,25 @@ class Recipe:
 
     @property
     def lengths(self) -> dict[str, int]:
-        """The views that this recipe makes, and the length of each."""
+        """The views of this recipe and the length of each."""
         names = ["local"] + ["secondary"] * self.secondary + ["odd", "even"] * self.odd_even
         return {"global": self.global_bins} | dict.fromkeys(names, self.local_bins)
 
     def document(self) -> dict[str, Any]:
-        """The recipe in JSON types."""
+        """The recipe as JSON types."""
         return asdict(self)
 
 
 #: Shallue & Vanderburg (2018).
 KEPLER = Recipe()
-#: Yu et al. (2019). Their published views have straight lines across gaps.
+#: Yu et al. (2019). Their published views are interpolated linearly across gaps.
 TESS = Recipe(global_bins=201, local_bins=61, global_width=1.2, local_span=2.0, bridge=True)
 
 
 def recipe_for(lengths: str, *, secondary: bool = False, odd_even: bool = False) -> Recipe:
-    """The recipe for "G/L" bins: those of the TESS paper for 201/61, else AstroNet's widths.
+    """The recipe for "G/L" bins: that of Yu et al. (2019) for 201/61, otherwise AstroNet's widths.
 
-    A local bin is never narrower than the step between two of them, so that no point falls between bins.
+    A local bin is never narrower than the distance between bins, so that no point falls between two bins.
 
     Raises:
         ValueError: `lengths` is not of the form "2001/201", with at least 10 bins each.
@@ -107,50 +84,6 @@ def recipe_for(lengths: str, *, secondary: bool = False, odd_even: bool = False)
     )
 
 
-@dataclass(frozen=True)
-class Folded:
-    """A light curve folded at a signal and sorted by phase.
-
-    Attributes:
-        phase: [n] days from the nearest transit's centre, ascending, in [-period/2, period/2).
-        flux: [n] the flux of each point.
-        cycle: [n] the number of the transit that each point is nearest to; the epoch's is 0.
-        signal: the signal.
-    """
-
-    phase: np.ndarray
-    flux: np.ndarray
-    cycle: np.ndarray
-    signal: Signal
-
-    def where(self, chosen: np.ndarray | slice) -> Folded:
-        """Some of the points, still sorted."""
-        return Folded(self.phase[chosen], self.flux[chosen], self.cycle[chosen], self.signal)
-
-
-def phases(time: np.ndarray, signal: Signal) -> tuple[np.ndarray, np.ndarray]:
-    """Days from the nearest transit's centre, in [-period/2, period/2), and that transit's number."""
-    since = time - signal.epoch
-    cycle = np.floor(since / signal.period + 0.5)
-    phase = since - cycle * signal.period
-    half = signal.period / 2
-    np.clip(phase, -half, np.nextafter(half, 0), out=phase)  # rounding may leave it by the last digit
-    return phase, cycle
-
-
-def fold(time: np.ndarray, flux: np.ndarray, signal: Signal) -> Folded:
-    """Fold a light curve at a signal.
-
-    Args:
-        time: [n] days, in the same system as the signal's epoch.
-        flux: [n] finite fluxes.
-        signal: where to fold.
-    """
-    phase, cycle = phases(time, signal)
-    order = np.argsort(phase, kind="stable")  # timsort: a folded light curve is a few ascending runs
-    return Folded(phase[order], flux[order], cycle[order], signal)
-
-
 def global_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
     """The global view before normalising: [global_bins] over the whole period."""
     half = folded.signal.period / 2
@@ -160,7 +93,7 @@ def global_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
 
 
 def local_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
-    """The local view before normalising: [local_bins] over `local_span` durations either side of the centre."""
+    """The local view before normalising: [local_bins] within `local_span` durations of the centre."""
     signal = folded.signal
     half = min(signal.period / 2, recipe.local_span * signal.duration)
     width = recipe.local_width * signal.duration
@@ -169,10 +102,10 @@ def local_bins(folded: Folded, recipe: Recipe) -> np.ndarray:
 
 
 def scale_of(view: np.ndarray) -> float:
-    """How far the minimum of a view lies below its median.
+    """The depth of a view: its median minus its minimum.
 
     Raises:
-        UnusableError: nothing lies below the median.
+        UnusableError: no bin is below the median.
     """
     return _scale(view, median(view))
 
@@ -185,10 +118,10 @@ def _scale(view: np.ndarray, level: float) -> float:
 
 
 def normalise(view: np.ndarray, scale: float | None = None) -> np.ndarray:
-    """A view with median 0, in units of `scale`; without one, of its own depth, so that its minimum is -1.
+    """A view with median 0 in units of `scale`, by default its own depth, so that its minimum is -1.
 
     Raises:
-        UnusableError: the view is flat, so that it has no depth to be measured in.
+        UnusableError: the view is flat.
     """
     level = median(view)
     return (view - level) / (_scale(view, level) if scale is None else scale)
@@ -197,24 +130,24 @@ def normalise(view: np.ndarray, scale: float | None = None) -> np.ndarray:
 def make_views(
     time: np.ndarray, flux: np.ndarray, signal: Signal, recipe: Recipe = KEPLER
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """All views of one signal, and what they say of it.
+    """All views of one signal, and scalars measured on them.
 
     Global and local views have median 0 and minimum -1. The secondary, odd and even views have median 0 and are in
-    units of the local view's depth, so that their own depths can be compared with it.
+    units of the local view's depth, so that depths can be compared.
 
     Args:
         time: [n] days.
         flux: [n] detrended, finite.
-        signal: where to fold.
+        signal: period, epoch and duration.
         recipe: lengths and widths.
 
     Returns:
-        The views by name, float32; and scalars for the TCE's row (see `measure`; with the views they belong to also
-        secondary_phase_days, secondary_depth_ppm, odd_transits, even_transits). Where every observed transit is odd,
-        or every one even, the missing view repeats the local view: nothing is known of a difference.
+        The views by name, float32; and scalars for the TCE's row (see `measure`; with the respective views also
+        secondary_phase_days, secondary_depth_ppm, odd_transits, even_transits). If all observed transits are odd, or
+        all are even, the missing view is a copy of the local view.
 
     Raises:
-        UnusableError: the signal cannot become views; the text says why.
+        UnusableError: the signal cannot become views; the message is the reason.
     """
     signal.check()
     if len(time) == 0:

@@ -1,4 +1,4 @@
-"""What a folded light curve itself says of a signal: depth, S/N, the most significant dip elsewhere."""
+"""Measurements on a folded light curve: depth, S/N, the most significant secondary dip."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from transit_cli.data.views.binning import bin_medians, median
 
 if TYPE_CHECKING:
-    from transit_cli.data.views.make import Folded
+    from transit_cli.data.views.folding import Folded
 
-#: Parts of the half duration that ingress takes, from a box nearly to a V; the first stands unless another fits better.
+#: Trial ingress times in half durations, from nearly a box to a V; the first is used unless another fits better.
 _INGRESSES = (0.2, 0.05, 0.5, 0.75, 1.0)
 
 
 def measure(folded: Folded, cadence: float) -> dict[str, float]:
-    """What the folded light curve itself says of the signal.
+    """Depth and S/N of the signal in its folded light curve.
 
-    The depth is that of the trapezoid of the signal's duration, blurred by the cadence, which fits best; a shape other
-    than a planet's has to be better by 3 sigma. The S/N is the mean depth over its standard error.
+    The depth is that of the best-fitting trapezoid of the signal's duration, smoothed by the cadence; a shape other
+    than a planet's must fit better by 3 sigma. The S/N is the mean depth divided by its standard error.
 
     Args:
         folded: the light curve.
-        cadence: the time between two points, in days.
+        cadence: time between points, in days.
 
     Returns:
         measured_depth_ppm, measured_snr, transits (with at least one point), points_in_transit.
@@ -53,7 +53,7 @@ def measure(folded: Folded, cadence: float) -> dict[str, float]:
         shape = np.clip((duration / 2 - distances) / (ingress * duration / 2), 0, 1).mean(axis=0)
         depth = float(shape @ dip[close] / (shape @ shape)) if shape.any() else np.nan
         fits.append((float(((dip[close] - depth * shape) ** 2).sum()), depth))
-    least = min(fits)[0] * (1 + 1e-9)  # shapes that differ only where there is no point fit alike but for rounding
+    least = min(fits)[0] * (1 + 1e-9)  # shapes that differ only where there are no points differ by rounding
     best = next(fit for fit in fits if fit[0] <= least) if fits[0][0] > least + 9 * scatter**2 else fits[0]
     found["measured_depth_ppm"] = 1e6 * best[1] / float(level)
     if scatter > 0:
@@ -62,14 +62,14 @@ def measure(folded: Folded, cadence: float) -> dict[str, float]:
 
 
 def secondary_phase(folded: Folded) -> tuple[float, float, int]:
-    """Where the most significant dip outside the transit lies.
+    """The phase of the most significant dip outside the transit.
 
-    Boxes of one duration, every quarter of one, from one and a half durations after a transit to as long before the
-    next. The winner has the largest median depth times the square root of its number of points; the dip's centre is
-    the middle of the boxes around it that see at least half as much.
+    Boxes of one duration are tried every quarter duration, from 1.5 durations after a transit to 1.5 durations before
+    the next. The best box has the largest median depth times the square root of its number of points; the centre of the
+    dip is the mean of the neighbouring boxes that score at least half as much.
 
     Returns:
-        Its phase in days, half a period where nothing is covered; its depth below the median flux; its points.
+        Its phase in days (half a period if nothing is covered), its depth below the median flux, its number of points.
     """
     signal = folded.signal
     low, high = signal.duration, signal.period - signal.duration

@@ -1,39 +1,31 @@
-"""Pages of light curves and views. matplotlib is the extra `report`."""
+"""Figures of one signal, and of the folded views of a view set."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transit_cli.plotting import figures
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transit_cli.data.views.inspect_signal import SignalSummary
+    from transit_cli.data.views.signal_summary import SignalSummary
     from transit_cli.data.viewset import ViewSet
 
-#: Formats that can be drawn.
+#: Supported file formats.
 FORMATS = (".png", ".pdf", ".svg")
-#: TCEs on a page of `info --plot`.
+#: Rows and columns of TCEs on a page of `info --plot`.
 ROWS, COLUMNS = 6, 4
-#: Points of a raw light curve that are drawn; more would only be drawn over one another.
+#: Maximum number of points of a light curve that are drawn.
 POINTS = 20000
 
 
 def check_plot(file: Path) -> None:
-    """Raise the error for a page that cannot be drawn, before anything is computed."""
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise TransitError(
-            "the package 'matplotlib' is not installed",
-            wanted="it, for --plot",
-            fix='pip install "transit-cli[report]"',
-            exit_code=ExitCode.MACHINE,
-            code="package-missing",
-        )
+    """Raise the error for a figure that cannot be drawn, before anything is computed."""
+    figures.require_matplotlib("--plot")
     if file.suffix.lower() not in FORMATS:
         raise TransitError(
             f"--plot is {file}",
@@ -44,41 +36,41 @@ def check_plot(file: Path) -> None:
         )
 
 
-def draw_fold(looked: SignalSummary, file: Path) -> None:
-    """One signal: the light curve with its trend, folded, and every view."""
-    signal, curve = looked.signal, looked.curve
-    figure = _figure(11, 10)
+def draw_signal(summary: SignalSummary, file: Path) -> None:
+    """Draw the light curve with its trend, the folded light curve and every view."""
+    signal, curve = summary.signal, summary.curve
+    figure = figures.figure(11, 10)
     grid = figure.add_gridspec(4, 2, height_ratios=(1.2, 1, 1, 1))
     raw = figure.add_subplot(grid[0, :])
     thin = slice(None, None, max(len(curve.time) // POINTS, 1))
     raw.plot(curve.time[thin], curve.flux[thin], ".", color="0.6", markersize=2, rasterized=True)
-    raw.plot(curve.time, looked.trend, color="C3", linewidth=1, label=f"trend, knots {looked.spacing:.2f} d")
-    raw.plot(looked.centres, np.full(len(looked.centres), raw.get_ylim()[0]), "^", color="C0", label="transits")
-    raw.set(xlabel=f"days ({looked.time_system})", ylabel="relative flux")
+    raw.plot(curve.time, summary.trend, color="C3", linewidth=1, label=f"trend, knots {summary.spacing:.2f} d")
+    raw.plot(summary.centres, np.full(len(summary.centres), raw.get_ylim()[0]), "^", color="C0", label="transits")
+    raw.set(xlabel=f"days ({summary.time_system})", ylabel="relative flux")
     raw.legend(loc="upper right", fontsize="small")
     folded = figure.add_subplot(grid[1, 0])
-    near = np.abs(looked.folded.phase) < min(4 * signal.duration, signal.period / 2)
+    near = np.abs(summary.folded.phase) < min(4 * signal.duration, signal.period / 2)
     some = np.flatnonzero(near)[:: max(near.sum() // POINTS, 1)]
     folded.plot(
-        looked.folded.phase[some] * 24, looked.folded.flux[some], ".", color="0.6", markersize=2, rasterized=True
+        summary.folded.phase[some] * 24, summary.folded.flux[some], ".", color="0.6", markersize=2, rasterized=True
     )
     folded.axvspan(-12 * signal.duration, 12 * signal.duration, color="C0", alpha=0.1)
     folded.set(xlabel="hours from the centre", ylabel="detrended flux", title="folded")
     places = {"global": grid[1, 1], "local": grid[2, 0], "secondary": grid[2, 1], "odd": grid[3, 0], "even": grid[3, 1]}
     for name, place in places.items():
         axes = figure.add_subplot(place)
-        view = looked.views[name]
-        reach = 0.5 if name == "global" else looked.reach
+        view = summary.views[name]
+        reach = 0.5 if name == "global" else summary.reach
         axes.plot(np.linspace(-reach, reach, len(view)), view, ".-", color="C0", markersize=3, linewidth=0.7)
         axes.set(title=name, xlabel="periods" if name == "global" else "durations from the centre")
-    figure.suptitle(f"{curve.star or curve.source}: {signal.period:.6g} d, {looked.caption}")
-    _save(figure, file)
+    figure.suptitle(f"{curve.star or curve.source}: {signal.period:.6g} d, {summary.caption}")
+    figures.save(figure, file)
 
 
 def draw_page(views: ViewSet, file: Path) -> None:
-    """A page of folded views with their label, and their score where the table has one; the labels take turns."""
-    chosen = _in_turns(views.labels, ROWS * COLUMNS)
-    figure = _figure(11, 14)
+    """Draw a page of folded views with their labels and, if the table has them, scores."""
+    chosen = _balanced_rows(views.labels, ROWS * COLUMNS)
+    figure = figures.figure(11, 14)
     grid = figure.add_gridspec(ROWS, COLUMNS)
     scores = views.tces.get("score")
     for place, row in enumerate(chosen):
@@ -93,11 +85,11 @@ def draw_page(views: ViewSet, file: Path) -> None:
                 axes.set_title(f"{views.labels[row]}{score}\n{star}, {period:.4g} d", fontsize=7)
     simulated = " (simulated)" if views.simulated else ""
     figure.suptitle(f"{views.path.name}{simulated}: {len(chosen)} of {len(views):,} TCEs; global above local view")
-    _save(figure, file)
+    figures.save(figure, file)
 
 
-def _in_turns(labels: np.ndarray, count: int) -> list[int]:
-    """Rows, one of each label at a time, spread evenly over the set."""
+def _balanced_rows(labels: np.ndarray, count: int) -> list[int]:
+    """Row indices that alternate between labels, spread evenly over the set."""
     queues = []
     for label in sorted(set(map(str, labels))):
         rows = np.flatnonzero(labels == label)
@@ -108,17 +100,3 @@ def _in_turns(labels: np.ndarray, count: int) -> list[int]:
             if queue and len(chosen) < count:
                 chosen.append(int(queue.pop(0)))
     return chosen
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Any, file: Path) -> None:
-    """Write the page under a temporary name and rename it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.stem}.part{file.suffix}")
-    figure.savefig(temporary, dpi=150)
-    temporary.replace(file)

@@ -1,7 +1,7 @@
-"""One star, from its files to its rows of a view set: what `transit data prepare` does for each.
+"""From the light-curve files of one star to its rows of a view set, for `transit data prepare`.
 
-A function of its arguments and its files alone, so that a process, a machine of a cluster or a second run does the
-same. Memory is one star's light curve.
+The result depends only on the arguments and the files, so that another process, a machine of a cluster or a second run
+gives the same. Memory holds one star's light curves.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transit_cli.data.lightcurves import lightcurve
-from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError
+from transit_cli.data.lightcurves import readers
+from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError, stitch
 from transit_cli.data.lightcurves.time_reference import name_of
-from transit_cli.data.views import detrend
-from transit_cli.data.views.make import Recipe, Signal, UnusableError, make_views, phases
+from transit_cli.data.views.detrend import Flattened, flatten, in_transit
+from transit_cli.data.views.folding import Signal, UnusableError, phases
+from transit_cli.data.views.make import Recipe, make_views
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,10 +31,10 @@ class Task:
 
     Attributes:
         star: its name.
-        tces: the catalog's rows of the star, each with its number in the catalog.
-        files: its light curves, by name.
+        tces: the catalog's rows of the star, each with its index in the catalog.
+        files: its light curves.
         recipe: of the views.
-        column: the flux column, or "" for the preferred one.
+        column: the flux column, or "" for the product's default.
         detrend: "spline", or a method of wotan.
     """
 
@@ -47,12 +48,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came of a star.
+    """The result of `prepare_star`.
 
     Attributes:
-        rows: one a TCE that became views: the columns of tces.csv.
+        rows: one per TCE that became views: the columns of tces.csv.
         views: [rows, length] float32 by name.
-        dropped: one a TCE that did not: columns and "reason".
+        dropped: one per TCE that did not: columns and "reason".
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -61,41 +62,41 @@ class Prepared:
 
 
 def prepare_star(task: Task) -> Prepared:
-    """Read, stitch, detrend, fold and bin all signals of a star. Nothing that its files hold can make it fail."""
-    done = Prepared()
-    curves, broken = _read_all(task)
+    """Read, stitch, detrend, fold and bin all signals of a star. Unreadable files are reported in the rows."""
+    prepared = Prepared()
+    curves, unreadable = _read_all(task)
     views: dict[str, list[np.ndarray]] = {name: [] for name in task.recipe.lengths}
-    flattened: dict[tuple[str, ...], tuple[LightCurve, np.ndarray, np.ndarray, float]] = {}
+    flattened: dict[tuple[str, ...], tuple[LightCurve, Flattened]] = {}
     for number, tce in task.tces:
         row = row_of(number, tce)
         files = tuple(name for name in (tce.file,) if name) or tuple(file.name for file in task.files)
         try:
             Signal(tce.period, tce.epoch, tce.duration).check()
             if files not in flattened:
-                flattened[files] = _flatten(task, files, curves, broken)
+                flattened[files] = _flatten(task, files, curves, unreadable)
             made, scalars = _views_of(task, tce, flattened[files])
         except UnusableError as reason:
-            done.dropped.append(row | {"reason": str(reason)})
+            prepared.dropped.append(row | {"reason": str(reason)})
             continue
         note = [scalars.pop("note", ""), *flattened[files][0].notes]
-        note += [f"{name}: {why}" for name, why in broken.items() if name in files]
-        done.rows.append(row | scalars | {"note": "; ".join(filter(None, note))})
+        note += [f"{name}: {why}" for name, why in unreadable.items() if name in files]
+        prepared.rows.append(row | scalars | {"note": "; ".join(filter(None, note))})
         for name, view in made.items():
             views[name].append(view)
     for name, length in task.recipe.lengths.items():
-        done.views[name] = np.array(views[name], np.float32).reshape(-1, length)
-    return done
+        prepared.views[name] = np.array(views[name], np.float32).reshape(-1, length)
+    return prepared
 
 
 def row_of(number: int, tce: Tce) -> dict[str, Any]:
-    """The columns that come from the catalog."""
+    """The columns of tces.csv that come from the catalog."""
     return {
         "star": tce.star,
         "signal": tce.signal,
         "mission": tce.mission,
         "period_days": tce.period,
         "epoch_days": tce.epoch,
-        "time_system": name_of(tce.zero),
+        "time_system": name_of(tce.reference_jd),
         "duration_hours": round(tce.duration * 24, 9),
         "depth_ppm": tce.depth_ppm,
         "snr": tce.snr,
@@ -105,63 +106,66 @@ def row_of(number: int, tce: Tce) -> dict[str, Any]:
 
 
 def _read_all(task: Task) -> tuple[dict[str, LightCurve], dict[str, str]]:
-    """The star's light curves by file name, and why the others could not be read."""
+    """The star's light curves by file name, and the reason for each file that cannot be read."""
     curves: dict[str, LightCurve] = {}
-    broken: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     for file in task.files:
         try:
-            curves[file.name] = lightcurve.read(file, task.column)
+            curves[file.name] = readers.read(file, task.column)
         except UnreadableError as reason:
-            broken[file.name] = str(reason)
-    return curves, broken
+            unreadable[file.name] = str(reason)
+    return curves, unreadable
 
 
 def _flatten(
-    task: Task, files: Sequence[str], curves: dict[str, LightCurve], broken: dict[str, str]
-) -> tuple[LightCurve, np.ndarray, np.ndarray, float]:
-    """The stitched light curve, its detrended times and fluxes, and the knot spacing."""
+    task: Task, files: Sequence[str], curves: dict[str, LightCurve], unreadable: dict[str, str]
+) -> tuple[LightCurve, Flattened]:
+    """The stitched light curve, and the same detrended."""
     chosen = [curves[name] for name in files if name in curves]
     if not chosen:
         name = files[0]
-        raise UnusableError(f"{name}: {broken[name]}" if name in broken else f"{name} is not among the light curves")
-    curve = lightcurve.stitch(chosen)
+        raise UnusableError(
+            f"{name}: {unreadable[name]}" if name in unreadable else f"{name} is not among the light curves"
+        )
+    curve = stitch(chosen)
     if not len(curve.time):
         raise UnusableError("no cadence with finite flux and good quality")
     signals = [_signal(tce, curve) for _, tce in task.tces]
-    time, flux, spacing = detrend.flatten_by_method(task.detrend, curve.time, curve.flux, signals)
-    if not len(time):
+    flat = flatten(curve.time, curve.flux, signals, method=task.detrend)
+    if not len(flat.time):
         raise UnusableError("too few cadences for a trend")
-    return curve, time, flux, spacing
+    return curve, flat
 
 
 def _signal(tce: Tce, curve: LightCurve) -> Signal:
-    """The signal in the time of the light curve."""
-    said = (tce.zero or tce.epoch > 2.4e6) and (curve.zero or curve.time[0] > 2.4e6)
-    return Signal(tce.period, tce.epoch + (tce.zero - curve.zero if said else 0.0), tce.duration)
+    """The signal in the time system of the light curve."""
+    known = (tce.reference_jd or tce.epoch > 2.4e6) and (curve.reference_jd or curve.time[0] > 2.4e6)
+    return Signal(tce.period, tce.epoch + (tce.reference_jd - curve.reference_jd if known else 0.0), tce.duration)
 
 
 def _views_of(
-    task: Task, tce: Tce, flattened: tuple[LightCurve, np.ndarray, np.ndarray, float]
+    task: Task, tce: Tce, flattened: tuple[LightCurve, Flattened]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Views and columns of one TCE, its epoch brought to the data."""
-    curve, time, flux, spacing = flattened
+    """Views and columns of one TCE, with its epoch moved to the first transit in the data."""
+    curve, flat = flattened
+    time, flux = flat.time, flat.flux
     signal = _signal(tce, curve)
     cycles = np.ceil((time[0] - signal.epoch) / signal.period)
     signal = Signal(signal.period, float(signal.epoch + cycles * signal.period), signal.duration)
     error = float(np.hypot(tce.epoch_error, cycles * tce.period_error))
-    kept, blend = _without_others(task, tce, curve, time, signal)
-    views, scalars = make_views(time[kept], flux[kept], signal, task.recipe)
+    unblended, blend = _mask_other_signals(task, tce, curve, time, signal)
+    views, scalars = make_views(time[unblended], flux[unblended], signal, task.recipe)
     notes = [blend] if blend else []
     if error > signal.duration / 2:
         notes.append(f"epoch uncertain by {error * 24:.1f} h at the data, {abs(cycles):.0f} periods from the catalog's")
     notes += _departures(views["local"], scalars, tce, signal, task.recipe, cadence=float(np.median(np.diff(time))))
     scalars |= {
         "epoch_days": signal.epoch,
-        "time_system": name_of(curve.zero),
+        "time_system": name_of(curve.reference_jd),
         "source": curve.source,
         "segment": curve.segment,
         "cadences": float(len(curve.time)),
-        "knot_spacing_days": spacing,
+        "knot_spacing_days": flat.trend.spacing,
         "epoch_error_days": error,
     }
     return views, scalars | {"note": "; ".join(notes)}
@@ -170,7 +174,7 @@ def _views_of(
 def _departures(
     local: np.ndarray, scalars: dict[str, Any], tce: Tce, signal: Signal, recipe: Recipe, *, cadence: float
 ) -> list[str]:
-    """In words, where the views depart from what the catalog says; and the offset of the minimum, among `scalars`."""
+    """Notes on differences between views and catalog; adds the offset of the minimum to `scalars`."""
     half = min(signal.period / 2, recipe.local_span * signal.duration)
     width = recipe.local_width * signal.duration
     centres = np.linspace(-half + width / 2, half - width / 2, len(local)) / signal.duration
@@ -190,33 +194,33 @@ def _departures(
     return notes
 
 
-def _without_others(
+def _mask_other_signals(
     task: Task, tce: Tce, curve: LightCurve, time: np.ndarray, signal: Signal
 ) -> tuple[np.ndarray, str]:
-    """The cadences outside the transits of the star's other signals, and in words what is shared with them.
+    """A mask that is False in transits of the star's other signals, and a note on cadences shared with them.
 
-    A signal of the same period, or of half, a third, twice or three times it, may be the same one again or its
-    secondary eclipse, and stays. So does one that is less than half as deep, and all of them where they would take more
-    than three quarters of the cadences in transit.
+    A signal of the same period, or of a half, a third, twice or three times it, may be the same signal or its secondary
+    eclipse, and is not masked. Neither is one that is less than half as deep; and none is masked if that would remove
+    more than three quarters of the cadences in transit.
     """
-    kept = np.ones(len(time), dtype=bool)
+    unblended = np.ones(len(time), dtype=bool)
     inside = np.abs(phases(time, signal)[0]) < signal.duration / 2
     shared: dict[str, None] = {}
     for _, other in task.tces:
         if other.signal in {tce.signal, *shared} or not other.period > 0 or _related(other.period, tce.period):
             continue
-        taken = detrend.in_transit(time, [_signal(other, curve)], width=1.0)
-        if (taken & inside).any():
+        masked = in_transit(time, [_signal(other, curve)], width=1.0)
+        if (masked & inside).any():
             shared[other.signal] = None
         if not other.depth_ppm < 0.5 * tce.depth_ppm:
-            kept &= ~taken
+            unblended &= ~masked
     if not shared:
-        return kept, ""
-    lost, of = int((inside & ~kept).sum()), int(inside.sum())
-    words = f"blended with {', '.join(shared)}"
-    if lost > 0.75 * of:
-        return np.ones(len(time), dtype=bool), f"{words}, which cannot be taken out"
-    return kept, f"{words}: {lost} of {of} cadences in transit left out" if lost else words
+        return unblended, ""
+    lost, total = int((inside & ~unblended).sum()), int(inside.sum())
+    note = f"blended with {', '.join(shared)}"
+    if lost > 0.75 * total:
+        return np.ones(len(time), dtype=bool), f"{note}, which cannot be taken out"
+    return unblended, f"{note}: {lost} of {total} cadences in transit left out" if lost else note
 
 
 def _related(one: float, other: float) -> bool:

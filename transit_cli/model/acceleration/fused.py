@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from transit_cli.model.acceleration import triton_kernels as triton_kernels
+from transit_cli.model.acceleration import triton_kernels
 from transit_cli.model.pooling import AverageAndMaximum
 
 if TYPE_CHECKING:

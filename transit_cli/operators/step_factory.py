@@ -1,4 +1,4 @@
-"""What is tested: the real training step of a network, on made-up views of the real shapes."""
+"""The step under test: the training step of a network on synthetic views of the real shapes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from transit_cli.model import registry
-from transit_cli.operators.settings import DEFAULT_LENGTHS
-from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.batch import Batch
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.step import OptimizerStep
+from transit_cli.training.workload import random_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
     from transit_cli.device.base import Device
     from transit_cli.operators.settings import FallbackTestSettings
 
-#: Steps that the schedule of a test believes in; the tests run fewer.
+#: Optimizer steps for the schedule; the tests run fewer.
 TOTAL_STEPS = 1000
 
 
 @dataclass(frozen=True)
-class Workload:
-    """A network with its step, not yet on any device.
+class StepFactory:
+    """Makes the training step and its batches on any device.
 
     Attributes:
         settings: the step's options among others.
@@ -38,8 +37,8 @@ class Workload:
     lengths: Mapping[str, int]
 
     @classmethod
-    def of(cls, settings: FallbackTestSettings) -> Workload:
-        """The workload that the settings describe.
+    def of(cls, settings: FallbackTestSettings) -> StepFactory:
+        """The factory for the network and the views of the settings.
 
         Raises:
             TransitError: the view set cannot be read, or lacks a view.
@@ -49,19 +48,10 @@ class Workload:
             from transit_cli.training.loading import samples
 
             return cls(settings, samples.view_lengths(ViewSet.open(settings.viewset), settings.views))
-        unknown = [view for view in settings.views if view not in DEFAULT_LENGTHS]
-        if unknown:
-            raise TransitError(
-                f"the length of the {unknown[0]} view is not known",
-                wanted="a view set that has it",
-                fix="give a VIEWSET",
-                exit_code=ExitCode.USAGE,
-                code="viewset-missing",
-            )
-        return cls(settings, {view: DEFAULT_LENGTHS[view] for view in settings.views})
+        return cls(settings, settings.lengths)
 
     def runner_on(self, device: Device, *, dropout: bool = True) -> StepRunner:
-        """The step of a freshly made network (seed 0), so that two devices start from the same weights."""
+        """The step of a newly initialised network (seed 0), so that two devices start from the same weights."""
         torch.manual_seed(0)
         network = registry.build(self.settings.network, self.lengths, len(self.settings.scalars))
         for module in network.modules():
@@ -71,15 +61,13 @@ class Workload:
         return StepRunner(OptimizerStep(network, device, settings, TOTAL_STEPS))  # as MPS runs it
 
     def batch(self, device: Device, samples: int, seed: int = 0) -> Batch:
-        """`samples` views of noise (standard deviation 1 / 3), half of them with a transit in the middle."""
-        noise = torch.Generator().manual_seed(seed)
-        targets = (torch.arange(samples) % 2).float()
-        inputs: dict[str, Tensor] = {}
-        for name, length in self.lengths.items():
-            views = torch.randn(samples, length, generator=noise) / 3
-            views[:, length // 2 - length // 20 : length // 2 + length // 20] -= targets[:, None]
-            inputs[name] = views.to(device.torch_device)
+        """`samples` views of noise (standard deviation 1 / 3), every other one with a transit in the middle."""
+        shapes = dict(self.lengths)
         if self.settings.scalars:
-            scalars = torch.randn(samples, len(self.settings.scalars), generator=noise)
-            inputs["scalars"] = scalars.to(device.torch_device)
-        return Batch(inputs, targets.to(device.torch_device))
+            shapes["scalars"] = len(self.settings.scalars)
+        inputs = random_inputs(shapes, samples, torch.Generator().manual_seed(seed))
+        targets = (torch.arange(samples) % 2).float()
+        for name, length in self.lengths.items():
+            inputs[name] /= 3
+            inputs[name][:, length // 2 - length // 20 : length // 2 + length // 20] -= targets[:, None]
+        return Batch(inputs, targets).to(device.torch_device)

@@ -1,0 +1,25 @@
+"""Optional packages that are there, and that are not."""
+
+import json
+
+import pytest
+
+from transit_cli import packages
+from transit_cli.results import ExitCode, TransitError
+
+
+def test_a_package_that_is_installed_is_returned():
+    assert packages.require("json", "data", "reading JSON") is json
+
+
+@pytest.mark.parametrize(
+    ("extra", "command"), [("data", 'pip install "transit-cli[data]"'), ("", "pip install no-such-package")]
+)
+def test_a_package_that_is_missing_is_named_with_its_purpose_and_command(extra, command):
+    with pytest.raises(TransitError) as failure:
+        packages.require("no_such_package", extra, "reading HDF5")
+    error = failure.value
+    assert error.found == "the package 'no-such-package' is not installed"
+    assert "reading HDF5" in error.wanted
+    assert error.fix == command
+    assert (error.code, error.exit_code) == ("package-missing", ExitCode.MACHINE)

@@ -1,0 +1,100 @@
+"""Tests of a device in a child process (`transit_cli.isolation`).
+
+MPSGraph aborts the process on shapes it cannot take, a kernel may never return, and PYTORCH_ENABLE_MPS_FALLBACK is read
+only once per process.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from transit_cli import isolation
+from transit_cli.device.environment import FALLBACK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Event = dict[str, Any]
+    Emit = Callable[[Event], None]
+
+#: More calls of different kinds than a step has.
+MOST_CALLS = 100_000
+
+
+def run_in_child(
+    job: Mapping[str, Any], on_event: Callable[[Event], object], *, timeout: float, fallback: bool = True
+) -> isolation.ChildExit:
+    """Run a job in a child process, with MPS's fallback to the CPU on or off.
+
+    Args:
+        job: what `run_job` takes.
+        on_event: called with each event.
+        timeout: seconds without an event after which the child is killed.
+        fallback: whether operators that MPS lacks run on the CPU.
+    """
+    env = os.environ | {FALLBACK: str(int(fallback))}
+    return isolation.run_child(__name__, job, on_event, timeout=timeout, env=env)
+
+
+def run_job(job: Event, emit: Emit) -> None:
+    """Run a job and report its events.
+
+    Args:
+        job: "part" ("operators", "steps" or "database"), "device", "threads", and what that part takes.
+        emit: sends an event.
+    """
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    torch.set_warn_always(True)  # by default a fallback is reported once per process
+    from transit_cli.device.cuda import without_tf32
+    from transit_cli.device.select import select
+
+    device = select(job["device"])
+    without_tf32()
+    if job["part"] == "database":
+        from transit_cli.operators.database import check
+
+        check(device, job["operators"], job["samples"], emit)
+    else:
+        _check_operators(job, device, emit)
+
+
+def _check_operators(job: Event, device: Any, emit: Emit) -> None:
+    from contextlib import nullcontext
+    from dataclasses import replace
+
+    from transit_cli.device.cpu import CpuDevice
+    from transit_cli.operators.drift import drift
+    from transit_cli.operators.injection import Injection
+    from transit_cli.operators.replay import Replay
+    from transit_cli.operators.settings import FallbackTestSettings
+    from transit_cli.operators.step_factory import StepFactory
+    from transit_cli.operators.trace import as_on_mps
+
+    given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in job["settings"].items()}
+    factory = StepFactory(FallbackTestSettings(**given), job["lengths"])
+    if job["part"] == "steps":
+        emit(drift(factory, device, job["precision"], factory.settings.steps))
+        return
+    factory = replace(factory, settings=factory.settings.replace(precision=job["precision"]))
+    injection = Injection(factory.settings.inject)
+    skip = frozenset(job["skip"])
+    if "only" in job:
+        skip = frozenset(range(MOST_CALLS)) - {job["only"]}
+    replay = Replay(device, emit, skip, injection)
+    with as_on_mps() if device.kind == "mps" else nullcontext():
+        host = CpuDevice()
+        runner = factory.runner_on(host)
+        batch = factory.batch(host, factory.settings.batch_size)
+        runner.step.network.train()
+        with replay:
+            runner.gradients([batch])
+            replay.updating = True
+            runner.step.update()
+    emit({"counts": [[call.operator, count] for call, count in replay.counts.items()], "planted": injection.planted})
+
+
+if __name__ == "__main__":
+    isolation.serve(run_job)

@@ -1,0 +1,45 @@
+"""Optional packages: imported where they are used, asked for before any work starts."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+from transit_cli.results import ExitCode, TransitError
+
+
+def require(package: str, extra: str, purpose: str) -> Any:
+    """Import an optional package.
+
+    Args:
+        package: the module to import.
+        extra: transit's extra that brings it; "" for a package that none brings, installed by its own name.
+        purpose: what needs it: "--plot", "reading HDF5".
+
+    Returns:
+        The module.
+
+    Raises:
+        TransitError: it is not installed (code `package-missing`).
+    """
+    check_installed(package, extra, purpose)
+    return importlib.import_module(package)
+
+
+def check_installed(package: str, extra: str, purpose: str) -> None:
+    """Raise the error of `require` without importing, for packages that are slow to import or used elsewhere."""
+    if importlib.util.find_spec(package) is None:
+        raise missing(package, extra, purpose)
+
+
+def missing(package: str, extra: str, purpose: str) -> TransitError:
+    """The error for a package that is not installed."""
+    name = package.replace("_", "-")
+    return TransitError(
+        f"the package {name!r} is not installed",
+        wanted=f"the package {name!r}, for {purpose}",
+        fix=f'pip install "transit-cli[{extra}]"' if extra else f"pip install {name}",
+        exit_code=ExitCode.MACHINE,
+        code="package-missing",
+    )
