@@ -6,7 +6,6 @@ and a run that was stopped goes on where it was. A child that dies is asked agai
 
 from __future__ import annotations
 
-import html
 import json
 import platform
 import re
@@ -18,6 +17,7 @@ from transit_cli import console
 from transit_cli.device.select import select
 from transit_cli.files import atomic_write
 from transit_cli.operators.device_process import run_in_child
+from transit_cli.plotting import html
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
@@ -152,15 +152,7 @@ def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
     ]
     lines = [f"# Operators of {title}", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in table]
-    cells = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in row) + "\n" for row in table)
-    page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>\n"
-    page += (
-        f"<h1>{html.escape(title)}</h1><table><tr>"
-        + "".join(f"<th>{column}" for column in columns)
-        + "\n"
-        + cells
-        + "</table>\n"
-    )
+    page = html.page(f"Operators of {title}", [], [html.Section("", tables=[Table(columns, table)])])
     document = json.dumps({"key": key, "operators": dict(sorted(rows.items()))}, indent=1)
     for name, text in (("matrix.json", document), ("matrix.md", "\n".join(lines) + "\n"), ("matrix.html", page)):
         atomic_write(folder / name, text)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from transit_cli.data.viewset import INFO, ViewSet
 from transit_cli.device.select import select
+from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.vetting import pretrained, report
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.evaluation import evaluate_split
-from transit_cli.vetting.plots import require_matplotlib
 
 if TYPE_CHECKING:
     from transit_cli.results import Result
@@ -26,7 +26,7 @@ def evaluate(settings: EvaluateSettings) -> Result:
         TransitError: there is no such run or view set, or they do not fit each other.
     """
     if settings.report:
-        require_matplotlib("--no-report")
+        require_matplotlib("the report (omit it with --no-report)")
     ensemble, views = chosen(settings)
     judged = evaluate_split(ensemble, views, settings)
     folder = settings.out or _beside(settings.run) / f"evaluate-{views.path.name}-{judged.split}"

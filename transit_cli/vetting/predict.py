@@ -10,11 +10,11 @@ import numpy as np
 from transit_cli import console
 from transit_cli.data.viewset import write_table
 from transit_cli.device.select import select
+from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.vetting import pretrained
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.evaluation import mean_score
-from transit_cli.vetting.plots import require_matplotlib
 from transit_cli.vetting.signals import Signals, from_catalog, from_light_curve, from_view_set
 
 if TYPE_CHECKING:

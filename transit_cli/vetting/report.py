@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import __version__
+from transit_cli.plotting import html
 from transit_cli.results import Result, Table, plain
-from transit_cli.vetting import evaluation, groups, page
+from transit_cli.vetting import evaluation, groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,17 +163,17 @@ def _page(judged: Evaluation, views: ViewSet, ensemble: Ensemble, plot_folder: P
     elements = {name: plots.save(picture, plot_folder, name) for name, picture in (drawn | parts).items()}
     alarms, misses = evaluation.worst_errors(judged, views)
     sections = [
-        page.Section("Figures", tables=[figures_table(judged), confusion_table(judged, ensemble)]),
-        page.Section("", plots=[(elements[name], captions[name]) for name in drawn]),
-        page.Section(
+        html.Section("Figures", tables=[figures_table(judged), confusion_table(judged, ensemble)]),
+        html.Section("", plots=[(elements[name], captions[name]) for name in drawn]),
+        html.Section(
             "By signal-to-noise, period and depth",
             ["Divided at the quartiles of the positives; average precision with its interval."],
             groups_tables(judged),
             [(elements[name], "") for name in parts],
         ),
-        page.Section("Worst false alarms", plots=_gallery(views, alarms, plot_folder, "false_alarm"), wide=True),
-        page.Section("Worst misses", plots=_gallery(views, misses, plot_folder, "miss"), wide=True),
-        page.Section("How this was measured", how(judged, views)),
+        html.Section("Worst false alarms", plots=_gallery(views, alarms, plot_folder, "false_alarm"), wide=True),
+        html.Section("Worst misses", plots=_gallery(views, misses, plot_folder, "miss"), wide=True),
+        html.Section("How this was measured", how(judged, views)),
     ]
     target = ",".join(ensemble.target)
     about = [
@@ -183,8 +184,8 @@ def _page(judged: Evaluation, views: ViewSet, ensemble: Ensemble, plot_folder: P
         ),
         f"Trained on {ensemble.trained_on}. transit {__version__}.",
     ]
-    note = "The light curves of this set are simulated: the figures say nothing about real stars." * views.simulated
-    return page.render(f"Evaluation of {ensemble.name}", about, _cards(judged), note, sections)
+    warning = "The light curves of this set are simulated: the figures say nothing about real stars." * views.simulated
+    return html.page(f"Evaluation of {ensemble.name}", about, sections, cards=_cards(judged), warning=warning)
 
 
 def _cards(judged: Evaluation) -> list[tuple[str, str, str]]:

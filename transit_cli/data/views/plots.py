@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli.files import atomic_output
-from transit_cli.packages import check_installed
+from transit_cli.plotting import figures
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ POINTS = 20000
 
 def check_plot(file: Path) -> None:
     """Raise the error for a figure that cannot be drawn, before anything is computed."""
-    check_installed("matplotlib", "report", "--plot")
+    figures.require_matplotlib("--plot")
     if file.suffix.lower() not in FORMATS:
         raise TransitError(
             f"--plot is {file}",
@@ -40,7 +39,7 @@ def check_plot(file: Path) -> None:
 def draw_signal(summary: SignalSummary, file: Path) -> None:
     """Draw the light curve with its trend, the folded light curve and every view."""
     signal, curve = summary.signal, summary.curve
-    figure = _figure(11, 10)
+    figure = figures.figure(11, 10)
     grid = figure.add_gridspec(4, 2, height_ratios=(1.2, 1, 1, 1))
     raw = figure.add_subplot(grid[0, :])
     thin = slice(None, None, max(len(curve.time) // POINTS, 1))
@@ -65,13 +64,13 @@ def draw_signal(summary: SignalSummary, file: Path) -> None:
         axes.plot(np.linspace(-reach, reach, len(view)), view, ".-", color="C0", markersize=3, linewidth=0.7)
         axes.set(title=name, xlabel="periods" if name == "global" else "durations from the centre")
     figure.suptitle(f"{curve.star or curve.source}: {signal.period:.6g} d, {summary.caption}")
-    _save(figure, file)
+    figures.save(figure, file)
 
 
 def draw_page(views: ViewSet, file: Path) -> None:
     """Draw a page of folded views with their labels and, if the table has them, scores."""
     chosen = _balanced_rows(views.labels, ROWS * COLUMNS)
-    figure = _figure(11, 14)
+    figure = figures.figure(11, 14)
     grid = figure.add_gridspec(ROWS, COLUMNS)
     scores = views.tces.get("score")
     for place, row in enumerate(chosen):
@@ -86,7 +85,7 @@ def draw_page(views: ViewSet, file: Path) -> None:
                 axes.set_title(f"{views.labels[row]}{score}\n{star}, {period:.4g} d", fontsize=7)
     simulated = " (simulated)" if views.simulated else ""
     figure.suptitle(f"{views.path.name}{simulated}: {len(chosen)} of {len(views):,} TCEs; global above local view")
-    _save(figure, file)
+    figures.save(figure, file)
 
 
 def _balanced_rows(labels: np.ndarray, count: int) -> list[int]:
@@ -101,15 +100,3 @@ def _balanced_rows(labels: np.ndarray, count: int) -> list[int]:
             if queue and len(chosen) < count:
                 chosen.append(int(queue.pop(0)))
     return chosen
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Any, file: Path) -> None:
-    """Write the figure atomically."""
-    with atomic_output(file) as temporary:
-        figure.savefig(temporary, dpi=150)
