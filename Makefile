@@ -37,11 +37,12 @@ bench: $(READY) ## ratios against peers, each in one run; peers that are not ins
 docs: $(READY) ## docs/commands.md from the options themselves
 	$(PYTHON) docs/commands.py > docs/commands.md
 
-check: $(READY) ## style, types, floors
+check: $(READY) ## style, types, layers, import cycles
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/pyrefly check
 	.venv/bin/lint-imports
+	$(PYTHON) tools/import_cycles.py
 	$(PYTHON) docs/commands.py | diff docs/commands.md - || { echo 'docs/commands.md is stale: make docs'; exit 1; }
 
 format: $(READY) ## put the code into its one style

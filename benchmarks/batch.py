@@ -32,7 +32,7 @@ def lightning(mode, options):
     from transit_cli.bench.frameworks import BenchmarkConfig
     from transit_cli.model import registry
 
-    course = BenchmarkConfig(options.network, VIEWS, 2, options.device)
+    config = BenchmarkConfig(options.network, VIEWS, 2, options.device)
     rows = TensorDataset(
         *(torch.randn(options.rows, length) for length in VIEWS.values()), (torch.arange(options.rows) % 2).float()
     )
@@ -50,7 +50,7 @@ def lightning(mode, options):
         def training_step(self, row):
             if not tried or tried[-1] != len(row[-1]):
                 tried.append(len(row[-1]))
-            return framework_process.loss_of(self.network, course, row)
+            return framework_process.loss_of(self.network, config, row)
 
         def configure_optimizers(self):
             return torch.optim.AdamW(self.parameters(), lr=1e-3)

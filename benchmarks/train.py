@@ -14,7 +14,7 @@ import tempfile
 from transit_cli.bench import frameworks
 
 VIEWS = {"global": 2001, "local": 201}
-CONTENDERS = ("lightning", "accelerate", "plain", "transit-one-thread", "transit")
+FRAMEWORKS = ("lightning", "accelerate", "plain", "transit-one-thread", "transit")
 
 
 def main():
@@ -25,25 +25,25 @@ def main():
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    course = frameworks.BenchmarkConfig(options.network, VIEWS, options.batch, options.device)
+    config = frameworks.BenchmarkConfig(options.network, VIEWS, options.batch, options.device)
     load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache  # the way of the step is chosen here and now
-        race = frameworks.race(
-            course,
+        comparison = frameworks.compare_frameworks(
+            config,
             options.rounds,
             options.steps,
-            contenders=CONTENDERS,
+            names=FRAMEWORKS,
             after=lambda _: load.append(os.getloadavg()[0]),
         )
     what = f"{options.network}, batch {options.batch}, {options.rounds} rounds of {options.steps} steps"
     own = "(the benchmark itself makes about 2)"
     print(f"{what}, {os.cpu_count()} cores, load {min(load):.1f} to {max(load):.1f} {own}")
-    for item in race.standings:
-        spread = f"{item.ratio:5.2f} x {race.yardstick} ({item.ratios[0]:.2f} to {item.ratios[-1]:.2f})"
+    for item in comparison.results:
+        spread = f"{item.ratio:5.2f} x {comparison.baseline} ({item.ratios[0]:.2f} to {item.ratios[-1]:.2f})"
         print(f"{item.name:20} {item.samples_per_second:8,.0f} samples/s  {spread}  {item.execution}".rstrip())
-    if race.absent:
-        print(f"not installed, so left out: {', '.join(race.absent)} (pip install {' '.join(race.absent)})")
+    if comparison.absent:
+        print(f"not installed and skipped: {', '.join(comparison.absent)} (pip install {' '.join(comparison.absent)})")
 
 
 if __name__ == "__main__":

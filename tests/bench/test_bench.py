@@ -7,7 +7,7 @@ import torch
 
 from tests.training.conftest import GLOBAL, LOCAL, write_set
 from transit_cli import cache
-from transit_cli.bench import bench_result, benchmark, figures, frameworks, previous
+from transit_cli.bench import bench_result, benchmark, frameworks, previous, throughput
 from transit_cli.bench.settings import BenchSettings
 from transit_cli.device.select import select
 from transit_cli.results import TransitError, plain
@@ -18,8 +18,8 @@ from transit_cli.training import bench_record
 def alone(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(benchmark, "PATIENCE", float("inf"))  # a busy machine must not leave anything out
-    monkeypatch.setattr(figures, "BLOCK", 0.02)
+    monkeypatch.setattr(benchmark, "MAX_TIME_RATIO", float("inf"))  # a busy machine must not leave anything out
+    monkeypatch.setattr(throughput, "BLOCK", 0.02)
     monkeypatch.setattr(benchmark.psutil, "cpu_percent", lambda interval: 0.0)
 
 
@@ -37,7 +37,7 @@ def test_the_figures_follow_from_what_was_measured():
         ("infer", 4),
     ]
     for item in found.figures:
-        assert len(item.seconds) >= figures.LEAST_BLOCKS
+        assert len(item.seconds) >= throughput.MIN_BLOCKS
         assert item.samples_per_second == pytest.approx(
             item.batch_size / sorted(item.seconds)[len(item.seconds) // 2], rel=0.5
         )
@@ -68,17 +68,17 @@ def test_a_busy_machine_is_said(monkeypatch):
 
 def test_a_batch_that_takes_too_long_is_left_out_with_what_it_needs(monkeypatch):
     def measure(settings, network, kind, size, seconds, **_):
-        return figures.Figure(network, kind, size, "", "fp32", (0.1 * size,) * 5, 0.0, 1, 1, None)
+        return throughput.Throughput(network, kind, size, "", "fp32", (0.1 * size,) * 5, 0.0, 1, 1, None)
 
-    monkeypatch.setattr(figures, "measure", measure)
-    monkeypatch.setattr(benchmark, "PATIENCE", 3.0)
+    monkeypatch.setattr(throughput, "measure", measure)
+    monkeypatch.setattr(benchmark, "MAX_TIME_RATIO", 3.0)
     settings = small(batch_size=(1, 64), seconds=20.0)
     found = benchmark.bench(settings)
-    assert [(item.kind, item.batch_size) for item in found.left_out] == [("train", 64), ("infer", 64)]
+    assert [(item.kind, item.batch_size) for item in found.skipped] == [("train", 64), ("infer", 64)]
     note = bench_result.figure_table(found).note
     assert "left out: two-branch, train, batch 64" in note
-    enough = benchmark.bench(settings.replace(seconds=max(item.needed for item in found.left_out) + 1))
-    assert enough.left_out == []
+    enough = benchmark.bench(settings.replace(seconds=max(item.needed for item in found.skipped) + 1))
+    assert enough.skipped == []
 
 
 def test_an_earlier_run_is_set_beside_it(tmp_path):
@@ -109,21 +109,25 @@ def test_what_is_no_bench_is_refused_before_anything_runs(tmp_path, text):
 
 def test_contenders_take_turns_and_absent_ones_are_said(monkeypatch):
     monkeypatch.setattr(frameworks, "PACKAGES", ("no_such_package",))
-    course = frameworks.BenchmarkConfig("two-branch", {"global": 64, "local": 32}, 4)
+    config = frameworks.BenchmarkConfig("two-branch", {"global": 64, "local": 32}, 4)
     done = []
-    race = frameworks.race(course, 2, 3, contenders=("no_such_package", "plain", "transit"), after=done.append)
+    comparison = frameworks.compare_frameworks(
+        config, 2, 3, names=("no_such_package", "plain", "transit"), after=done.append
+    )
     assert done == [1, 2]
-    assert (race.absent, race.yardstick) == (("no_such_package",), "plain")
-    by_name = {item.name: item for item in race.standings}
+    assert (comparison.absent, comparison.baseline) == (("no_such_package",), "plain")
+    by_name = {item.name: item for item in comparison.results}
     assert by_name["plain"].ratios == (1.0, 1.0)
     assert by_name["transit"].execution
-    assert all(item.samples_per_second > 0 and len(item.ratios) == 2 for item in race.standings)
-    assert "pip install no_such_package" in bench_result.race_table("two-branch", race, 4).note
+    assert all(item.samples_per_second > 0 and len(item.ratios) == 2 for item in comparison.results)
+    assert "pip install no_such_package" in bench_result.framework_table("two-branch", comparison, 4).note
 
 
 def test_a_contender_that_fails_says_why():
     with pytest.raises(TransitError, match=r"plain ended before its time: .*no-such-network"):
-        frameworks.race(frameworks.BenchmarkConfig("no-such-network", {"global": 64}, 4), 1, 1, contenders=("plain",))
+        frameworks.compare_frameworks(
+            frameworks.BenchmarkConfig("no-such-network", {"global": 64}, 4), 1, 1, names=("plain",)
+        )
 
 
 def test_a_view_set_gives_its_lengths_alone(tmp_path):

@@ -46,7 +46,7 @@ def test_a_device_with_faults(mps):
 
 
 def rows(**statuses):
-    row = {"gradient": "ok", "samples": 3, "error": 1e-7, "words": "", "fell_back": False}
+    row = {"gradient": "ok", "samples": 3, "error": 1e-7, "message": "", "fell_back": False}
     return {name: row | {"forward": status} for name, status in statuses.items()}
 
 

@@ -219,8 +219,8 @@ def test_a_view_set_is_fed_as_training_feeds_it(tmp_path):
 
 def test_replicas_are_timed_as_trained_and_seen_blocked(tmp_path):
     found = profiler.profile(small(bins="401/101", batch_size=32, steps=5, execution="replicas", out=tmp_path))
-    assert (found.own.name, len(found.own.seconds)) == ("replicas", 5)
+    assert (found.as_trained.name, len(found.as_trained.seconds)) == ("replicas", 5)
     assert found.workload.runner.execution == "onednn"
     data = profile_result.document(found)
-    assert data["samples_per_second"] == pytest.approx(32 / statistics.median(found.own.seconds))
+    assert data["samples_per_second"] == pytest.approx(32 / statistics.median(found.as_trained.seconds))
     assert all(data["phase_seconds"].values())

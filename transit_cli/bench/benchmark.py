@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from transit_cli import console
-from transit_cli.bench import figures, frameworks, previous
+from transit_cli.bench import frameworks, previous, throughput
 from transit_cli.bench.energy import EnergyUnavailable, Meter
 from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision
@@ -21,9 +21,9 @@ from transit_cli.training.execution.selection import QUIET
 from transit_cli.training.loading import samples
 
 if TYPE_CHECKING:
-    from transit_cli.bench.figures import Figure, Pass
     from transit_cli.bench.frameworks import Comparison
     from transit_cli.bench.settings import BenchSettings
+    from transit_cli.bench.throughput import Pass, Throughput
     from transit_cli.device.base import Device
     from transit_cli.profiling.compare import Change
     from transit_cli.profiling.roofline import Peaks
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 #: Share of a figure's time that is for timing; the rest is for warming up and counting operators.
 TIMING = 0.5
 #: A figure that takes more than so many times its share of the time is left out.
-PATIENCE = 3.0
+MAX_TIME_RATIO = 3.0
 #: The batch at which peers run, if it is among those asked for, and how often each has its turn.
-PEER_BATCH, PEER_ROUNDS = 64, 5
+FRAMEWORK_BATCH, FRAMEWORK_ROUNDS = 64, 5
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Benchmark:
     """What the bench found.
 
     Attributes:
@@ -79,16 +79,16 @@ class Bench:
     threads: int
     busy_percent: float
     peaks: Peaks
-    figures: list[Figure]
-    left_out: list[Skipped]
+    figures: list[Throughput]
+    skipped: list[Skipped]
     no_energy: str
     largest_batch: int | None
-    races: dict[str, Comparison]
-    peer_batch: int
-    earlier: tuple[dict[str, object], list[tuple[Figure, Change]]] | None
+    comparisons: dict[str, Comparison]
+    framework_batch: int
+    previous_run: tuple[dict[str, object], list[tuple[Throughput, Change]]] | None
 
 
-def bench(settings: BenchSettings) -> Bench:
+def bench(settings: BenchSettings) -> Benchmark:
     """Measure what the settings ask for.
 
     Raises:
@@ -105,7 +105,7 @@ def bench(settings: BenchSettings) -> Bench:
         bar.update(0, status="this machine's limits")
         peaks = roofline.measure_peaks(device, precision.DTYPES[resolved])
         meter, no_energy = open_meter(device)
-        found, left_out = _figures(settings, device, meter, bar)
+        found, skipped = _figures(settings, device, meter, bar)
         again = roofline.measure_peaks(device, precision.DTYPES[resolved])  # a busy spell hits one of them, not both
         peaks = roofline.Peaks(max(peaks.copy, again.copy), max(peaks.matmul, again.matmul))
     busy = max(busy, psutil.cpu_percent(interval=0.3))
@@ -116,14 +116,14 @@ def bench(settings: BenchSettings) -> Bench:
         if figure.kind == "train":
             work = bench_record.Workload(figure.network, views, figure.batch_size, figure.precision)
             bench_record.keep(work, device, figure.samples_per_second, quiet=quiet)
-    batch = PEER_BATCH if PEER_BATCH in settings.batch_size else settings.batch_size[0]
-    races = {}
+    batch = FRAMEWORK_BATCH if FRAMEWORK_BATCH in settings.batch_size else settings.batch_size[0]
+    comparisons = {}
     if settings.peers:
         for network in settings.network:
-            races[network] = _race(network, views, batch, device)
+            comparisons[network] = _compare_frameworks(network, views, batch, device)
     then = (before, previous.compare(before, found)) if before else None
     threads = torch.get_num_threads()
-    return Bench(device, views, threads, busy, peaks, found, left_out, no_energy, largest, races, batch, then)
+    return Benchmark(device, views, threads, busy, peaks, found, skipped, no_energy, largest, comparisons, batch, then)
 
 
 def views_of(settings: BenchSettings) -> dict[str, int]:
@@ -150,34 +150,36 @@ def _figures(
     device: Device,
     meter: Meter | None,
     bar: console.Progress,
-) -> tuple[list[Figure], list[Skipped]]:
-    found: list[Figure] = []
-    left_out: list[Skipped] = []
+) -> tuple[list[Throughput], list[Skipped]]:
+    found: list[Throughput] = []
+    skipped: list[Skipped] = []
     sizes = sorted(set(settings.batch_size))
     share = settings.seconds / (2 * len(settings.network) * len(sizes))
     kinds: tuple[Pass, ...] = ("train", "infer")
     for network in settings.network:
         for kind in kinds:
-            smaller: Figure | None = None
+            smaller: Throughput | None = None
             for size in sizes:
-                bar.update(len(found) + len(left_out), status=f"{network}, {kind}, batch {size}")
-                needed = figures.seconds_before(kind, size, smaller, device)
-                if needed > PATIENCE * share:
-                    left_out.append(Skipped(network, kind, size, needed, settings.seconds * needed / PATIENCE / share))
+                bar.update(len(found) + len(skipped), status=f"{network}, {kind}, batch {size}")
+                needed = throughput.estimated_seconds(kind, size, smaller, device)
+                if needed > MAX_TIME_RATIO * share:
+                    skipped.append(
+                        Skipped(network, kind, size, needed, settings.seconds * needed / MAX_TIME_RATIO / share)
+                    )
                     continue
-                smaller = figures.measure(settings, network, kind, size, TIMING * share, device=device, meter=meter)
+                smaller = throughput.measure(settings, network, kind, size, TIMING * share, device=device, meter=meter)
                 found.append(smaller)
-                figures.clear(device)
+                throughput.clear(device)
                 speed = f"{smaller.samples_per_second:,.0f} samples/s"
-                bar.update(len(found) + len(left_out), status=f"{network}, {kind}, batch {size}: {speed}", line=True)
-    return found, left_out
+                bar.update(len(found) + len(skipped), status=f"{network}, {kind}, batch {size}: {speed}", line=True)
+    return found, skipped
 
 
-def _race(network: str, views: dict[str, int], batch: int, device: Device) -> Comparison:
+def _compare_frameworks(network: str, views: dict[str, int], batch: int, device: Device) -> Comparison:
     """Peers and transit in turn."""
-    with console.progress(f"{network} beside peers", PEER_ROUNDS) as bar:
-        return frameworks.race(
-            frameworks.BenchmarkConfig(network, views, batch, device.kind), PEER_ROUNDS, after=bar.update
+    with console.progress(f"{network} beside peers", FRAMEWORK_ROUNDS) as bar:
+        return frameworks.compare_frameworks(
+            frameworks.BenchmarkConfig(network, views, batch, device.kind), FRAMEWORK_ROUNDS, after=bar.update
         )
 
 

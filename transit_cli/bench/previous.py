@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from transit_cli.bench.figures import Figure
+    from transit_cli.bench.throughput import Throughput
 
 #: What has to be equal for two runs to be of the same machine.
 MACHINE = ("device_name", "threads", "torch")
@@ -41,7 +41,7 @@ def read(file: Path) -> dict[str, Any]:
     )
 
 
-def compare(before: dict[str, Any], figures: Sequence[Figure]) -> list[tuple[Figure, Change]]:
+def compare(before: dict[str, Any], figures: Sequence[Throughput]) -> list[tuple[Throughput, Change]]:
     """The seconds of each figure that both runs have."""
     known = {(row["network"], row["pass"], row["batch_size"]): row["samples_seconds"] for row in before["figures"]}
     both = [(figure, known.get((figure.network, figure.kind, figure.batch_size))) for figure in figures]

@@ -9,7 +9,7 @@ Status = Literal["ok", "warn", "fail", "skip"]
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckResult:
     """What one check found.
 
     Attributes:

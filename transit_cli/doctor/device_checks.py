@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 
 from transit_cli.device import precision
 from transit_cli.device.environment import FALLBACK
-from transit_cli.doctor.check import Row
+from transit_cli.doctor.check import CheckResult
 from transit_cli.model.two_branch import build
 from transit_cli.training.batch import Batch
 from transit_cli.training.runner import StepRunner
@@ -34,10 +34,10 @@ SAMPLES = 16
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-2, "fp16": 5e-2, "bf16": 1e-1}
 
 #: Bytes that the memory row allocates: what a training step of the networks here takes at their usual batch.
-TRIAL_BYTES = 256 << 20
+TEST_BYTES = 256 << 20
 
 
-class Proof:
+class DeviceChecks:
     """A device, and what its rows share: the network, a batch, and the exact gradients.
 
     Rows are named by the device's kind and a part: "mps-step", "mps-fp16".
@@ -68,27 +68,27 @@ class Proof:
         F.binary_cross_entropy_with_logits(logits, self.batch.targets.double()).backward()
         return [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
 
-    def memory(self) -> Row:
+    def memory(self) -> CheckResult:
         """Allocate as much as a training step takes, and give it back."""
         row_id = f"{self.device.kind}-memory"
         before = self.device.memory()
-        block = torch.zeros(TRIAL_BYTES // 4, device=self.device.torch_device)
+        block = torch.zeros(TEST_BYTES // 4, device=self.device.torch_device)
         self.device.synchronize()
         held = self.device.memory().allocated - before.allocated
         del block
         self.device.empty_cache()
-        taken = f"{TRIAL_BYTES >> 20} MiB taken"
-        if held < TRIAL_BYTES:
+        taken = f"{TEST_BYTES >> 20} MiB taken"
+        if held < TEST_BYTES:
             why = "a batch size cannot be probed where memory is not counted"
-            return Row(row_id, "warn", f"{taken}, {held >> 20} counted", why=why)
+            return CheckResult(row_id, "warn", f"{taken}, {held >> 20} counted", why=why)
         limit = f"; the limit is {before.limit / 2**30:.1f} GiB" if before.limit else ""
-        return Row(row_id, "ok", f"{taken} and given back{limit}")
+        return CheckResult(row_id, "ok", f"{taken} and given back{limit}")
 
-    def step(self) -> Row:
+    def step(self) -> CheckResult:
         """Float32, and how many samples pass in a second."""
         return self._compare("step", "fp32", self.network, self.batch)
 
-    def strided(self) -> Row:
+    def strided(self) -> CheckResult:
         """Inputs and weights that do not lie in memory in the order of their indices."""
         network = copy.deepcopy(self.network)
         for parameter in network.parameters():
@@ -96,14 +96,14 @@ class Proof:
         inputs = {name: _strided(view) for name, view in self.batch.inputs.items()}
         return self._compare("strided", "fp32", network, Batch(inputs, self.batch.targets))
 
-    def half(self, name: Precision) -> Row:
+    def half(self, name: Precision) -> CheckResult:
         """Float16 with its gradient scaler, or bfloat16."""
         reason = precision.why_not(self.device, name)
         if reason:
-            return Row(f"{self.device.kind}-{name}", "skip", reason)
+            return CheckResult(f"{self.device.kind}-{name}", "skip", reason)
         return self._compare(name, name, self.network, self.batch)
 
-    def _compare(self, part: str, name: Precision, network: torch.nn.Module, batch: Batch) -> Row:
+    def _compare(self, part: str, name: Precision, network: torch.nn.Module, batch: Batch) -> CheckResult:
         """Gradients against float64's; then whole steps, which must change every weight and leave numbers."""
         row_id = f"{self.device.kind}-{part}"
         settings = StepSettings(precision=name, schedule="constant", learning_rate=1e-3)
@@ -128,7 +128,7 @@ class Proof:
             found += f"; {rate:,.0f} samples/s at batch {SAMPLES}"
         elif name != "fp32" and self.float32_rate:
             found += f"; {rate / self.float32_rate:.2g} x float32's speed"
-        return Row(row_id, "ok", found)
+        return CheckResult(row_id, "ok", found)
 
     def _rate(self, runner: StepRunner, batch: Batch) -> float:
         """Samples a second, by the faster of two steps; what had to be compiled has been by `runner.gradients`.
@@ -144,10 +144,10 @@ class Proof:
         return len(batch) / max(min(timer.seconds()), 1e-9)
 
 
-PARTS: dict[str, Callable[[Proof], Row]] = {
-    "memory": Proof.memory,
-    "step": Proof.step,
-    "strided": Proof.strided,
+CHECKS: dict[str, Callable[[DeviceChecks], CheckResult]] = {
+    "memory": DeviceChecks.memory,
+    "step": DeviceChecks.step,
+    "strided": DeviceChecks.strided,
     "fp16": lambda proof: proof.half("fp16"),
     "bf16": lambda proof: proof.half("bf16"),
 }
@@ -170,12 +170,12 @@ def relative_error(step: OptimizerStep, exact: list[torch.Tensor]) -> float:
     return (wrong / total) ** 0.5
 
 
-def _wrong(row_id: str, name: Precision, found: str, wanted: str) -> Row:
+def _wrong(row_id: str, name: Precision, found: str, wanted: str) -> CheckResult:
     """Wrong numbers: a failure in float32; in a half precision, which nobody has to use, something to know."""
     why = "a network that is trained on wrong numbers learns something else, without a word"
     if name == "fp32":
-        return Row(row_id, "fail", found, wanted, why, "transit train --device cpu")
-    return Row(row_id, "warn", found, wanted, why, "transit train --precision fp32")
+        return CheckResult(row_id, "fail", found, wanted, why, "transit train --device cpu")
+    return CheckResult(row_id, "warn", found, wanted, why, "transit train --precision fp32")
 
 
 def operator(text: str) -> str:
@@ -184,7 +184,7 @@ def operator(text: str) -> str:
     return found[1] if found else "an operator"
 
 
-def failure(row_id: str, error: Exception, device: Device) -> Row:
+def failure(row_id: str, error: Exception, device: Device) -> CheckResult:
     """What an error in a device's proof means, and what to do about it."""
     text = re.split(r"\.\s|\n", str(error) or type(error).__name__, maxsplit=1)[0]
     cpu = "transit train --device cpu"
@@ -192,19 +192,21 @@ def failure(row_id: str, error: Exception, device: Device) -> Row:
         found, _, numbers = text.partition(" (")
         why = "training takes more than the doctor does: close other programs, or take smaller batches"
         why += f" ({numbers}" if numbers else ""
-        return Row(row_id, "fail", found, f"{TRIAL_BYTES >> 20} MiB and more", why, "transit probe-batch")
+        return CheckResult(row_id, "fail", found, f"{TEST_BYTES >> 20} MiB and more", why, "transit probe-batch")
     if isinstance(error, TypeError) and "float64" in text:
         why = "MPS has no float64, and something makes it: the default type, or a changed network"
         fix = 'python -c "import torch; print(torch.get_default_dtype())"'
-        return Row(row_id, "fail", text, "float32 throughout", why, fix)
+        return CheckResult(row_id, "fail", text, "float32 throughout", why, fix)
     if "not currently implemented for the MPS device" in text:
         text = f"MPS lacks {operator(text)}"
         if os.environ.get(FALLBACK, "0") != "0":
             why = f"{FALLBACK} is set, but was not when torch was imported"
-            return Row(row_id, "fail", text, "the fallback before torch", why, f"export {FALLBACK}=1")
+            return CheckResult(row_id, "fail", text, "the fallback before torch", why, f"export {FALLBACK}=1")
         why = "with the fallback it runs on the CPU, slower"
-        return Row(row_id, "fail", text, "every operator of the step", why, f"export {FALLBACK}=1")
+        return CheckResult(row_id, "fail", text, "every operator of the step", why, f"export {FALLBACK}=1")
     if device.is_unsupported_operator(error):
         why = "its kernel refuses these shapes or types, which the fallback does not help with"
-        return Row(row_id, "fail", text, "every operator of the step", why, cpu)
-    return Row(row_id, "fail", f"{type(error).__name__}: {text}", "a training step", "training stops there too", cpu)
+        return CheckResult(row_id, "fail", text, "every operator of the step", why, cpu)
+    return CheckResult(
+        row_id, "fail", f"{type(error).__name__}: {text}", "a training step", "training stops there too", cpu
+    )

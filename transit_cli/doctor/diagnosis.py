@@ -10,7 +10,7 @@ from transit_cli import console
 from transit_cli.convert import nearest
 from transit_cli.device import environment, machine
 from transit_cli.doctor import environment_checks, machine_checks
-from transit_cli.doctor.check import DEVICE_CHECKS, Row
+from transit_cli.doctor.check import DEVICE_CHECKS, CheckResult
 from transit_cli.doctor.check_runner import CheckRunner
 from transit_cli.results import ExitCode, TransitError
 
@@ -40,12 +40,12 @@ IDS = (
     *DEVICE_CHECKS[1:],
 )
 
-MACHINE_ROWS: dict[str, Callable[[Machine], Row]] = {
+MACHINE_CHECKS: dict[str, Callable[[Machine], CheckResult]] = {
     "python": machine_checks.python,
     "system": machine_checks.system,
     "chip": machine_checks.chip,
     "memory": machine_checks.memory,
-    "pressure": machine_checks.pressure_row,
+    "pressure": machine_checks.memory_pressure,
     "swap": machine_checks.swap,
     "workers": machine_checks.workers,
     "start-method": machine_checks.start_method,
@@ -56,7 +56,7 @@ MACHINE_ROWS: dict[str, Callable[[Machine], Row]] = {
 }
 
 
-def chosen(only: Sequence[str]) -> tuple[str, ...]:
+def select_checks(only: Sequence[str]) -> tuple[str, ...]:
     """The rows to look at: all, or those named; a device's name takes its parts too.
 
     Raises:
@@ -74,14 +74,14 @@ def chosen(only: Sequence[str]) -> tuple[str, ...]:
     return tuple(row_id for row_id in IDS if not only or row_id in only or row_id.split("-")[0] in only)
 
 
-def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[Row]:
+def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[CheckResult]:
     """Look at everything that was asked for.
 
     Args:
         settings: which rows, which device.
         facts: a recorded machine; unless given, this one.
     """
-    wanted = chosen(settings.only)
+    wanted = select_checks(settings.only)
     if settings.device != "auto":
         others = {"mps", "cuda", "cpu"} - {settings.device}
         wanted = tuple(row_id for row_id in wanted if row_id.split("-")[0] not in others)
@@ -95,9 +95,9 @@ def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[Row
         )
     with contextlib.suppress(TransitError):  # a variable that breaks torch has a row of its own
         environment.prepare()
-    rows: dict[str, Row] = {}
+    rows: dict[str, CheckResult] = {}
     with (
-        CheckRunner(settings.device, [] if facts else wanted) as prover,
+        CheckRunner(settings.device, [] if facts else wanted) as runner,
         console.progress("Checking", total=len(wanted)) as progress,
     ):
         try:
@@ -108,22 +108,24 @@ def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[Row
         for row_id in wanted:
             if row_id not in DEVICE_CHECKS and row_id not in rows:
                 progress.update(advance=1, status=row_id)
-                rows[row_id] = _look(row_id, facts, settings)
-        rows |= {row.id: row for row in prover.rows(lambda row_id: progress.update(advance=1, status=row_id))}
-    return [rows.get(row_id) or Row(row_id, "skip", "not run on a recorded machine") for row_id in wanted]
+                rows[row_id] = _run_check(row_id, facts, settings)
+        rows |= {row.id: row for row in runner.rows(lambda row_id: progress.update(advance=1, status=row_id))}
+    return [rows.get(row_id) or CheckResult(row_id, "skip", "not run on a recorded machine") for row_id in wanted]
 
 
-def _look(row_id: str, facts: Machine, settings: DoctorSettings) -> Row:
+def _run_check(row_id: str, facts: Machine, settings: DoctorSettings) -> CheckResult:
     try:
         if row_id == "disk":
             return environment_checks.disk(settings.runs)
         if row_id == "plugins":
             return environment_checks.plugins()
-        return MACHINE_ROWS[row_id](facts)
+        return MACHINE_CHECKS[row_id](facts)
     except Exception as error:  # noqa: BLE001 - a doctor that fails has to say so in a row
         return _broken(row_id, error)
 
 
-def _broken(row_id: str, error: Exception) -> Row:
+def _broken(row_id: str, error: Exception) -> CheckResult:
     why = "this is a fault of the doctor, not of the machine"
-    return Row(row_id, "warn", f"{type(error).__name__}: {error}", "an answer", why, "transit doctor --out report.md")
+    return CheckResult(
+        row_id, "warn", f"{type(error).__name__}: {error}", "an answer", why, "transit doctor --out report.md"
+    )

@@ -12,7 +12,7 @@ from transit_cli.results import Table, Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transit_cli.doctor.check import Row
+    from transit_cli.doctor.check import CheckResult
 
 WIDTH = 80
 
@@ -20,7 +20,7 @@ WIDTH = 80
 BEGIN = "transit train"
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[CheckResult]) -> Table:
     """One line a row. Neighbours that are skipped for one reason share a line."""
     lines: list[tuple[str, str, str]] = []
     for (status, found), group in itertools.groupby(rows, key=lambda row: (row.status, row.found)):
@@ -39,10 +39,10 @@ def _together(ids: list[str]) -> str:
     return f"{ids[0]} +{len(ids) - 1}"
 
 
-def advice(rows: Sequence[Row]) -> Text:
+def advice(rows: Sequence[CheckResult]) -> Text:
     """For every row that is not well, why it matters and what to type."""
     troubled = _troubled(rows)
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str], list[CheckResult]] = {}
     for row in troubled:
         groups.setdefault((row.why, row.fix), []).append(row)
     named = [(_together([row.id for row in group]), group[0]) for group in groups.values()]
@@ -59,12 +59,12 @@ def advice(rows: Sequence[Row]) -> Text:
     return Text("\n".join([*lines, ""]))
 
 
-def _troubled(rows: Sequence[Row]) -> list[Row]:
+def _troubled(rows: Sequence[CheckResult]) -> list[CheckResult]:
     """The rows that are not well, failures first."""
     return [row for status in ("fail", "warn") for row in rows if row.status == status]
 
 
-def verdict(rows: Sequence[Row], *, everything: bool) -> str:
+def verdict(rows: Sequence[CheckResult], *, everything: bool) -> str:
     """The answer in a line, and the first thing to type.
 
     Args:
@@ -84,7 +84,7 @@ def verdict(rows: Sequence[Row], *, everything: bool) -> str:
     return f"{words}. Type: {first}" if first else f"{words}."
 
 
-def snippet(rows: Sequence[Row]) -> Text:
+def snippet(rows: Sequence[CheckResult]) -> Text:
     """The fixes as shell, each below its reason. Nothing has been run."""
     lines: list[str] = []
     for row in _troubled(rows):
@@ -93,7 +93,7 @@ def snippet(rows: Sequence[Row]) -> Text:
     return Text("\n".join(lines or ["# nothing to fix"]))
 
 
-def markdown(rows: Sequence[Row], words: str) -> str:
+def markdown(rows: Sequence[CheckResult], words: str) -> str:
     """The answer to paste into an issue: no names of people, machines or folders other than the runs'."""
 
     def cell(text: str) -> str:

@@ -6,18 +6,17 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from transit_cli.device.environment import FALLBACK
 from transit_cli.operators.registrations import STATUSES, OperatorTable, table
 from transit_cli.results import ExitCode, Result, Table
 
 if TYPE_CHECKING:
-    from transit_cli.operators.rules import Finding
+    from transit_cli.operators.rules import Incompatibility
     from transit_cli.operators.settings import FallbackTestSettings
     from transit_cli.operators.trace import Call
 
 #: Samples of the traced step: the operators are the same for any batch, and the batch's own rule reads the settings.
 SAMPLES = 4
-
-VARIABLE = "PYTORCH_ENABLE_MPS_FALLBACK"
 
 
 def operators(settings: FallbackTestSettings) -> Result:
@@ -88,7 +87,7 @@ def _by_operator(calls: Counter[Call], found: OperatorTable) -> list[dict[str, A
     return list(rows.values())
 
 
-def verdict(lacking: list[dict[str, Any]], findings: list[Finding]) -> str:
+def verdict(lacking: list[dict[str, Any]], findings: list[Incompatibility]) -> str:
     """What to do about it, in a line or a few."""
     lines = []
     refused = [finding for finding in findings if finding.severity != "doubtful"]
@@ -98,7 +97,7 @@ def verdict(lacking: list[dict[str, Any]], findings: list[Finding]) -> str:
     if missing:
         calls = sum(row["forward"] + row["backward"] + row["update"] for row in lacking if row["status"] == "missing")
         lines.append(
-            f"MPS lacks {', '.join(missing)}: set {VARIABLE}=1 before torch is imported (transit does), and each of "
+            f"MPS lacks {', '.join(missing)}: set {FALLBACK}=1 before torch is imported (transit does), and each of "
             f"{calls} calls a step then waits for the GPU and copies to the CPU and back"
         )
     always = sorted(row["operator"] for row in lacking if row["status"] == "fallback")

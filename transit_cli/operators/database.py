@@ -57,7 +57,7 @@ def check(device: Device, wanted: Sequence[str], samples: int, emit: Callable[[d
     entries = {key_of(entry): entry for entry in operators()}
     for name in wanted:
         emit({"start": name})
-        row: dict[str, Any] = {"forward": "ok", "gradient": "none", "samples": 0, "error": 0.0, "words": ""}
+        row: dict[str, Any] = {"forward": "ok", "gradient": "none", "samples": 0, "error": 0.0, "message": ""}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
@@ -65,14 +65,14 @@ def check(device: Device, wanted: Sequence[str], samples: int, emit: Callable[[d
                     "cpu", torch.float32, requires_grad=entries[name].supports_autograd
                 )
                 for sample in itertools.islice(inputs, samples):
-                    _one(device, entries[name], sample, row)
+                    _check_sample(device, entries[name], sample, row)
             except (AssertionError, AttributeError, ImportError, LookupError, RuntimeError, ValueError) as error:
-                row |= {"forward": "not judged", "words": f"{type(error).__name__}: {error}".splitlines()[0]}
+                row |= {"forward": "not judged", "message": f"{type(error).__name__}: {error}".splitlines()[0]}
         row["fell_back"] = any("will fall back to run on the CPU" in str(warning.message) for warning in caught)
         emit({"name": name, **row})
 
 
-def _one(device: Device, entry: Any, sample: Any, row: dict[str, Any]) -> None:
+def _check_sample(device: Device, entry: Any, sample: Any, row: dict[str, Any]) -> None:
     """One sample: its outputs, and where it has them the gradients of their sum."""
     arguments = ((sample.input, *sample.args), sample.kwargs)
     try:
@@ -80,8 +80,8 @@ def _one(device: Device, entry: Any, sample: Any, row: dict[str, Any]) -> None:
         host = _results(entry, tolerances.copied(arguments, _detached))
         again = _results(entry, tolerances.copied(arguments, _detached))
     except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:  # no float64, or no such sample here
-        row["words"] = (
-            row["words"] or f"on the CPU: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        row["message"] = (
+            row["message"] or f"on the CPU: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         )
         if not row["samples"]:
             row["forward"] = "not judged"
@@ -95,7 +95,7 @@ def _one(device: Device, entry: Any, sample: Any, row: dict[str, Any]) -> None:
     except (RuntimeError, TypeError, NotImplementedError) as error:
         status = "missing" if "is not currently implemented" in str(error) else "refused"
         row |= {"forward": status if row["forward"] in {"ok", "not judged"} else row["forward"]}
-        row["words"] = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        row["message"] = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         return
     for part, index in (("forward", 0), ("gradient", 1)):
         _judge(row, part, there[index], host[index], exact[index], again[index])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Emit = Callable[[Event], None]
 
 #: More calls of different kinds than a step has.
-MOST_CALLS = 100_000
+MAX_CALLS = 100_000
 
 
 def run_in_child(
@@ -67,7 +67,6 @@ def _check_operators(job: Event, device: Any, emit: Emit) -> None:
 
     from transit_cli.device.cpu import CpuDevice
     from transit_cli.operators.drift import drift
-    from transit_cli.operators.injection import Injection
     from transit_cli.operators.replay import Replay
     from transit_cli.operators.settings import FallbackTestSettings
     from transit_cli.operators.step_factory import StepFactory
@@ -79,11 +78,10 @@ def _check_operators(job: Event, device: Any, emit: Emit) -> None:
         emit(drift(factory, device, job["precision"], factory.settings.steps))
         return
     factory = replace(factory, settings=factory.settings.replace(precision=job["precision"]))
-    injection = Injection(factory.settings.inject)
     skip = frozenset(job["skip"])
     if "only" in job:
-        skip = frozenset(range(MOST_CALLS)) - {job["only"]}
-    replay = Replay(device, emit, skip, injection)
+        skip = frozenset(range(MAX_CALLS)) - {job["only"]}
+    replay = Replay(device, emit, skip)
     with as_on_mps() if device.kind == "mps" else nullcontext():
         host = CpuDevice()
         runner = factory.runner_on(host)
@@ -93,7 +91,7 @@ def _check_operators(job: Event, device: Any, emit: Emit) -> None:
             runner.gradients([batch])
             replay.updating = True
             runner.step.update()
-    emit({"counts": [[call.operator, count] for call, count in replay.counts.items()], "planted": injection.planted})
+    emit({"counts": [[call.operator, count] for call, count in replay.counts.items()]})
 
 
 if __name__ == "__main__":

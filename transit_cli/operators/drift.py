@@ -22,20 +22,20 @@ SAMPLES = 16
 #: The relative change of the weights whose consequences are the yardstick, and the multiple of them that is allowed.
 PERTURBATION, MARGIN, REPEATS = 1e-7, 30.0, 2
 #: What is always allowed, as a share of the first loss.
-FLOORS = {"fp32": 1e-4, "fp16": 0.05, "bf16": 0.1}
+MIN_BOUNDS = {"fp32": 1e-4, "fp16": 0.05, "bf16": 0.1}
 
 
 def drift(factory: StepFactory, device: Device, precision: str, steps: int) -> dict[str, Any]:
     """Losses of `steps` steps in a precision on the device, against the CPU's in float32; dropout is off."""
     host = replace(factory, settings=factory.settings.replace(precision="fp32"))
     reference = _losses(host, CpuDevice(), steps)
-    nudged = [_losses(host, CpuDevice(), steps, nudge=seed) for seed in range(1, REPEATS + 1)]
+    perturbed = [_losses(host, CpuDevice(), steps, perturbation_seed=seed) for seed in range(1, REPEATS + 1)]
     found = _losses(replace(factory, settings=factory.settings.replace(precision=precision)), device, steps)
     allowed = worst = 0.0
     bound: list[float] = []
     for step in range(steps):
-        allowed = max(allowed, *(abs(run[step] - reference[step]) for run in nudged))
-        bound.append(MARGIN * allowed + FLOORS[precision] * abs(reference[0]))
+        allowed = max(allowed, *(abs(run[step] - reference[step]) for run in perturbed))
+        bound.append(MARGIN * allowed + MIN_BOUNDS[precision] * abs(reference[0]))
         gap = abs(found[step] - reference[step]) / bound[-1]
         worst = max(worst, gap if gap == gap else float("inf"))  # noqa: PLR0124 - NaN
     return {
@@ -49,10 +49,10 @@ def drift(factory: StepFactory, device: Device, precision: str, steps: int) -> d
     }
 
 
-def _losses(factory: StepFactory, device: Device, steps: int, nudge: int = 0) -> list[float]:
+def _losses(factory: StepFactory, device: Device, steps: int, perturbation_seed: int = 0) -> list[float]:
     runner = factory.runner_on(device, dropout=False)
-    if nudge:
-        noise = torch.Generator().manual_seed(nudge)
+    if perturbation_seed:
+        noise = torch.Generator().manual_seed(perturbation_seed)
         with torch.no_grad():
             for parameter in runner.step.parameters:
                 parameter.mul_(1 + PERTURBATION * torch.randn(parameter.shape, generator=noise))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Site:
+class FallbackSite:
     """A place that runs on the CPU.
 
     Attributes:
@@ -59,10 +59,10 @@ class CpuFallback:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.sites: dict[str, Site] = {}
+        self.sites: dict[str, FallbackSite] = {}
         self._tried: set[str] = set()
         self._on_cpu = False
-        self._rehearsing = False
+        self._trying = False
 
     def __deepcopy__(self, memo: Any) -> Self:
         """A copy of a guarded network shares its guard."""
@@ -90,22 +90,22 @@ class CpuFallback:
         if name not in self.sites:
             try:
                 if torch.is_grad_enabled() and name not in self._tried:
-                    self._rehearse(function, module, args, kwargs)
+                    self._try_backward(function, module, args, kwargs)
                     self._tried.add(name)
                 return function(*args, **kwargs)
             except Exception as error:  # whatever it is, the device knows whether it is a refusal
                 if not self.device.is_unsupported_operator(error):
                     raise
                 cause = str(error).splitlines()[0].split(". ")[0]
-            self.sites[name] = Site(name, cause)
+            self.sites[name] = FallbackSite(name, cause)
             console.warn(f"{name} runs on the CPU from now on, since {self.device.kind} refuses it: {cause}")
         return self._run_on_cpu(self.sites[name], function, module, args, kwargs)
 
-    def _rehearse(self, function: Callable[..., Any], module: nn.Module | None, args: Any, kwargs: Any) -> None:
+    def _try_backward(self, function: Callable[..., Any], module: nn.Module | None, args: Any, kwargs: Any) -> None:
         """Run forward and backward once on copies: a refusal in the backward pass names no module, and is too late."""
         args, kwargs = _map((args, kwargs), lambda tensor: tensor.detach().requires_grad_(tensor.requires_grad))
         parameters = [p for p in module.parameters() if p.requires_grad] if module is not None else []
-        outer, self._rehearsing = self._rehearsing, True
+        outer, self._trying = self._trying, True
         try:
             with _unchanged(self.device, module):
                 results = [t for t in _tensors(function(*args, **kwargs)) if t.requires_grad]
@@ -114,10 +114,10 @@ class CpuFallback:
                     ones = [torch.ones_like(result) for result in results]
                     torch.autograd.grad(results, sources, ones, allow_unused=True)
         finally:
-            self._rehearsing = outer
+            self._trying = outer
 
     def _run_on_cpu(
-        self, site: Site, function: Callable[..., Any], module: nn.Module | None, args: Any, kwargs: Any
+        self, site: FallbackSite, function: Callable[..., Any], module: nn.Module | None, args: Any, kwargs: Any
     ) -> Any:
         start = time.perf_counter()
         args, kwargs = _map((args, kwargs), _to_cpu)
@@ -135,7 +135,7 @@ class CpuFallback:
         finally:
             self._on_cpu = False
         results = _map(results, self._to_device)
-        if not self._rehearsing:
+        if not self._trying:
             site.calls += 1
             site.seconds += time.perf_counter() - start
         return results

@@ -91,7 +91,7 @@ def _chunk(names: list[str], device: Device, timeout: float, progress: Any) -> d
                 code="database-failed",
             )
         empty = {"gradient": "none", "samples": 0, "error": 0.0, "fell_back": False}
-        rows[started[-1]] = empty | {"forward": end.kind, "words": end.message}
+        rows[started[-1]] = empty | {"forward": end.kind, "message": end.message}
     return rows
 
 
@@ -137,7 +137,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
     """Write the matrix as JSON, Markdown and HTML, each file atomically."""
     title = f"torch {key['torch']} on {key['device']} ({key['chip']}, {key['system']})"
-    columns = ("operator", "forward", "gradient", "samples", "error", "known upstream", "words")
+    columns = ("operator", "forward", "gradient", "samples", "error", "known upstream", "message")
     table = [
         (
             name,
@@ -146,7 +146,7 @@ def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
             row["samples"],
             f"{row['error']:.1e}",
             row.get("known", ""),
-            row["words"],
+            row["message"],
         )
         for name, row in sorted(rows.items())
     ]
@@ -176,7 +176,7 @@ def _result(
         )
     ]
     if bad:
-        cells = [[n, _status(r), "known" if r["known"] else "new", r["words"][:100]] for n, r in sorted(bad.items())]
+        cells = [[n, _status(r), "known" if r["known"] else "new", r["message"][:100]] for n, r in sorted(bad.items())]
         blocks.append(Table(("operator", "verdict", "upstream", "why"), cells, title="Not as it should be"))
     data: dict[str, Any] = {"key": key, "samples": samples, "counts": dict(counts), "operators": rows}
     if other is not None:

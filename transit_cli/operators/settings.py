@@ -33,9 +33,6 @@ class FallbackTestSettings(StepSettings, BinnedInputSettings):
     steps: Annotated[int, Range(0)] = 50
     "Steps of the whole network, device against CPU; 0 leaves this part out."
 
-    inject: tuple[str, ...] = ()
-    "Plant faults, to see them found: missing, refuse and wrong, each into one operator of the step."
-
     all_ops: bool = False
     "Test torch's own operator database on the device, not the network's operators."
 
@@ -50,8 +47,5 @@ class FallbackTestSettings(StepSettings, BinnedInputSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = {"missing", "refuse", "wrong"}
-        if not set(self.inject) <= known:
-            self.refuse("inject", "one or more of missing, refuse, wrong")
         if self.torch and self.target == "here" and not self.operators:
             self.refuse("torch", "a version only with --target mps or --operators", fix="add --target mps")

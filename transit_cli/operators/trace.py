@@ -50,7 +50,6 @@ class Argument:
     shape: tuple[int, ...]
     dtype: str
     contiguous: bool
-    needs_grad: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def call_of(function: Any, phase: Phase, args: tuple[Any, ...], kwargs: dict[str
     """A call, without the values of its tensors."""
     leaves = tree_leaves((args, kwargs))
     tensors = tuple(
-        Argument(tuple(leaf.shape), str(leaf.dtype).removeprefix("torch."), leaf.is_contiguous(), leaf.requires_grad)
+        Argument(tuple(leaf.shape), str(leaf.dtype).removeprefix("torch."), leaf.is_contiguous())
         for leaf in leaves
         if isinstance(leaf, Tensor)
     )
@@ -96,7 +95,7 @@ def call_of(function: Any, phase: Phase, args: tuple[Any, ...], kwargs: dict[str
     return Call(ON_MPS.get(name, name), phase, tensors, options)
 
 
-class Recorder(TorchDispatchMode):
+class CallRecorder(TorchDispatchMode):
     """Counts the calls that reach the device; looks into composite operators, which are only as good as their parts.
 
     Args:
@@ -153,7 +152,7 @@ def trace(factory: StepFactory, samples: int, statuses: Mapping[str, Status]) ->
         TransitError: the step does not even run on the CPU.
     """
     device = CpuDevice()
-    recorder = Recorder(statuses)
+    recorder = CallRecorder(statuses)
     with as_on_mps():
         runner = factory.runner_on(device)
         batch = factory.batch(device, samples)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Chance of seeing such a difference between two runs of the same program, below which it counts, and its least size.
-CHANCE, LEAST_CHANGE = 0.01, 0.02
+CHANCE, MIN_CHANGE = 0.01, 0.02
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Change:
     @property
     def significant(self) -> bool:
         """Whether it changed by more than chance and by more than anybody would notice."""
-        return self.chance < CHANCE and abs(self.ratio - 1) > LEAST_CHANGE
+        return self.chance < CHANCE and abs(self.ratio - 1) > MIN_CHANGE
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:

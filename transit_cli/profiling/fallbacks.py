@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from transit_cli.profiling.settings import ProfileSettings
 
-VARIABLE = "PYTORCH_MPS_LOG_PROFILE_INFO"
+PROFILE_INFO = "PYTORCH_MPS_LOG_PROFILE_INFO"
 #: Its bit for the table of CPU fallbacks at exit.
 FALLBACK_STATISTICS = 64
 CHILD_STEPS = 5
@@ -58,7 +58,7 @@ def measure(settings: ProfileSettings, folder: Path, timeout: float = 300) -> tu
     )
     file = folder / "fallbacks.yaml"
     file.write_text(to_yaml(child, "profile"), encoding="utf-8")
-    environment = os.environ | {VARIABLE: str(FALLBACK_STATISTICS)}
+    environment = os.environ | {PROFILE_INFO: str(FALLBACK_STATISTICS)}
     command = [sys.executable, "-m", "transit_cli", "profile", "--config", str(file), "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     file.unlink()
@@ -76,6 +76,6 @@ def parse(text: str, steps: int) -> tuple[Fallback, ...] | None:
     return tuple(sorted(found, key=lambda item: -item.seconds))
 
 
-def asked() -> bool:
+def is_enabled() -> bool:
     """Whether this process is itself such a child, or somebody else has asked torch to count."""
-    return VARIABLE in os.environ
+    return PROFILE_INFO in os.environ

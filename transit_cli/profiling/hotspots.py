@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PROFILED_STEPS, TRACED_STEPS = 5, 3
 #: A trace beyond this size opens slowly or not at all.
-LARGEST_TRACE = 50_000_000
+MAX_TRACE_BYTES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -158,13 +158,13 @@ def trace(workload: Workload, file: Path) -> int:
         with plain.open("rb") as source, gzip.open(file, "wb", compresslevel=6) as target:
             shutil.copyfileobj(source, target)
         plain.unlink()
-        if file.stat().st_size <= LARGEST_TRACE:
+        if file.stat().st_size <= MAX_TRACE_BYTES:
             return file.stat().st_size
     size = file.stat().st_size
     file.unlink()
     raise TransitError(
         f"the trace of one step takes {size / 1e6:.0f} MB",
-        wanted=f"at most {LARGEST_TRACE / 1e6:.0f} MB, which viewers open",
+        wanted=f"at most {MAX_TRACE_BYTES / 1e6:.0f} MB, which viewers open",
         fix="profile with a smaller --accumulate",
         code="trace-too-large",
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transit_cli.training.workload import Workload
 
 #: Operators that hand a device value to the host, which waits until everything queued has been computed.
-WAITING = frozenset({"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.is_nonzero.default"})
+SYNCHRONISING = frozenset({"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.is_nonzero.default"})
 #: Operators that only look at a tensor in another way: they move no bytes.
 VIEWS = (
     "view",
@@ -41,7 +41,7 @@ LARGEST = 8
 
 
 @dataclass(frozen=True)
-class Site:
+class SourceLine:
     """A place in somebody's program."""
 
     file: str
@@ -76,8 +76,8 @@ class Inspection:
     operators: Counter[str]
     bytes: int
     flops: int
-    waits: Counter[Site]
-    copies: Counter[Site]
+    waits: Counter[SourceLine]
+    copies: Counter[SourceLine]
     largest: tuple[LargeTensor, ...]
 
     @property
@@ -90,8 +90,8 @@ class Inspection:
 class _Watch(TorchDispatchMode):
     operators: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
-    waits: Counter[Site] = field(default_factory=Counter)
-    copies: Counter[Site] = field(default_factory=Counter)
+    waits: Counter[SourceLine] = field(default_factory=Counter)
+    copies: Counter[SourceLine] = field(default_factory=Counter)
     made: dict[LargeTensor, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class _Watch(TorchDispatchMode):
         name = str(func)
         result = func(*args, **(kwargs or {}))
         self.operators[name] += 1
-        if name in WAITING:
+        if name in SYNCHRONISING:
             self.waits[caller()] += 1
         before, after = list(tensors(args)), list(tensors(result))
         if func.overloadpacket.__name__ in {"_to_copy", "copy_", "_copy_from"}:
@@ -132,32 +132,32 @@ def tensors(value: Any) -> Iterable[Tensor]:
             yield from tensors(item)
 
 
-def caller() -> Site:
+def caller() -> SourceLine:
     """The line that led here, outside torch and outside this room."""
     frame = sys._getframe(2)  # noqa: SLF001 - inspect.stack() reads source files, which takes milliseconds
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith((_TORCH, _ROOM)) and "importlib" not in file and not file.startswith("<"):
+        if not file.startswith((_TORCH, _PACKAGE)) and "importlib" not in file and not file.startswith("<"):
             path = Path(file)
             shown = "/".join(path.parts[-2:]) if "transit_cli" in path.parts else path.name
-            return Site(shown, frame.f_lineno)
+            return SourceLine(shown, frame.f_lineno)
         frame = frame.f_back
-    return Site("", 0)
+    return SourceLine("", 0)
 
 
 def _kernels(watch: _Watch) -> AbstractContextManager[None]:
     """Let fused kernels be counted too. Their arithmetic is not: it is that of the operators that they stand for."""
     from transit_cli.model.acceleration import fused
 
-    def told(tensors: list[Tensor]) -> None:
+    def on_kernel(tensors: list[Tensor]) -> None:
         watch.operators["fused kernel"] += 1
         watch.bytes += sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
-    return fused.watching(told)
+    return fused.watching(on_kernel)
 
 
 _TORCH = str(Path(torch.__file__).parent)
-_ROOM = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parent)
 
 
 def inspect(workload: Workload) -> Inspection:

@@ -56,8 +56,15 @@ def phase_table(profile: Profile) -> Table:
     total = phase_sum(profile)
     rows.append(("sum", ms(total), f"{total / plain:.0%}", ""))
     rows.append(("step, unprofiled", ms(plain), "100%", ""))
-    if own := profile.own:
-        rows.append((f"as trained: {own.name}", ms(median(own.seconds)), f"{median(own.seconds) / plain:.0%}", ""))
+    if as_trained := profile.as_trained:
+        rows.append(
+            (
+                f"as trained: {as_trained.name}",
+                ms(median(as_trained.seconds)),
+                f"{median(as_trained.seconds) / plain:.0%}",
+                "",
+            )
+        )
     run = profile.workload
     return Table(
         ("phase", "ms", "of step", "IQR ms"),
@@ -174,7 +181,7 @@ def document(profile: Profile) -> dict[str, Any]:
         "samples_per_second": run.samples / profile.step_seconds,
         "step_seconds": step,
         "execution": run.runner.execution or None,
-        "train_way": profile.own.name if profile.own else None,
+        "train_execution": profile.as_trained.name if profile.as_trained else None,
         "train_step_seconds": profile.step_seconds,
         "first_step_seconds": times.first,
         "phase_seconds": {name: median(samples) for name, samples in times.phases.items()},

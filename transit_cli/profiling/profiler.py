@@ -60,12 +60,12 @@ class Profile:
     timeline: list[Sample]
     growth: Growth | None
     fallbacks: tuple[Fallback, ...] | None
-    own: TrainedExecution | None = None
+    as_trained: TrainedExecution | None = None
 
     @property
     def step_seconds(self) -> float:
         """Median time of a step as `transit train` runs it."""
-        return median(self.own.seconds if self.own else self.evidence.times.plain)
+        return median(self.as_trained.seconds if self.as_trained else self.evidence.times.plain)
 
 
 def profile(settings: ProfileSettings) -> Profile:
@@ -88,7 +88,7 @@ def _measure(run: Workload, settings: ProfileSettings, progress: console.Progres
     with ExitStack() as stack:
         monitor = stack.enter_context(Monitor(run.device))
         progress.update(0, status="phases")
-        run, own = _profilable(run, settings)
+        run, as_trained = _profilable(run, settings)
         times = phases.measure(run, settings.steps)
         progress.update(1, status="memory")
         timeline = step_memory.timeline(run)
@@ -110,10 +110,10 @@ def _measure(run: Workload, settings: ProfileSettings, progress: console.Progres
         progress.update(4, status="trying what may help")
         findings = [verdict.attempt(settings, run, finding) for finding in findings]
     fell_back = None
-    if run.device.kind == "mps" and not fallbacks.asked():
+    if run.device.kind == "mps" and not fallbacks.is_enabled():
         settings.out.mkdir(parents=True, exist_ok=True)
         fell_back = fallbacks.measure(settings, settings.out)
-    return Profile(run, evidence, findings, peaks, timeline, growth, fell_back, own)
+    return Profile(run, evidence, findings, peaks, timeline, growth, fell_back, as_trained)
 
 
 def _profilable(run: Workload, settings: ProfileSettings) -> tuple[Workload, TrainedExecution | None]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transit_cli.training.workload import Workload
 
 #: Growth below this much is not called a leak: bytes that are counted exactly, and the coarser resident memory.
-LEAST_GROWTH = {"exact": 1 << 20, "resident": 32 << 20}
+MIN_GROWTH = {"exact": 1 << 20, "resident": 32 << 20}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Growth:
         quarters = self._quarters
         steps = [after - before for before, after in itertools.pairwise(quarters)]
         growth = quarters[-1] - quarters[0]
-        return growth >= LEAST_GROWTH[self.counted] and min(steps) > 0.5 * growth / len(steps)
+        return growth >= MIN_GROWTH[self.counted] and min(steps) > 0.5 * growth / len(steps)
 
     @property
     def _quarters(self) -> list[float]:

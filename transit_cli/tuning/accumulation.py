@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transit_cli.tuning.batch_search import Trial
     from transit_cli.tuning.gradient_check import GradientCheck
     from transit_cli.tuning.settings import AccumulateSettings
-    from transit_cli.tuning.trial import Machine
+    from transit_cli.tuning.trial import TrialMachine
 
 #: The plan tries up to so many divisions of the effective batch, in 1, 2, 4, ... micro-batches.
 MAX_DIVISIONS = 6
@@ -98,7 +98,7 @@ class _Plan:
         return self.trial.seconds_per_step or math.inf
 
 
-def _run_plans(settings: AccumulateSettings) -> tuple[list[_Plan], Machine]:
+def _run_plans(settings: AccumulateSettings) -> tuple[list[_Plan], TrialMachine]:
     """Run all divisions, the smallest micro-batch first; returns them with the largest first.
 
     Raises:
@@ -106,7 +106,7 @@ def _run_plans(settings: AccumulateSettings) -> tuple[list[_Plan], Machine]:
     """
     effective = settings.effective_batch
     measured: list[_Plan] = []
-    machine: Machine | None = None
+    machine: TrialMachine | None = None
     divisions = micro_batches(effective)
     with console.progress("accumulate: plan", total=len(divisions)) as bar:
         for size, count, last in reversed(divisions):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transit_cli.tuning.settings import ProbeSettings, WorkSettings
-    from transit_cli.tuning.trial import Machine
+    from transit_cli.tuning.trial import TrialMachine
 
 _Settings = TypeVar("_Settings", bound="WorkSettings")
 
@@ -33,7 +33,7 @@ class TrialRunner:
 
     settings: WorkSettings
     bar: console.Progress | None = None
-    machine: Machine | None = None
+    machine: TrialMachine | None = None
     trials: list[Trial] = field(default_factory=list)
 
     def __call__(self, size: int, long: bool = False, steps: int | None = None) -> Trial:
@@ -64,7 +64,7 @@ def training_rows(viewset: Path) -> int:
     return len(ViewSet.open(viewset).labelled(("train",)))
 
 
-def find(settings: ProbeSettings) -> tuple[Answer, Machine]:
+def find(settings: ProbeSettings) -> tuple[Answer, TrialMachine]:
     """Search, showing each trial as it ends.
 
     Raises:
@@ -139,7 +139,7 @@ def probe(settings: ProbeSettings) -> Result:
     return Result(data, blocks, _verdict(settings, answer, command, seconds), _warnings(answer))
 
 
-def with_measured_execution(settings: _Settings, trial: Trial, machine: Machine) -> _Settings:
+def with_measured_execution(settings: _Settings, trial: Trial, machine: TrialMachine) -> _Settings:
     """On a CPU, the settings with the execution of a trial: replicas take a third more memory than one thread."""
     return settings.replace(execution=trial.execution) if machine.device == "cpu" and trial.execution else settings
 

@@ -29,13 +29,13 @@ Pass = Literal["train", "infer"]
 #: Runs after the first that are not counted: caches, allocator and optimizer state become what they stay.
 WARM_UP = 2
 #: Blocks of runs that are timed at least, and seconds of one: waiting for the device at every step would slow it down.
-LEAST_BLOCKS, BLOCK = 5, 0.1
+MIN_BLOCKS, BLOCK = 5, 0.1
 #: What the first training step takes on a CPU, in steps: there the ways of running it are timed against each other.
 FIRST_STEP = 18
 
 
 @dataclass(frozen=True)
-class Figure:
+class Throughput:
     """What was measured of one network, pass and batch size.
 
     Attributes:
@@ -106,7 +106,7 @@ def measure(
     *,
     device: Device,
     meter: Meter | None,
-) -> Figure:
+) -> Throughput:
     """Measure one figure.
 
     Args:
@@ -136,7 +136,7 @@ def measure(
     first, found, joules = timed(work, device, seconds, meter)
     execution = run.runner.execution
     moved, computed = _counted(build, execution) if execution else (operator_counts.inspect(run),) * 2
-    return Figure(
+    return Throughput(
         network=network,
         kind=kind,
         batch_size=batch_size,
@@ -176,7 +176,7 @@ def timed(
 
     def blocks() -> None:
         end = time.perf_counter() + seconds
-        while len(found) < LEAST_BLOCKS or time.perf_counter() < end:
+        while len(found) < MIN_BLOCKS or time.perf_counter() < end:
             found.append(block(count))
 
     if meter is None:
@@ -188,12 +188,12 @@ def timed(
         return first, found, None
 
 
-def seconds_before(kind: Pass, batch_size: int, smaller: Figure | None, device: Device) -> float:
+def estimated_seconds(kind: Pass, batch_size: int, smaller: Throughput | None, device: Device) -> float:
     """What a figure takes before it can be timed and at the least while it is, judged by that of a smaller batch."""
     if smaller is None:
         return 0.0
     run = smaller.median * batch_size / smaller.batch_size
-    return run * ((FIRST_STEP if kind == "train" and device.kind == "cpu" else 1) + WARM_UP + LEAST_BLOCKS + 1)
+    return run * ((FIRST_STEP if kind == "train" and device.kind == "cpu" else 1) + WARM_UP + MIN_BLOCKS + 1)
 
 
 def clear(device: Device) -> None:
