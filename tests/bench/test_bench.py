@@ -107,7 +107,7 @@ def test_what_is_no_bench_is_refused_before_anything_runs(tmp_path, text):
         previous.read(tmp_path / "absent.json")
 
 
-def test_contenders_take_turns_and_absent_ones_are_said(monkeypatch):
+def test_frameworks_take_turns_and_missing_ones_are_reported(monkeypatch):
     monkeypatch.setattr(frameworks, "PACKAGES", ("no_such_package",))
     config = frameworks.BenchmarkConfig("two-branch", {"global": 64, "local": 32}, 4)
     done = []
@@ -123,7 +123,7 @@ def test_contenders_take_turns_and_absent_ones_are_said(monkeypatch):
     assert "pip install no_such_package" in bench_result.framework_table("two-branch", comparison, 4).note
 
 
-def test_a_contender_that_fails_says_why():
+def test_a_framework_that_fails_is_reported_with_the_reason():
     with pytest.raises(TransitError, match=r"plain ended before its time: .*no-such-network"):
         frameworks.compare_frameworks(
             frameworks.BenchmarkConfig("no-such-network", {"global": 64}, 4), 1, 1, names=("plain",)

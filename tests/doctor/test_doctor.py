@@ -138,7 +138,7 @@ def test_a_wrong_row_is_a_usage_error_with_a_guess():
 
 
 def test_options_that_leave_no_row_are_a_usage_error():
-    with pytest.raises(TransitError, match="leave no row") as caught:
+    with pytest.raises(TransitError, match="select no check") as caught:
         diagnose(DoctorSettings(only=("mps",), device="cpu"))
     assert caught.value.exit_code is ExitCode.USAGE
 

@@ -93,7 +93,7 @@ def test_a_thousand_tiny_operators_are_launches(profile):
     document, _ = profile("tiny")
     assert ids(document) == ["bound-by-launches"]
     assert document["data"]["operators_per_step"] > 2000
-    assert "operators a step" in document["verdict"]
+    assert "operators per step" in document["verdict"]
 
 
 def test_a_leak_of_the_graph_fails_the_check(profile):

@@ -1,4 +1,4 @@
-"""What the bench found as a `Result`: tables for a person, one document for a program."""
+"""A benchmark as a `Result`: tables, and the document for `--json`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def result(bench: Benchmark) -> Result:
-    """The whole answer."""
+    """The result to print."""
     blocks: list[Table | Text] = [figure_table(bench)]
     blocks += [energy_table(bench)] if not bench.no_energy else [Text(f"energy: skip ({bench.no_energy})")]
     blocks.append(claim_table(bench))
@@ -66,7 +66,7 @@ def figure_table(bench: Benchmark) -> Table:
     ]
     skipped = [
         f"left out: {item.network}, {item.kind}, batch {item.batch_size}, "
-        f"about {item.seconds:.0f} s; --seconds {item.needed:.0f} has room for it"
+        f"about {item.seconds:.0f} s; needs --seconds {item.needed:.0f}"
         for item in bench.skipped
     ]
     views = "/".join(map(str, bench.views.values()))
@@ -91,12 +91,12 @@ def energy_table(bench: Benchmark) -> Table:
         (item.network, item.kind, item.batch_size, f"{item.watts or 0:.1f}", f"{item.samples_per_joule or 0:.1f}")
         for item in bench.figures
     ]
-    note = "Idle power and other programs' share are in it. samples/J: samples/s a watt."
+    note = "Includes idle power and other programs. samples/J: samples/s per watt."
     return Table(("network", "pass", "batch", "W", "samples/J"), rows, title="Energy, by zeus", note=note)
 
 
 def claim_table(bench: Benchmark) -> Table:
-    """This machine beside the guide's claims."""
+    """This machine compared with the guide's claims."""
     train, infer = best(bench, claims.NETWORK, "train"), best(bench, claims.NETWORK, "infer")
 
     def row(name: str, here: str, attribute: str, form: str) -> tuple[str, ...]:
@@ -111,17 +111,17 @@ def claim_table(bench: Benchmark) -> Table:
         row("largest batch", largest, "largest_batch", "d"),
         row("memory bandwidth", f"{train.bytes_share(bench.peaks):.0%}" if train else "-", "bandwidth_share", ".0%"),
         row("power, W", "skip" if watts is None else f"{watts:.1f}", "watts", "d"),
-        row("samples/s a W", "skip" if per_joule is None else f"{per_joule:.1f}", "samples_per_joule", ".1f"),
+        row("samples/s per W", "skip" if per_joule is None else f"{per_joule:.1f}", "samples_per_joule", ".1f"),
     ]
     return Table(
         ("two-branch, best batch", "this machine", *(f"{name} (claim)" for name in claims.CLAIMS)),
         rows,
-        note=f"Claims of {claims.SOURCE};\nnobody here has checked them, and it names neither batch nor views.",
+        note=f"Claims of {claims.SOURCE};\nnot verified; the guide gives neither batch size nor view lengths.",
     )
 
 
 def framework_table(network: str, comparison: Comparison, batch: int) -> Table:
-    """Beside peers."""
+    """Comparison with other frameworks."""
     rows = [
         (
             item.name,
@@ -136,13 +136,13 @@ def framework_table(network: str, comparison: Comparison, batch: int) -> Table:
     return Table(
         ("framework", "samples/s", f"x {comparison.baseline}", "over rounds", "execution"),
         rows,
-        title=f"{network} beside peers, training in turn, batch {batch}, float32",
+        title=f"{network} compared with other frameworks, in turn, batch {batch}, float32",
         note=absent if comparison.absent else "",
     )
 
 
 def change_table(bench: Benchmark, data: dict[str, Any]) -> Table:
-    """Beside an earlier run."""
+    """Comparison with a previous run."""
     assert bench.previous_run is not None
     before, changes = bench.previous_run
     rows = [
@@ -153,21 +153,21 @@ def change_table(bench: Benchmark, data: dict[str, Any]) -> Table:
             f"{item.batch_size / change.before:,.0f}",
             f"{item.batch_size / change.after:,.0f}",
             f"{1 / change.ratio:.2f}",
-            "changed" if change.significant else "as before",
+            "changed" if change.significant else "unchanged",
         )
         for item, change in changes
     ]
     differing = previous.differences(before, data)
     return Table(
-        ("network", "pass", "batch", "then", "now", "ratio", "verdict"),
+        ("network", "pass", "batch", "previous", "current", "ratio", "verdict"),
         rows,
-        title="Samples/s, then and now",
-        note="not the same: " + "; ".join(differing) if differing else "changed: by more than 2 % and by chance < 1 %",
+        title="Samples/s, previous and current",
+        note="different: " + "; ".join(differing) if differing else "changed: by more than 2 % and significant at 1 %",
     )
 
 
 def document(bench: Benchmark) -> dict[str, Any]:
-    """The answer for programs."""
+    """The document for `--json`."""
     return {
         "device": bench.device.kind,
         "device_name": bench.device.facts.name,

@@ -1,4 +1,4 @@
-"""`transit bench`: everything in its order, each training figure remembered for `transit train`."""
+"""`transit bench`: all measurements; training throughputs are recorded for `transit train`."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
     from transit_cli.profiling.compare import Change
     from transit_cli.profiling.roofline import Peaks
 
-#: Share of a figure's time that is for timing; the rest is for warming up and counting operators.
+#: Share of the time for timing; the rest is for warm-up and counting operators.
 TIMING = 0.5
-#: A figure that takes more than so many times its share of the time is left out.
+#: A measurement that takes more than this multiple of its share of the time is skipped.
 MAX_TIME_RATIO = 3.0
-#: The batch at which peers run, if it is among those asked for, and how often each has its turn.
+#: The batch size for the comparison of frameworks, if it was requested, and the number of rounds.
 FRAMEWORK_BATCH, FRAMEWORK_ROUNDS = 64, 5
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A figure that was not measured.
+    """A measurement that was skipped.
 
     Attributes:
         network: its name.
         kind: training or inference.
         batch_size: samples at once.
-        seconds: that it would have taken, judged by the smaller batch.
-        needed: what --seconds would have to be for it.
+        seconds: estimated time, from the smaller batch.
+        needed: the value of --seconds that would include it.
     """
 
     network: str
@@ -57,21 +57,21 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What the bench found.
+    """The result of a benchmark.
 
     Attributes:
-        device: where.
+        device: where it was measured.
         views: length of each view.
         threads: of torch.
-        busy_percent: share of the machine's processors that other programs used before or after, whichever was more.
-        peaks: what the device can do.
+        busy_percent: share of the processors that other programs used, the larger of before and after.
+        peaks: the device's limits.
         figures: what was measured.
-        left_out: what was not.
-        no_energy: why energy was not measured; "" where it was.
-        largest_batch: the largest safe batch of the first network, where it was asked for.
-        races: beside peers, by network.
-        peer_batch: the batch of those.
-        earlier: what an earlier run's document holds, and each figure with its change since.
+        skipped: what was not measured.
+        no_energy: why energy was not measured; "" if it was.
+        largest_batch: the largest safe batch of the first network, if requested.
+        comparisons: with other frameworks, by network.
+        framework_batch: the batch size of these comparisons.
+        previous_run: the document of a previous run, and each measurement with its change.
     """
 
     device: Device
@@ -92,7 +92,7 @@ def bench(settings: BenchSettings) -> Benchmark:
     """Measure what the settings ask for.
 
     Raises:
-        TransitError: device, network, view set or the file to compare with will not do.
+        TransitError: device, network, view set or the file to compare with cannot be used.
     """
     before = previous.read(settings.compare) if settings.compare else None
     views = views_of(settings)
@@ -106,12 +106,12 @@ def bench(settings: BenchSettings) -> Benchmark:
         peaks = roofline.measure_peaks(device, precision.DTYPES[resolved])
         meter, no_energy = open_meter(device)
         found, skipped = _figures(settings, device, meter, bar)
-        again = roofline.measure_peaks(device, precision.DTYPES[resolved])  # a busy spell hits one of them, not both
+        again = roofline.measure_peaks(device, precision.DTYPES[resolved])  # other programs rarely slow both
         peaks = roofline.Peaks(max(peaks.copy, again.copy), max(peaks.matmul, again.matmul))
     busy = max(busy, psutil.cpu_percent(interval=0.3))
     quiet = busy <= QUIET
     if not quiet:
-        console.warn(f"other programs used {busy:.0f} % of the processors: these are the figures of a busy machine")
+        console.warn(f"other programs used {busy:.0f} % of the processors: the results are those of a busy machine")
     for figure in found:
         if figure.kind == "train":
             work = bench_record.Workload(figure.network, views, figure.batch_size, figure.precision)
@@ -130,7 +130,7 @@ def views_of(settings: BenchSettings) -> dict[str, int]:
     """The length of each view.
 
     Raises:
-        TransitError: the view set is none, or lacks one of the two.
+        TransitError: the view set cannot be read, or lacks one of the two views.
     """
     if settings.viewset is None:
         return view_lengths(settings.bins)
@@ -138,7 +138,7 @@ def views_of(settings: BenchSettings) -> dict[str, int]:
 
 
 def open_meter(device: Device) -> tuple[Meter | None, str]:
-    """A meter of energy, or why there is none."""
+    """An energy meter, or the reason why there is none."""
     try:
         return Meter(device), ""
     except EnergyUnavailable as reason:
@@ -176,15 +176,15 @@ def _figures(
 
 
 def _compare_frameworks(network: str, views: dict[str, int], batch: int, device: Device) -> Comparison:
-    """Peers and transit in turn."""
-    with console.progress(f"{network} beside peers", FRAMEWORK_ROUNDS) as bar:
+    """Train with other frameworks and transit in turn."""
+    with console.progress(f"{network}, other frameworks", FRAMEWORK_ROUNDS) as bar:
         return frameworks.compare_frameworks(
             frameworks.BenchmarkConfig(network, views, batch, device.kind), FRAMEWORK_ROUNDS, after=bar.update
         )
 
 
 def largest_batch(settings: BenchSettings, views: dict[str, int]) -> int:
-    """The largest safe batch of the first network, by real steps in processes of their own."""
+    """The largest safe batch of the first network, by real steps in child processes."""
     from transit_cli.tuning.batch_probe import find
     from transit_cli.tuning.settings import ProbeSettings
 

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.data import DataLoader
 
-    #: Trains so many steps; seconds, and the way of the step where it has one.
+    #: Trains for a number of steps; returns seconds, and the execution of the step, if it has one.
     Steps = Callable[[int], tuple[float, str]]
 
-#: Steps of the schedule, and its peak.
+#: Steps of the schedule, and its peak learning rate.
 TOTAL_STEPS, PEAK_LEARNING_RATE = 100_000, 5e-3
-#: Batches of the data: on an accelerator more, where the end of an epoch would be long beside a step.
+#: Batches per epoch: more on an accelerator, where the end of an epoch takes long compared with a step.
 BATCHES = {"cpu": 8}
 ACCELERATOR_BATCHES = 64
-#: Loading processes beside an accelerator, as peers' guides advise; beside a CPU's own work they only take its cores.
+#: DataLoader workers for an accelerator, as the frameworks' guides advise; with a CPU they would only take its cores.
 WORKERS = {"cpu": 0}
 ACCELERATOR_WORKERS = 4
 
@@ -68,7 +68,7 @@ def examples(config: BenchmarkConfig) -> tuple[dict[str, Tensor], Tensor]:
 def training_parts(
     config: BenchmarkConfig,
 ) -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, DataLoader[Any]]:
-    """Network, optimizer, schedule and loader as a person would write them."""
+    """Network, optimizer, schedule and loader as users write them."""
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -88,7 +88,7 @@ def training_parts(
 
 
 def loss_of(network: nn.Module, config: BenchmarkConfig, row: list[Tensor]) -> Tensor:
-    """Mean loss of a batch as a loader gives it."""
+    """Mean loss of a batch as a loader yields it."""
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     *views, targets = row
@@ -96,7 +96,7 @@ def loss_of(network: nn.Module, config: BenchmarkConfig, row: list[Tensor]) -> T
 
 
 def repeat_forever(rows: Any) -> Iterator[Any]:
-    """A loader begun again whenever it ends."""
+    """Iterate over a loader again and again."""
     while True:
         yield from rows
 
@@ -125,7 +125,7 @@ def plain(config: BenchmarkConfig) -> Steps:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for an accelerator."""
+    """Wait for the device."""
     import torch
 
     if device.type != "cpu":
@@ -169,7 +169,7 @@ def lightning(config: BenchmarkConfig) -> Steps:
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     class Clock(package.Callback):  # type: ignore[misc]
-        """From the end of the first step, which sets things up, to the end of the last."""
+        """Times from the end of the first step, which initialises, to the end of the last."""
 
         def __init__(self, last: int) -> None:
             self.last = last

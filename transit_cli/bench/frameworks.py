@@ -74,8 +74,8 @@ class Comparison:
     """Frameworks that took turns.
 
     Attributes:
-        standings: in the order of `FRAMEWORKS`.
-        yardstick: the framework that ratios are relative to: Lightning, or the plain loop if Lightning is not installed.
+        results: in the order of `FRAMEWORKS`.
+        baseline: the framework that ratios refer to: Lightning, or the plain loop without it.
         absent: frameworks that are not installed.
     """
 

@@ -1,4 +1,4 @@
-"""One figure of the bench: a network training or inferring at one batch size, timed and set against the limits."""
+"""The throughput of a network, training or inferring at one batch size, compared with the machine's limits."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 Pass = Literal["train", "infer"]
 
-#: Runs after the first that are not counted: caches, allocator and optimizer state become what they stay.
+#: Runs after the first that are not counted, for caches, allocator and optimizer state.
 WARM_UP = 2
-#: Blocks of runs that are timed at least, and seconds of one: waiting for the device at every step would slow it down.
+#: Fewest timed blocks of runs, and seconds of a block: synchronizing after every step would slow it down.
 MIN_BLOCKS, BLOCK = 5, 0.1
-#: What the first training step takes on a CPU, in steps: there the ways of running it are timed against each other.
+#: Duration of the first training step on a CPU, in steps: executions are timed against each other there.
 FIRST_STEP = 18
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """What was measured of one network, pass and batch size.
+    """The throughput of one network, pass and batch size.
 
     Attributes:
         network: its name.
@@ -44,8 +44,8 @@ class Throughput:
         batch_size: samples at once.
         execution: how the training step runs; "" for inference.
         precision: arithmetic.
-        seconds: of a run of the batch, one number a block of runs.
-        warm_up_seconds: of the first run, with all that is chosen, compiled and allocated once.
+        seconds: per run of the batch, one value per block of runs.
+        warm_up_seconds: of the first run, including selection, compilation and allocation.
         bytes: read and written by the operators of a run, if each moved its tensors once.
         flops: floating-point operations of its convolutions and matrix products.
         joules: of one run; None where energy cannot be measured.
@@ -69,7 +69,7 @@ class Throughput:
 
     @property
     def samples_per_second(self) -> float:
-        """Samples a second, by the median."""
+        """Samples per second, by the median."""
         return self.batch_size / self.median
 
     @property
@@ -93,7 +93,7 @@ class Throughput:
 
     @property
     def samples_per_joule(self) -> float | None:
-        """Samples for the energy of one joule, which is samples a second a watt."""
+        """Samples per joule, which is samples per second per watt."""
         return self.batch_size / self.joules if self.joules else None
 
 
@@ -107,7 +107,7 @@ def measure(
     device: Device,
     meter: Meter | None,
 ) -> Throughput:
-    """Measure one figure.
+    """Measure one network, pass and batch size.
 
     Args:
         settings: precision, views and device.
@@ -160,7 +160,7 @@ def _counted(build: Callable[..., Workload], execution: str) -> tuple[Inspection
 def timed(
     work: Callable[[], object], device: Device, seconds: float, meter: Meter | None
 ) -> tuple[float, list[float], float | None]:
-    """Seconds of the first run, of a run in each of several blocks, and joules of a run if they can be told."""
+    """Seconds of the first run, of a run in each of several blocks, and joules of a run if they can be measured."""
 
     def block(count: int) -> float:
         start = time.perf_counter()
@@ -189,7 +189,7 @@ def timed(
 
 
 def estimated_seconds(kind: Pass, batch_size: int, smaller: Throughput | None, device: Device) -> float:
-    """What a figure takes before it can be timed and at the least while it is, judged by that of a smaller batch."""
+    """Seconds for the warm-up and the shortest timing, estimated from a smaller batch."""
     if smaller is None:
         return 0.0
     run = smaller.median * batch_size / smaller.batch_size
@@ -197,7 +197,7 @@ def estimated_seconds(kind: Pass, batch_size: int, smaller: Throughput | None, d
 
 
 def clear(device: Device) -> None:
-    """Give back what a figure took, so that the next one finds the device as it was."""
+    """Free the memory of a measurement."""
     import gc
 
     gc.collect()

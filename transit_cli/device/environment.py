@@ -30,8 +30,8 @@ DEFAULT_HIGH, DEFAULT_LOW, LARGEST_HIGH = 1.7, 1.4, 2.0
 
 OMP_WAIT, OMP_SPIN = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 
-#: What `prepare` sets where nobody has: an operator that MPS lacks then runs on the CPU, with a warning; and threads
-#: that wait for each other sleep, those of GNU's OpenMP after half a millisecond. Spinning for longer beside a busy
+#: What `prepare` sets unless the user has: an operator that MPS lacks then runs on the CPU, with a warning; and threads
+#: that wait for each other sleep, those of GNU's OpenMP after half a millisecond. Spinning for longer next to a busy
 #: process, they made two threads 4 x slower than one; sleeping at once, a step took a quarter longer on quiet cores.
 DEFAULTS = {FALLBACK: "1", OMP_WAIT: "PASSIVE", OMP_SPIN: "10000"}
 
@@ -48,7 +48,7 @@ class VariableProblem:
         fatal: whether torch cannot work with it.
         found: what it is.
         wanted: what it should be.
-        why: what happens otherwise.
+        why: the consequence.
         fix: a line of shell.
     """
 
@@ -61,7 +61,7 @@ class VariableProblem:
 
 
 def prepare() -> None:
-    """Set what has to be set before torch is imported, where nobody has set it.
+    """Set what has to be set before torch is imported, unless the user has set it.
 
     Raises:
         TransitError: a variable has a value that would break torch.

@@ -46,7 +46,7 @@ def run_job(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None
 
 
 def torch_check() -> CheckResult:
-    """Import torch, and let it make a tensor: half an installation imports too."""
+    """Import torch and create a tensor: a partial installation may still import."""
     begun = time.perf_counter()
     why = "nothing trains"
     try:
@@ -58,7 +58,7 @@ def torch_check() -> CheckResult:
         if error.name == "torch":
             return CheckResult("torch", "fail", "torch is not installed", WANTED, why, 'pip install "torch>=2.8"')
         return CheckResult("torch", "fail", f"torch lacks the package {error.name!r}", WANTED, why, REINSTALL)
-    except Exception as error:  # noqa: BLE001 - half an installation fails in any way it likes
+    except Exception as error:  # noqa: BLE001 - a partial installation fails in many ways
         return CheckResult(
             "torch", "fail", f"torch is broken: {type(error).__name__}: {first_line(error)}", WANTED, why, REINSTALL
         )
@@ -69,7 +69,7 @@ def torch_check() -> CheckResult:
 
 
 class Devices:
-    """The devices' rows. A device is opened when its first row is asked for."""
+    """The checks of devices. A device is opened at its first check."""
 
     def __init__(self, choice: str) -> None:
         self._choice = choice
@@ -77,7 +77,7 @@ class Devices:
         self._proofs: dict[str, DeviceChecks] = {}
 
     def row(self, row_id: str) -> CheckResult:
-        """The row of a device ("mps") or of a part of its proof ("mps-step")."""
+        """The result for a device ("mps") or for a part of it ("mps-step")."""
         from transit_cli.doctor.device_checks import CHECKS, failure, operator
 
         kind, _, part = row_id.partition("-")
@@ -92,12 +92,12 @@ class Devices:
             warnings.simplefilter("always")
             try:
                 row = CHECKS[part](self._proofs[kind])
-            except Exception as error:  # noqa: BLE001 - whatever torch does, the doctor has to tell it
+            except Exception as error:  # noqa: BLE001 - any error of torch becomes a result
                 return failure(row_id, error, self._proofs[kind].device)
         fell = next((str(one.message) for one in caught if "fall back to run on the CPU" in str(one.message)), "")
-        if fell and row.status == "ok":  # torch says it once in a process, for the first operator
-            found = f"{operator(fell)} runs on the CPU, and maybe others"
-            why = "this torch has no such operator for MPS, and every step crosses over and back"
+        if fell and row.status == "ok":  # torch warns once per process, for the first operator
+            found = f"{operator(fell)} runs on the CPU, possibly others too"
+            why = "this torch has no such operator for MPS, so every step copies to the CPU and back"
             return replace(row, status="warn", found=found, why=why, fix="transit fallback-test")
         return row
 
@@ -107,7 +107,7 @@ class Devices:
 
         reason = next(reason for known, reason in available().items() if known == kind)
         if reason and self._choice == kind:
-            why = "it was asked for by --device"
+            why = "it was requested by --device"
             return CheckResult(kind, "fail", reason, f"a device {kind}", why, "transit doctor --device auto")
         if reason:
             return CheckResult(kind, "skip", reason)
@@ -123,7 +123,7 @@ class Devices:
 
 
 def first_line(error: Exception) -> str:
-    """An error's first line, or its class where it says nothing."""
+    """An error's first line, or its class if it has no message."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 

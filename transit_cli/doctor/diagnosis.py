@@ -1,4 +1,4 @@
-"""The doctor's rounds: every row in its order, whatever goes wrong on the way."""
+"""Runs all checks in order; a check that raises becomes a result too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transit_cli.device.machine import Machine
     from transit_cli.doctor.settings import DoctorSettings
 
-#: Every row, in the order in which they are shown.
+#: Every check, in the order in which they are shown.
 IDS = (
     "python",
     "torch",
@@ -57,29 +57,29 @@ MACHINE_CHECKS: dict[str, Callable[[Machine], CheckResult]] = {
 
 
 def select_checks(only: Sequence[str]) -> tuple[str, ...]:
-    """The rows to look at: all, or those named; a device's name takes its parts too.
+    """The checks to run: all, or those named; a device's name includes its parts.
 
     Raises:
-        TransitError: there is no row of that name.
+        TransitError: there is no check of that name.
     """
     for name in only:
         if name not in IDS:
             raise TransitError(
-                f"there is no row {name!r}",
+                f"there is no check {name!r}",
                 wanted=f"{guess}?" if (guess := nearest(name, IDS)) else f"one of {', '.join(IDS)}",
                 fix=f"transit doctor --only {guess}" if guess else "transit doctor --json",
                 exit_code=ExitCode.USAGE,
-                code="row-unknown",
+                code="check-unknown",
             )
     return tuple(row_id for row_id in IDS if not only or row_id in only or row_id.split("-")[0] in only)
 
 
 def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[CheckResult]:
-    """Look at everything that was asked for.
+    """Run the selected checks.
 
     Args:
-        settings: which rows, which device.
-        facts: a recorded machine; unless given, this one.
+        settings: which checks, which device.
+        facts: a recorded machine; by default this one.
     """
     wanted = select_checks(settings.only)
     if settings.device != "auto":
@@ -87,13 +87,13 @@ def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[Che
         wanted = tuple(row_id for row_id in wanted if row_id.split("-")[0] not in others)
     if not wanted:
         raise TransitError(
-            f"--only {','.join(settings.only)} and --device {settings.device} leave no row",
-            wanted="rows of the same device",
+            f"--only {','.join(settings.only)} and --device {settings.device} select no check",
+            wanted="checks of the same device",
             fix=f"transit doctor --only {','.join(settings.only)}",
             exit_code=ExitCode.USAGE,
-            code="row-none",
+            code="check-none",
         )
-    with contextlib.suppress(TransitError):  # a variable that breaks torch has a row of its own
+    with contextlib.suppress(TransitError):  # a variable that breaks torch has a check of its own
         environment.prepare()
     rows: dict[str, CheckResult] = {}
     with (
@@ -102,7 +102,7 @@ def diagnose(settings: DoctorSettings, facts: Machine | None = None) -> list[Che
     ):
         try:
             facts = facts or machine.read()
-        except Exception as error:  # noqa: BLE001 - a doctor that fails has to say so in a row
+        except Exception as error:  # noqa: BLE001 - a failure of the doctor is a result too
             facts = machine.Machine(os.name, "")
             rows["system"] = _broken("system", error)
         for row_id in wanted:
@@ -120,12 +120,12 @@ def _run_check(row_id: str, facts: Machine, settings: DoctorSettings) -> CheckRe
         if row_id == "plugins":
             return environment_checks.plugins()
         return MACHINE_CHECKS[row_id](facts)
-    except Exception as error:  # noqa: BLE001 - a doctor that fails has to say so in a row
+    except Exception as error:  # noqa: BLE001 - a failure of the doctor is a result too
         return _broken(row_id, error)
 
 
 def _broken(row_id: str, error: Exception) -> CheckResult:
-    why = "this is a fault of the doctor, not of the machine"
+    why = "this is an error of the doctor, not of the machine"
     return CheckResult(
         row_id, "warn", f"{type(error).__name__}: {error}", "an answer", why, "transit doctor --out report.md"
     )

@@ -1,4 +1,4 @@
-"""Rows about the set-up: environment variables, disk, plugins. None of them needs torch."""
+"""Checks of the environment: variables, disk, plugins. None of them needs torch."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def disk(runs: Path) -> CheckResult:
     found = f"{free / GIB:.0f} GiB free for {runs}/"
     if free < 10 * GIB:
         status = "fail" if free < GIB else "warn"
-        why = "checkpoints of a run take a few hundred MiB, and the rest of the system needs some too"
+        why = "checkpoints of a run take a few hundred MiB, and the system needs free space too"
         return CheckResult("disk", status, found, "10 GiB", why, f"du -sh {runs}/*")
     if not os.access(folder, os.W_OK):
         return CheckResult(
@@ -69,7 +69,7 @@ def disk(runs: Path) -> CheckResult:
 
 
 def plugins() -> CheckResult:
-    """Whether every installed plugin loads. transit's own networks are left to their proof: they import torch."""
+    """Whether every installed plugin loads, except transit's own networks, which import torch."""
     broken: list[tuple[discovery.Plugin, TransitError]] = []
     count = 0
     for group in (discovery.COMMANDS, discovery.READERS, discovery.MODELS):

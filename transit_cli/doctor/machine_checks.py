@@ -1,4 +1,4 @@
-"""Rows about the machine: Python, the system, the chip, memory, cores, power. None of them needs torch."""
+"""Checks of the machine: Python, the system, the chip, memory, cores, power. None of them needs torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIN_PYTHON = "3.11"
 
 
 def _memory_listing(machine: Machine) -> str:
-    """The command that lists programs by the memory that they take."""
+    """The command that lists programs by memory."""
     return "top -o mem" if machine.system == "Darwin" else "top -o %MEM"
 
 
@@ -48,7 +48,7 @@ def system(machine: Machine) -> CheckResult:
         fix = "softwareupdate --list" if older_torch else 'pip install "torch<2.9"'
         return CheckResult("system", "fail", found, f"macOS {wanted} or later for torch {machine.torch}", why, fix)
     if machine.virtual:
-        why = "a virtual machine says that it has MPS, and its first tensor may fail or come out wrong"
+        why = "a virtual machine reports MPS as available, but tensors may fail or have wrong values"
         return CheckResult(
             "system", "warn", f"{found} in a virtual machine", "macOS on the Mac", why, "transit train --device cpu"
         )
@@ -56,7 +56,7 @@ def system(machine: Machine) -> CheckResult:
 
 
 def chip(machine: Machine) -> CheckResult:
-    """The processor, and what Apple says of it."""
+    """The processor, compared with Apple's specifications."""
     if machine.system == "Darwin" and not machine.apple:
         why = "torch has no packages for Intel Macs since 2.3, and transit needs 2.8"
         return CheckResult("chip", "fail", machine.chip or "unknown", "Apple silicon", why, "")
@@ -137,10 +137,10 @@ def start_method(machine: Machine) -> CheckResult:
 
 
 def power(machine: Machine) -> CheckResult:
-    """What heat and saving power leave of the speed."""
+    """Whether heat or low-power mode reduces the speed."""
     told = (machine.low_power, machine.on_battery, machine.speed_limit_percent)
     if all(fact is None for fact in told):
-        return CheckResult("power", "skip", f"{machine.system} does not tell without root")
+        return CheckResult("power", "skip", f"{machine.system} reports it to root only")
     if machine.speed_limit_percent is not None and machine.speed_limit_percent < 100:
         found = f"heat limits the processor to {machine.speed_limit_percent} %"
         return CheckResult(

@@ -1,4 +1,4 @@
-"""The doctor's answer for a person: a short table, what to do, a verdict; or a shell snippet, or Markdown."""
+"""The doctor's output: a short table, what to do, a verdict; or a shell snippet, or Markdown."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 
-#: What a person types first where all is well.
+#: The suggested first command if all is well.
 BEGIN = "transit train"
 
 
 def table(rows: Sequence[CheckResult]) -> Table:
-    """One line a row. Neighbours that are skipped for one reason share a line."""
+    """One line per check. Neighbours that are skipped for the same reason share a line."""
     lines: list[tuple[str, str, str]] = []
     for (status, found), group in itertools.groupby(rows, key=lambda row: (row.status, row.found)):
         same = list(group)
@@ -40,7 +40,7 @@ def _together(ids: list[str]) -> str:
 
 
 def advice(rows: Sequence[CheckResult]) -> Text:
-    """For every row that is not well, why it matters and what to type."""
+    """For every warning and failure, why it matters and what to type."""
     troubled = _troubled(rows)
     groups: dict[tuple[str, str], list[CheckResult]] = {}
     for row in troubled:
@@ -69,7 +69,7 @@ def verdict(rows: Sequence[CheckResult], *, everything: bool) -> str:
 
     Args:
         rows: what was found.
-        everything: whether every row was looked at; a part of them cannot say that the machine is ready.
+        everything: whether all checks were run; a part of them does not show that the machine is ready.
     """
     troubled = _troubled(rows)
     failed = sum(row.status == "fail" for row in troubled)

@@ -1,8 +1,8 @@
 """PyTorch's own operator database (`op_db`) on a device: each operator's samples, forward and gradient.
 
-It is private to torch (`torch.testing._internal`) and needs the package `expecttest`; both are looked for before use.
-Results are compared with float64 on the CPU by the same measure as a network's operators are (`numbers`). An operator
-whose float32 results on the CPU are far from float64, or differ from call to call, is not judged.
+It is private to torch (`torch.testing._internal`) and needs the package `expecttest`. Results are compared with float64
+on the CPU as a network's operators are (`operators.tolerances`). An operator whose float32 results on the CPU are far
+from float64, or differ from call to call, is not judged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from transit_cli.device.base import Device
 
-#: The CPU's own error in float32 beyond which an operator is ill-conditioned, and its numbers prove nothing.
+#: Operators whose float32 error on the CPU is larger are ill-conditioned and not judged.
 UNSTABLE = 1e-2
 
 
@@ -73,7 +73,7 @@ def check(device: Device, wanted: Sequence[str], samples: int, emit: Callable[[d
 
 
 def _check_sample(device: Device, entry: Any, sample: Any, row: dict[str, Any]) -> None:
-    """One sample: its outputs, and where it has them the gradients of their sum."""
+    """Check one sample: its outputs, and the gradients of their sum if there are any."""
     arguments = ((sample.input, *sample.args), sample.kwargs)
     try:
         exact = _results(entry, tolerances.copied(arguments, _exactly))

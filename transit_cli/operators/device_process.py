@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Event = dict[str, Any]
     Emit = Callable[[Event], None]
 
-#: More calls of different kinds than a step has.
+#: More than the kinds of calls in any step.
 MAX_CALLS = 100_000
 
 

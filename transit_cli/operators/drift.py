@@ -1,7 +1,7 @@
-"""The whole step, many times: how far a device's losses leave the CPU's, and how far they may.
+"""Many optimizer steps: how far a device's losses differ from the CPU's, compared with rounding.
 
 Training amplifies rounding, so the bound is measured, not assumed: the CPU runs again from weights that differ by one
-part in ten million, and a device may drift a multiple of what that makes.
+part in ten million, and a device may differ by a multiple of the effect.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from transit_cli.device.base import Device
     from transit_cli.operators.step_factory import StepFactory
 
-#: The batch of these steps.
+#: Samples of a batch.
 SAMPLES = 16
-#: The relative change of the weights whose consequences are the yardstick, and the multiple of them that is allowed.
+#: Relative perturbation of the weights that measures the effect of rounding; the allowed multiple; repetitions.
 PERTURBATION, MARGIN, REPEATS = 1e-7, 30.0, 2
-#: What is always allowed, as a share of the first loss.
+#: Differences that are always allowed, relative to the first loss.
 MIN_BOUNDS = {"fp32": 1e-4, "fp16": 0.05, "bf16": 0.1}
 
 

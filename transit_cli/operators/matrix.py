@@ -1,7 +1,7 @@
-"""Question 3: torch's own operator database on this device, as a matrix that can be kept and compared.
+"""`transit fallback-test --all-ops`: torch's operator database on this device, as a matrix to save and compare.
 
 The database is tested in child processes, chunk by chunk; each chunk's results are on disk before the next one begins,
-and a run that was stopped goes on where it was. A child that dies is asked again without the operator it died of.
+and an interrupted run resumes. After a crash, a new child continues without the operator that caused it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transit_cli.device.base import Device
     from transit_cli.operators.settings import FallbackTestSettings
 
-#: Operators a child; samples an operator.
+#: Operators per child process, and samples per operator.
 CHUNK, SAMPLES = 90, 10
 BAD = ("wrong", "missing", "refused", "aborted", "hung")
 
@@ -35,7 +35,7 @@ def check_op_db(settings: FallbackTestSettings) -> Result:
     """Test every operator of torch's database on the device.
 
     Raises:
-        TransitError: the database cannot be read, or `--compare` names no matrix.
+        TransitError: the database cannot be read, or the file of `--compare` is not a matrix.
     """
     from transit_cli.operators.database import key_of, operators
 
@@ -107,7 +107,7 @@ def _key(device: Device) -> dict[str, str]:
 
 
 def _known_failures() -> frozenset[str]:
-    """Operators that PyTorch's own MPS tests expect to fail, as far as this torch says so."""
+    """Operators that PyTorch's own MPS tests expect to fail, from the installed torch."""
     try:
         from torch.testing._internal import common_mps
     except ImportError:
@@ -177,7 +177,7 @@ def _result(
     ]
     if bad:
         cells = [[n, _status(r), "known" if r["known"] else "new", r["message"][:100]] for n, r in sorted(bad.items())]
-        blocks.append(Table(("operator", "verdict", "upstream", "why"), cells, title="Not as it should be"))
+        blocks.append(Table(("operator", "verdict", "upstream", "why"), cells, title="Problems"))
     data: dict[str, Any] = {"key": key, "samples": samples, "counts": dict(counts), "operators": rows}
     if other is not None:
         changes = _changes(other["operators"], rows)
@@ -201,7 +201,7 @@ def _result(
 
 
 def _status(row: Row) -> str:
-    """The worse of an operator's two verdicts."""
+    """The worse of the statuses of forward and gradient."""
     for part in ("forward", "gradient"):
         if row[part] in BAD:
             return str(row[part])

@@ -1,8 +1,7 @@
-"""Every operator of a step, at its real shapes and on its real values, on the device against the CPU.
+"""Checks every operator of a step, with its real shapes and values, on the device against the CPU.
 
-The step runs on the CPU. Each operator that it meets is run once more on copies of its arguments: in float64 and in its
-own type on the CPU, and on the device, as called, with gaps between the elements, and with one sample expanded over the
-batch. Gradients are covered because the backward pass is made of operators too.
+The step runs on the CPU. Each of its operators is run again on copies of its arguments: in float64 and in its own type
+on the CPU, and on the device as called, with gaps between the elements, and with one sample expanded over the batch. The backward pass consists of operators too, so that gradients are covered.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ TIMED_RUNS = 5
 
 _FELL_BACK = re.compile(r"operator 'aten::(\S+)' is not currently supported on the MPS backend and will fall back")
 
-#: The gradient of max pooling needs positions, which differ where values are equal.
+#: Operators that return positions, which may differ for equal values.
 _TIES = ("max_pool", "max_unpool", "sort", "topk")
 
 
-#: What one kernel keeps for another, always contiguous: no user's layout reaches these arguments.
+#: What one kernel saves for another: always contiguous, whatever the layout of the user's tensors.
 _INTERNAL = {"mean", "rstd", "save_mean", "save_invstd", "indices", "total_weight", "mask"}
 
 
@@ -46,8 +45,8 @@ class Replay(TorchDispatchMode):
 
     Args:
         device: what is tested.
-        emit: takes an event a call: first {"start": index, "operator": ...}, then its outcome.
-        skip: indices of calls not to run on the device, because it died of them.
+        emit: called twice per kind of call: with {"start": index, "operator": ...}, then with the result.
+        skip: indices of calls that are not run on the device, because they crashed it.
     """
 
     def __init__(self, device: Device, emit: Callable[[Event], None], skip: Container[int]) -> None:
@@ -58,7 +57,7 @@ class Replay(TorchDispatchMode):
         self._order: dict[Call, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Check a call if it is new, then let the step go on with the CPU's result."""
+        """Check a call if it is new; the step continues with the CPU's result."""
         kwargs = kwargs or {}
         if func.namespace == "aten" and _computes(func, args, kwargs):
             call = call_of(func, current_phase(updating=self.updating), args, kwargs)
@@ -75,7 +74,7 @@ class Replay(TorchDispatchMode):
 
     def _outcome(self, func: Any, args: Any, kwargs: Any) -> Event:
         variants: dict[str, Callable[[Tensor], Tensor]] = {"as called": _same_layout}
-        if _written(func, args, kwargs):  # weights may be transposed, and are nothing stranger
+        if _written(func, args, kwargs):  # weights may be transposed, but not strided or expanded
             variants["strided"] = tolerances.permuted
         else:
             variants |= {"strided": tolerances.strided, "expanded": tolerances.expanded}
@@ -109,10 +108,10 @@ class Replay(TorchDispatchMode):
         fell_back = [match[1] for warning in caught if (match := _FELL_BACK.search(str(warning.message)))]
         if torch.Tag.nondeterministic_seeded in func.tags:
             return {"status": "ok", "fell_back": fell_back, "random": True}
-        host = _run(func, tolerances.copied(arguments, _contiguous))  # numbers do not depend on the layout
+        host = _run(func, tolerances.copied(arguments, _contiguous))  # values do not depend on the layout
         try:
             exact = _run(func, tolerances.copied(arguments, tolerances.exactly))
-        except (RuntimeError, TypeError):  # kernels for float32 alone: the optimizer's counters, the scaler
+        except (RuntimeError, TypeError):  # kernels only for float32: the optimizer's counters, the scaler
             exact = host
         if any(word in name_of(func) for word in _TIES):
             kept = [index for index, tensor in enumerate(host) if tensor.is_floating_point()]
@@ -133,7 +132,7 @@ class Replay(TorchDispatchMode):
             there = torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device=self.device.torch_device
             )
-            if 0 in tensor.stride() and tensor.numel():  # expanded: fill what there is of it
+            if 0 in tensor.stride() and tensor.numel():  # expanded: copy only the stored values
                 one = tensor[tuple(slice(0, 1) if step == 0 else slice(None) for step in tensor.stride())]
                 return one.to(self.device.torch_device).expand(tensor.shape)
             return there.copy_(tensor)
@@ -150,7 +149,7 @@ class Replay(TorchDispatchMode):
         return "refused" if self.device.is_unsupported_operator(error) else "error"
 
     def _time(self, func: Any, args: Any, kwargs: Any) -> float:
-        """Median time of the operator with its way over the CPU, in milliseconds."""
+        """Median milliseconds of the operator, including the copies to the CPU and back."""
         seconds = []
         for _ in range(TIMED_RUNS):
             there = self._moved(tolerances.copied((args, kwargs), _same_layout))
@@ -163,10 +162,10 @@ class Replay(TorchDispatchMode):
 
 
 def _flush_warnings(run: Callable[[], list[Tensor]]) -> list[Tensor]:
-    """Run something so that torch's warnings come now: C++ keeps them until the outermost call from Python returns.
+    """Run a function so that torch issues its warnings now: C++ keeps them until the outermost Python call returns.
 
-    Inside a backward pass, or a mode like this module's, that is too late to know whose they are. A method that calls
-    back into Python ends such a call, and gives what has been kept.
+    Inside a backward pass, or a dispatch mode, that is too late to attribute them to an operator. A method that calls
+    back into Python ends such a call and releases them.
     """
     results: list[list[Tensor]] = []
 
@@ -179,7 +178,7 @@ def _flush_warnings(run: Callable[[], list[Tensor]]) -> list[Tensor]:
 
 
 def _laid_out(func: Any, args: Any, kwargs: Any, layout: Callable[[Tensor], Tensor]) -> Any:
-    """Copies of the arguments in a layout; those that are internal to torch keep theirs."""
+    """Copies of the arguments in a memory layout; those that are internal to torch keep theirs."""
     names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001 - the schema has no public name
     internal = [name in _INTERNAL for name in names]
     laid = [tolerances.copied(arg, _same_layout if internal[place] else layout) for place, arg in enumerate(args)]
@@ -203,9 +202,9 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[Any]:
 
 
 def _computes(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether an operator computes something from tensors: no view, no factory, no read of a value by the host.
+    """Whether an operator computes something from tensors: not a view, a factory, or the read of a value by the host.
 
-    Nor the scaler's own scale, which is one float64 number on the CPU and float32 on MPS.
+    The gradient scaler's scale is excluded: a float64 scalar on the CPU, float32 on MPS.
     """
     if all(tensor.dtype == torch.float64 and tensor.numel() == 1 for tensor in tolerances.tensors_of((args, kwargs))):
         return False
@@ -228,7 +227,7 @@ def _contiguous(tensor: Tensor) -> Tensor:
 
 
 def _same_layout(tensor: Tensor) -> Tensor:
-    """A copy with the same strides, so that what was called with gaps is tested with them."""
+    """A copy with the same strides, including gaps."""
     if 0 in tensor.stride() or not tensor.numel():
         return tensor.clone(memory_format=torch.preserve_format)
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)

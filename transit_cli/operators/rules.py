@@ -1,6 +1,6 @@
 """Shapes and types that MPS refuses or computes wrongly although it has the operator.
 
-Each rule is about one traced call. Sources are PyTorch's issues; which macOS changes what is said where it is known.
+Each rule concerns one traced call. Sources are PyTorch's issues; macOS versions are given if known.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Severity = Literal["refused", "wrong", "doubtful"]
 
 @dataclass(frozen=True)
 class Incompatibility:
-    """Something that will go wrong on MPS.
+    """A call that MPS refuses or computes wrongly.
 
     Attributes:
-        operator: where.
-        severity: `refused` stops the program, whatever the fallback variable says; `wrong` computes wrong numbers;
+        operator: its name.
+        severity: `refused` stops the program, with or without the fallback variable; `wrong` gives wrong results;
             `doubtful` has been wrong on some chips or systems.
-        found: what it is about.
+        found: the cause.
         fix: what to change.
-        source: where it is known from.
+        source: PyTorch issue or file.
     """
 
     operator: str
@@ -38,7 +38,7 @@ class Incompatibility:
 
 
 def check(calls: Iterable[Call], version: tuple[int, int]) -> list[Incompatibility]:
-    """What the rules find among the calls of a step, each finding once.
+    """Apply the rules to the calls of a step; each cause is reported once.
 
     Args:
         calls: traced calls.
@@ -48,7 +48,7 @@ def check(calls: Iterable[Call], version: tuple[int, int]) -> list[Incompatibili
     for call in calls:
         for rule in _RULES:
             finding = rule(call, version)
-            if finding is not None:  # what follows from it has the same cause, and is not said again
+            if finding is not None:  # calls that follow from it have the same cause
                 found.setdefault((finding.severity, finding.found), finding)
     return list(found.values())
 
@@ -113,7 +113,7 @@ def _long_convolution(call: Call, _: tuple[int, int]) -> Incompatibility | None:
     return Incompatibility(
         "conv1d",
         "refused",
-        f'a dimension of {longest:,}: above 65,536 the kernel says "Output channels > 65536 not supported"',
+        f'a dimension of {longest:,}: above 65,536 the kernel fails with "Output channels > 65536 not supported"',
         "bin or split the series to at most 65,536 points",
         "pytorch issues 142515, 152278",
     )

@@ -1,9 +1,9 @@
-"""How far an operator's results are from float64, and how far they may be.
+"""Deviations of an operator's results from float64, and their tolerances.
 
-The yardstick is the CPU's own error in the same arithmetic: a device may sum in another order, so it is allowed a
-multiple of that, and never less than a floor for its type. torch's own MPS tests allow 1e-4 (float32), 2e-2 (float16)
+The reference is the CPU's own error in the same precision: a device may sum in another order, so it is allowed a
+multiple of that, and at least a minimum for its type. torch's own MPS tests allow 1e-4 (float32), 2e-2 (float16)
 and 5e-2 (bfloat16) for their lists of imprecise operators (`_compute_tolerances` in test_mps.py); errors here are
-relative to the largest value of a result, which is a milder scale, so that the floors can be lower.
+relative to the largest value of a result, which is a milder scale, so that the minima can be lower.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Deviation:
 
     Attributes:
         error: largest deviation from float64, relative to the largest value; infinite where it is not finite.
-        bound: what would still be rounding.
+        bound: the largest error that rounding explains.
         elements: how many elements were compared.
     """
 
@@ -40,11 +40,11 @@ class Deviation:
 
     @property
     def wrong(self) -> bool:
-        """Whether it is more than rounding."""
+        """Whether the error is larger than rounding explains."""
         return not self.error <= self.bound
 
     def worse(self, other: Deviation) -> Deviation:
-        """The one that is further beyond its bound; elements of both."""
+        """The deviation further beyond its bound, with the elements of both."""
         first = self.error * other.bound >= other.error * self.bound
         kept = self if first or self.wrong else other
         return Deviation(kept.error, kept.bound, self.elements + other.elements)

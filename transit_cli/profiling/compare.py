@@ -40,7 +40,7 @@ class Change:
 
     @property
     def significant(self) -> bool:
-        """Whether it changed by more than chance and by more than anybody would notice."""
+        """Whether the change is significant and larger than `MIN_CHANGE`."""
         return self.chance < CHANCE and abs(self.ratio - 1) > MIN_CHANGE
 
 

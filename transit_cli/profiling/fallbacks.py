@@ -1,4 +1,4 @@
-"""Which operators MPS leaves to the CPU, and what that costs, from torch's own count in a process of its own.
+"""Which operators MPS runs on the CPU, and their cost, from torch's own statistics in a child process.
 
 PYTORCH_MPS_LOG_PROFILE_INFO is read once, when MPS is first used, and the table is printed as the process ends
 (PyTorch, aten/src/ATen/mps/MPSProfiler.mm): so a child runs a few steps, and its stderr is read.
@@ -40,8 +40,8 @@ class Fallback:
 
     Attributes:
         name: "aten::heaviside".
-        calls: calls a step.
-        seconds: CPU time a step.
+        calls: per step.
+        seconds: CPU time per step.
         copied: bytes copied to the CPU and back in the whole run, as torch writes them ("1.25 MB").
     """
 
@@ -52,7 +52,7 @@ class Fallback:
 
 
 def measure(settings: ProfileSettings, folder: Path, timeout: float = 300) -> tuple[Fallback, ...] | None:
-    """Run a few steps in a child and read torch's table; None where torch printed none."""
+    """Run a few steps in a child and read torch's table; None if torch printed none."""
     child = settings.replace(
         steps=CHILD_STEPS, growth_steps=0, trace=False, report=False, try_=False, compare=None, out=folder
     )
@@ -68,7 +68,7 @@ def measure(settings: ProfileSettings, folder: Path, timeout: float = 300) -> tu
 
 
 def parse(text: str, steps: int) -> tuple[Fallback, ...] | None:
-    """The rows of torch's table, the dearest first; None where the text holds no such table."""
+    """The rows of torch's table, most expensive first; None if the text contains no such table."""
     if _TITLE not in text:
         return () if _NONE in text else None
     rows = [match for line in text.rsplit(_TITLE, maxsplit=1)[-1].splitlines() if (match := _ROW.match(line))]
@@ -77,5 +77,5 @@ def parse(text: str, steps: int) -> tuple[Fallback, ...] | None:
 
 
 def is_enabled() -> bool:
-    """Whether this process is itself such a child, or somebody else has asked torch to count."""
+    """Whether torch's statistics are already enabled, as in the child."""
     return PROFILE_INFO in os.environ

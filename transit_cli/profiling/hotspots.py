@@ -33,10 +33,10 @@ class Operator:
 
     Attributes:
         name: "aten::max_pool1d".
-        calls: calls a step.
-        seconds: its own time a step, without what it calls.
+        calls: per step.
+        seconds: its own time per step, without what it calls.
         share: of the time of all operators.
-        bytes: memory that it allocated a step, less what it freed.
+        bytes: memory that it allocated per step, minus what it freed.
         shapes: its most expensive input shapes.
     """
 

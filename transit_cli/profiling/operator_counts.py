@@ -1,4 +1,4 @@
-"""What one step does, seen below autograd: operators, bytes, arithmetic, copies, and who waits for the device."""
+"""What one step does, observed below autograd: operators, bytes, arithmetic, copies, and waits for the device."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from transit_cli.training.workload import Workload
 
-#: Operators that hand a device value to the host, which waits until everything queued has been computed.
+#: Operators that return a device value to the host, which waits for everything queued.
 SYNCHRONISING = frozenset({"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.is_nonzero.default"})
-#: Operators that only look at a tensor in another way: they move no bytes.
+#: Operators that return views: they move no bytes.
 VIEWS = (
     "view",
     "reshape",
@@ -42,7 +42,7 @@ LARGEST = 8
 
 @dataclass(frozen=True)
 class SourceLine:
-    """A place in somebody's program."""
+    """A line of the user's program."""
 
     file: str
     line: int
@@ -68,8 +68,8 @@ class Inspection:
         operators: calls by operator.
         bytes: read and written by operators, if each moved its tensors once.
         flops: floating-point operations of convolutions and matrix products, forward and backward.
-        waits: how often the host waits for a device value, by place.
-        copies: bytes that go from the host to the device by pageable (not pinned) memory, by place.
+        waits: how often the host waits for a device value, by source line.
+        copies: bytes copied from pageable (not pinned) host memory to the device, by source line.
         largest: the largest tensors made.
     """
 
@@ -133,7 +133,7 @@ def tensors(value: Any) -> Iterable[Tensor]:
 
 
 def caller() -> SourceLine:
-    """The line that led here, outside torch and outside this room."""
+    """The innermost calling line outside torch and this package."""
     frame = sys._getframe(2)  # noqa: SLF001 - inspect.stack() reads source files, which takes milliseconds
     while frame is not None:
         file = frame.f_code.co_filename
@@ -146,7 +146,7 @@ def caller() -> SourceLine:
 
 
 def _kernels(watch: _Watch) -> AbstractContextManager[None]:
-    """Let fused kernels be counted too. Their arithmetic is not: it is that of the operators that they stand for."""
+    """Count fused kernels too, but not their arithmetic."""
     from transit_cli.model.acceleration import fused
 
     def on_kernel(tensors: list[Tensor]) -> None:
@@ -161,7 +161,7 @@ _PACKAGE = str(Path(__file__).parent)
 
 
 def inspect(workload: Workload) -> Inspection:
-    """Run one step, watched. It takes many times as long as a step; nothing is timed here."""
+    """Run one step and count. It takes many times as long as a normal step and is not timed."""
     group = workload.draw()
     flops = FlopCounterMode(display=False)
     watch = _Watch()

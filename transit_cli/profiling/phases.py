@@ -19,10 +19,10 @@ class StepTimes:
     """Seconds of each measured step.
 
     Attributes:
-        phases: seconds by phase, one figure a step; empty lists where a phase did not occur.
+        phases: seconds by phase, one value per step; empty for a phase that did not occur.
         profiled: wall-clock seconds of each step with the marks in it.
-        plain: wall-clock seconds of each step without them; the truth that the phases are held against.
-        dispatch: seconds that the host took to enqueue a step without marks; on a CPU the whole of it.
+        plain: wall-clock seconds of each step without marks, the reference for the phases.
+        dispatch: seconds that the host took to enqueue a step without marks; on a CPU the whole step.
         first: seconds of the very first step, with all that is compiled and allocated once.
     """
 
@@ -64,7 +64,7 @@ def measure(workload: Workload, steps: int, block: int = 5) -> StepTimes:
     workload.run_step()
     device.synchronize()
     first = time.perf_counter() - start
-    for _ in range(3):  # the allocator's and the optimizer's own first times
+    for _ in range(3):  # the allocator and the optimizer warm up too
         workload.run_step()
     device.synchronize()
     times: dict[str, list[float]] = {name: [] for name in workload.phases}
@@ -87,7 +87,7 @@ def plain(workload: Workload, steps: int) -> list[float]:
 
 
 def _plain(workload: Workload, count: int) -> tuple[list[float], list[float]]:
-    """Wall and dispatch seconds a step. Where steps overlap on the device, only their mean is known: it is repeated."""
+    """Wall and dispatch seconds per step. If steps overlap on the device, only their mean is known, and repeated."""
     device = workload.device
     host = []
     start = before = time.perf_counter()

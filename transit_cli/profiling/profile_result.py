@@ -1,4 +1,4 @@
-"""A profile as a `Result`: tables for a person, one document for a program."""
+"""A profile as a `Result`: tables, and the document for `--json`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHOWN_OPERATORS = 10
 
 
 def result(profile: Profile, written: list[Path]) -> Result:
-    """The whole answer."""
+    """The result to print."""
     run = profile.workload
     growth = profile.growth
     blocks: list[Table | Text] = [phase_table(profile), operator_table(profile), limit_table(profile)]
@@ -70,25 +70,25 @@ def phase_table(profile: Profile) -> Table:
         ("phase", "ms", "of step", "IQR ms"),
         rows,
         title=f"{profile.evidence.settings.network} on {run.device.facts.name}, {run.step.precision}, "
-        f"{run.samples} samples a step, {run.source}",
+        f"{run.samples} samples per step, {run.source}",
         note=f"measuring costs {overhead(profile):.1%}; the first step took {times.first:.2f} s",
     )
 
 
 def phase_sum(profile: Profile) -> float:
-    """The phases together: the median over steps of their sum, for medians of parts need not add up."""
+    """The median over steps of the sum of the phases."""
     rows = zip(*profile.evidence.times.phases.values(), strict=True)
     return median([sum(row) for row in rows])
 
 
 def overhead(profile: Profile) -> float:
-    """By what share the marks slow a step down."""
+    """The relative slowdown of a step by the marks."""
     times = profile.evidence.times
     return median(times.profiled) / median(times.plain) - 1
 
 
 def operator_table(profile: Profile) -> Table:
-    """The dearest operators."""
+    """The most expensive operators."""
     spots = profile.evidence.hotspots
     rows = [
         (item.name.removeprefix("aten::"), f"{item.calls:g}", ms(item.seconds), f"{item.share:.0%}", item.shapes[:34])
@@ -98,7 +98,7 @@ def operator_table(profile: Profile) -> Table:
         ("operator", "calls", "ms", "share", "shapes"),
         rows,
         title=f"Operators by their own {CLOCKS[spots.clock]}",
-        note=f"{profile.evidence.inspection.calls} operators a step in all",
+        note=f"{profile.evidence.inspection.calls} operators per step",
     )
 
 
@@ -115,13 +115,13 @@ def limit_table(profile: Profile) -> Table:
         ("bytes", size(found.bytes), f"{peaks.copy / 1e9:,.1f} GB/s", f"{line.bytes_share:.0%}"),
         ("calls", f"{found.calls:,}", f"{found.calls / line.by_calls:,.0f} /s", f"{line.calls_share:.0%}"),
     ]
-    return Table(("limit", "a step needs", "measured peak", "of step"), rows, title="Against this machine's limits")
+    return Table(("limit", "per step", "measured peak", "of step"), rows, title="Against this machine's limits")
 
 
 def fallback_table(profile: Profile) -> Table:
-    """What MPS left to the CPU."""
+    """The operators that MPS runs on the CPU."""
     rows = [(item.name, f"{item.calls:.1f}", ms(item.seconds), item.copied) for item in profile.fallbacks or ()]
-    return Table(("operator", "calls", "CPU ms", "copied in all"), rows, title="Operators that MPS leaves to the CPU")
+    return Table(("operator", "calls", "CPU ms", "copied"), rows, title="Operators that MPS runs on the CPU")
 
 
 def memory_table(profile: Profile) -> Table:
@@ -136,19 +136,19 @@ def memory_table(profile: Profile) -> Table:
         f"{made.operator} {list(made.shape)} {size(made.bytes)}" for made in profile.evidence.inspection.largest[:2]
     )
     growth = profile.growth
-    grown = f"; {size(growth.per_step)} a step remain over {len(growth.held)} steps" if growth else ""
+    grown = f"; {size(growth.per_step)} per step remain over {len(growth.held)} steps" if growth else ""
     return Table(
         ("at the end of", "allocated", "driver", "process"), rows, title="Memory", note=f"largest: {largest}{grown}"
     )
 
 
 def advice(profile: Profile) -> str:
-    """What was found, and what to do about each."""
+    """The findings, with what to do about each."""
     lines = []
     for finding in profile.findings:
         lines.append(f"- {finding.found}\n  -> {finding.fix}")
         if finding.gain is not None:
-            lines.append(f"     tried: {finding.gain:.2f} x the samples a second")
+            lines.append(f"     tried: {finding.gain:.2f} x the samples per second")
     return "\n".join(lines)
 
 
@@ -163,7 +163,7 @@ def opening(file: Path) -> str:
 
 
 def document(profile: Profile) -> dict[str, Any]:
-    """The answer for programs."""
+    """The document for `--json`."""
     run, evidence = profile.workload, profile.evidence
     times, found = evidence.times, evidence.inspection
     step = median(times.plain)

@@ -1,4 +1,4 @@
-"""One profile: everything that is measured, in the order in which it disturbs least."""
+"""One profile: all measurements, in the order in which they disturb each other least."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from transit_cli.training.workload import Workload
 
 
-#: Ways of running a step in which phases overlap or cannot be marked, and the nearest one in which they can.
+#: Executions whose phases overlap or cannot be marked, and the closest one whose phases can.
 PROFILABLE_AS = {"replicas": "onednn", "cuda-graph": "eager", "triton": "eager"}
 
 
 @dataclass(frozen=True)
 class TrainedExecution:
-    """How `transit train` runs this step, where that is a way whose phases cannot be told apart.
+    """How `transit train` executes this step, if that execution's phases cannot be separated.
 
     Attributes:
         name: "replicas" or "cuda-graph".
@@ -45,11 +45,11 @@ class Profile:
     Attributes:
         workload: what ran.
         evidence: what was measured.
-        findings: what it means, what matters most first.
+        findings: conclusions, most important first.
         peaks: what the machine can do.
         timeline: memory through three steps.
-        growth: memory over many steps; None where the check was left out.
-        fallbacks: operators that MPS left to the CPU; None where torch was not asked or did not say.
+        growth: memory over many steps; None if not checked.
+        fallbacks: operators that MPS ran on the CPU; None if torch did not report them.
         own: the way of `transit train`, where the phases had to be measured in another.
     """
 
@@ -117,7 +117,7 @@ def _measure(run: Workload, settings: ProfileSettings, progress: console.Progres
 
 
 def _profilable(run: Workload, settings: ProfileSettings) -> tuple[Workload, TrainedExecution | None]:
-    """The workload in a way whose phases can be told apart, and what its own way takes where that is another."""
+    """A workload whose phases can be separated, and the times of the execution that `transit train` uses."""
     if run.inference:
         return run, None
     run.run_step()
@@ -136,7 +136,7 @@ def median(values: list[float]) -> float:
 
 
 def _out_of_memory(run: Workload, settings: ProfileSettings, error: RuntimeError) -> TransitError:
-    """What is known when memory runs out, written down, and the error that says where."""
+    """Write down what is known when memory runs out; the error names the file."""
     held = run.device.memory()
     settings.out.mkdir(parents=True, exist_ok=True)
     file = settings.out / "oom.json"
@@ -154,7 +154,7 @@ def _out_of_memory(run: Workload, settings: ProfileSettings, error: RuntimeError
     half = max(1, settings.batch_size // 2)
     return TransitError(
         f"memory ran out at a batch of {settings.batch_size}: {known['error']}",
-        wanted=f"a step that fits; what was held then is in {file}",
+        wanted=f"a step that fits; what was allocated is in {file}",
         fix=f"--batch-size {half} --accumulate {settings.accumulate * 2}, or transit probe-batch",
         exit_code=ExitCode.MACHINE,
         code="out-of-memory",

@@ -1,4 +1,4 @@
-"""What a profile means, in words: what holds the step back, the evidence, and what to type."""
+"""The interpretation of a profile: what limits the step, the evidence, and what to change."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from transit_cli.profiling.step_memory import Growth
     from transit_cli.training.workload import Workload
 
-#: Shares of a step from which on something is named.
+#: Shares of a step above which something is reported.
 STARVED, LAUNCHES, LIMIT, PRESSURE = 0.25, 0.25, 0.4, 0.85
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a profile says.
+    """One conclusion from a profile.
 
     Attributes:
         id: a stable name.
-        found: in words, with the evidence.
+        found: the conclusion, with the evidence.
         fix: what helps.
-        change: settings that can be tried at once, or None.
-        gain: how many times as many samples a second they brought when tried; None where nothing was tried.
+        change: settings that can be tried immediately, or None.
+        gain: ratio of samples per second with the change; None if it was not tried.
     """
 
     id: str
@@ -60,7 +60,7 @@ class Evidence:
 
 
 def findings(evidence: Evidence) -> list[Finding]:
-    """What the evidence says, what matters most first. There is always one that says what bounds the step."""
+    """The conclusions, most important first. The last one is what bounds the step."""
     checks: tuple[Callable[[Evidence], list[Finding]], ...] = (
         _leak,
         _starved,
@@ -76,10 +76,10 @@ def _leak(evidence: Evidence) -> list[Finding]:
     if growth is None or not growth.leaks:
         return []
     found = (
-        f"memory grows by {size(growth.per_step)} a step ({len(growth.held)} steps, "
+        f"memory grows by {size(growth.per_step)} per step ({len(growth.held)} steps, "
         f"{'every byte counted' if growth.counted == 'exact' else 'resident memory'})"
     )
-    fix = "keep numbers, not tensors: `loss.detach()` or `float(loss)` of what is stored between steps"
+    fix = "keep numbers, not tensors with a graph: store `loss.detach()` or `float(loss)`"
     return [Finding("memory-grows", found, f"{fix} in {_code_of(evidence.settings)}")]
 
 
@@ -106,10 +106,10 @@ def _waits(evidence: Evidence) -> list[Finding]:
         return []
     places = ", ".join(f"{site} ({count})" for site, count in waits.most_common(3))
     count = sum(waits.values())
-    found = f"the host waits for the device {count} time{'s' if count > 1 else ''} a step: {places}"
+    found = f"the host waits for the device {count} time{'s' if count > 1 else ''} per step: {places}"
     if evidence.device.kind == "cpu":
-        found += "; free on a CPU, but on MPS or CUDA each empties the queue"
-    return [Finding("host-synchronisation", found, "take .item(), float(), bool() or .cpu() of a tensor out of there")]
+        found += "; free on a CPU, but on MPS or CUDA each drains the queue"
+    return [Finding("host-synchronisation", found, "remove .item(), float(), bool() or .cpu() of a tensor there")]
 
 
 def _pageable(evidence: Evidence) -> list[Finding]:
@@ -132,16 +132,16 @@ def _pressure(evidence: Evidence) -> list[Finding]:
 
 
 def _bound(evidence: Evidence) -> Finding:
-    """Which of the machine's limits the step is nearest to."""
+    """The limit of the machine that the step is closest to."""
     line, calls = evidence.roofline, evidence.inspection.calls
     shares = {"launches": line.calls_share, "bandwidth": line.bytes_share, "arithmetic": line.flops_share}
-    if evidence.device.kind != "cpu":  # what the host needed to queue the step, where that is all it did
+    if evidence.device.kind != "cpu":  # the host only queues the step, so its time is the launches'
         shares["launches"] = max(shares["launches"], _dispatch_share(evidence))
     name = max(shares, key=lambda key: shares[key])
     batch = evidence.settings.batch_size
     if name == "launches" and shares[name] >= LAUNCHES:
         found = (
-            f"bound by launches: {calls:,} operators a step, {line.by_calls / calls * 1e6:.1f} us each to call, "
+            f"bound by launches: {calls:,} operators per step, {line.by_calls / calls * 1e6:.1f} us per call, "
             f"are {min(shares[name], 1):.0%} of its {line.seconds * 1e3:.1f} ms"
         )
         fix = f"fewer, larger operators; --batch-size {batch * 4} does more in each"
@@ -154,12 +154,12 @@ def _bound(evidence: Evidence) -> Finding:
     if name == "arithmetic" and shares[name] >= LIMIT:
         found = f"bound by arithmetic: its products take {shares[name]:.0%} of the step at this machine's peak rate"
         return Finding(
-            "bound-by-arithmetic", found, "it is near what the machine can do; a smaller network, or half precision"
+            "bound-by-arithmetic", found, "it is close to the machine's limit; a smaller network, or half precision"
         )
     top = evidence.hotspots.operators[0]
     found = (
         f"no single limit: {shares['arithmetic']:.0%} of the peak arithmetic, {shares['bandwidth']:.0%} of the peak "
-        f"bandwidth, {shares['launches']:.0%} launches; the dearest operator is {top.name} ({top.share:.0%})"
+        f"bandwidth, {shares['launches']:.0%} launches; the most expensive operator is {top.name} ({top.share:.0%})"
     )
     return Finding("no-single-limit", found, "transit probe-batch finds the batch that suits this machine best")
 
@@ -174,7 +174,7 @@ def _code_of(settings: ProfileSettings) -> str:
 
 
 def attempt(settings: ProfileSettings, run: Workload, finding: Finding) -> Finding:
-    """The finding with what its advice gained, where it can be tried at once."""
+    """The finding with the measured gain of its advice, if it can be tried immediately."""
     if finding.change is None:
         return finding
     other = batches.build(settings.replace(**finding.change))
@@ -183,5 +183,5 @@ def attempt(settings: ProfileSettings, run: Workload, finding: Finding) -> Findi
 
 
 def _rate(run: Workload) -> float:
-    """Samples a second."""
+    """Samples per second."""
     return run.samples / roofline.best(run.device, run.run_step, seconds=1.0)
