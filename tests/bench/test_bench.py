@@ -47,7 +47,7 @@ def test_the_figures_follow_from_what_was_measured():
     train, infer = found.figures[1], found.figures[3]
     assert 2 < train.flops / infer.flops < 3.01  # backward is twice forward, but for the first layers' inputs
     assert found.figures[3].flops == 2 * found.figures[2].flops
-    work = bench_record.Workload("two-branch", {"global": 64, "local": 32}, 4, "fp32")
+    work = bench_record.RecordKey("two-branch", {"global": 64, "local": 32}, 4, "fp32")
     assert bench_record.benched(work, select("cpu")) == train.samples_per_second
 
 
@@ -124,7 +124,7 @@ def test_frameworks_take_turns_and_missing_ones_are_reported(monkeypatch):
 
 
 def test_a_framework_that_fails_is_reported_with_the_reason():
-    with pytest.raises(TransitError, match=r"plain ended before its time: .*no-such-network"):
+    with pytest.raises(TransitError, match=r"training with plain failed: .*no-such-network"):
         frameworks.compare_frameworks(
             frameworks.BenchmarkConfig("no-such-network", {"global": 64}, 4), 1, 1, names=("plain",)
         )

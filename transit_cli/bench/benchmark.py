@@ -114,7 +114,7 @@ def bench(settings: BenchSettings) -> Benchmark:
         console.warn(f"other programs used {busy:.0f} % of the processors: the results are those of a busy machine")
     for figure in found:
         if figure.kind == "train":
-            work = bench_record.Workload(figure.network, views, figure.batch_size, figure.precision)
+            work = bench_record.RecordKey(figure.network, views, figure.batch_size, figure.precision)
             bench_record.keep(work, device, figure.samples_per_second, quiet=quiet)
     batch = FRAMEWORK_BATCH if FRAMEWORK_BATCH in settings.batch_size else settings.batch_size[0]
     comparisons = {}

@@ -1,7 +1,8 @@
 """Checks every operator of a step, with its real shapes and values, on the device against the CPU.
 
 The step runs on the CPU. Each of its operators is run again on copies of its arguments: in float64 and in its own type
-on the CPU, and on the device as called, with gaps between the elements, and with one sample expanded over the batch. The backward pass consists of operators too, so that gradients are covered.
+on the CPU, and on the device as called, with gaps between the elements, and with one sample expanded over the batch.
+The backward pass consists of operators too, so that gradients are covered.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def _result(plan: Plan, run: Run, fitted: Sequence[FitResult], found: dict[str, 
 def compare_with_bench(result: Result, plan: Plan, run: Run) -> Result:
     """Add the median epoch's share of the speed that `transit bench` has measured on this machine, if it has."""
     settings = plan.settings
-    work = bench_record.Workload(settings.network, plan.views, settings.batch_size, plan.precision)
+    work = bench_record.RecordKey(settings.network, plan.views, settings.batch_size, plan.precision)
     benched = bench_record.benched(work, plan.device)
     speeds = [record["samples_per_second"] for record in run.history() if record["micro_batch"] == settings.batch_size]
     if benched is None or not speeds or under_torchrun():  # a benchmark measures one process
