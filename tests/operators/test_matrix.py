@@ -8,7 +8,7 @@ from transit_cli.isolation import ChildExit
 from transit_cli.operators import matrix
 from transit_cli.operators.settings import FallbackTestSettings
 
-NAMES = ["add", "exp", "heaviside", "nn.functional.adaptive_avg_pool1d", "nn.functional.gelu", "tan"]
+NAMES = ["add", "empty_permuted", "exp", "heaviside", "nn.functional.adaptive_avg_pool1d", "nn.functional.gelu", "tan"]
 
 
 def some(device, names):
@@ -35,6 +35,7 @@ def test_a_device_with_faults(mps):
     rows = done.value
     assert {name: (row["forward"], row["gradient"]) for name, row in rows.items()} == {
         "add": ("ok", "ok"),
+        "empty_permuted": ("not judged", "none"),  # uninitialised memory
         "exp": ("wrong", "wrong"),  # its gradient is its value
         "heaviside": ("ok", "none"),
         "nn.functional.adaptive_avg_pool1d": ("refused", "none"),

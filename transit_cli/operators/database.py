@@ -58,6 +58,9 @@ def check(device: Device, wanted: Sequence[str], samples: int, emit: Callable[[d
     for name in wanted:
         emit({"start": name})
         row: dict[str, Any] = {"forward": "ok", "gradient": "none", "samples": 0, "error": 0.0, "message": ""}
+        if name.removeprefix("new_").startswith("empty"):  # two calls may agree by chance
+            emit({"name": name, **row, "forward": "not judged", "message": "uninitialised memory", "fell_back": False})
+            continue
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
