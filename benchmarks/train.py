@@ -2,9 +2,9 @@
 
     python benchmarks/train.py [--network two-branch] [--batch 64] [--rounds 8] [--steps 12] [--device cpu]
 
-Lightning and Accelerate run where they are installed (pip install lightning accelerate); the others run without them.
-Every framework runs in a process of its own, and they take turns (`transit_cli/bench/frameworks.py`). Figures are
-medians over rounds; ratios are medians of each round's ratio to Lightning, or to the plain loop if Lightning is not installed.
+Lightning and Accelerate run if they are installed (pip install lightning accelerate). Every framework runs in a process
+of its own, and they take turns (`transit_cli/bench/frameworks.py`). Figures are medians over rounds; ratios are medians
+of each round's ratio to Lightning, or to the plain loop if Lightning is not installed.
 """
 
 import argparse

@@ -99,6 +99,4 @@ def _crash_result(row_id: str, end: isolation.ChildExit) -> CheckResult:
             row_id, "fail", found, "torch 2.8 or later", why, 'pip install --force-reinstall "torch>=2.8"'
         )
     kind = row_id.partition("-")[0]
-    return CheckResult(
-        row_id, "fail", found, "a training step", last, f"transit doctor --only {kind} --out report.md"
-    )
+    return CheckResult(row_id, "fail", found, "a training step", last, f"transit doctor --only {kind} --out report.md")
