@@ -24,7 +24,7 @@ test: $(READY) ## set up, then run the tests
 torture: $(READY) ## the long tests: kills, leaks, whole data sets
 	$(PYTHON) -m pytest -m torture
 
-bench: $(READY) ## ratios against peers, each in one run; peers that are not installed are left out, and said
+bench: $(READY) ## ratios against other frameworks, each in one run; those that are not installed are skipped and reported
 	$(PYTHON) benchmarks/startup.py
 	$(PYTHON) benchmarks/doctor.py
 	$(PYTHON) benchmarks/sets.py simulate

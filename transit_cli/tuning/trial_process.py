@@ -108,7 +108,7 @@ def _peak(device: Device, monitor: Monitor) -> int:
 
 
 def _where(error: BaseException) -> str:
-    """The last line of a person's own code, or of ours, that an error came through."""
+    """The innermost line of the traceback outside site-packages: the user's code, or transit's."""
     import traceback
 
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
