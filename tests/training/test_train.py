@@ -115,7 +115,7 @@ def test_a_torn_checkpoint_is_passed_over(settings, tmp_path):
     last = checkpoint.files(folder)[-1]
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     (tmp_path / "torn" / saved.FILE).unlink()
-    with pytest.warns(UserWarning, match="torn"):
+    with pytest.warns(UserWarning, match="corrupt"):
         train(settings(resume=tmp_path / "torn", out=tmp_path / "torn", epochs=3))
     assert same(tmp_path / "whole", tmp_path / "torn")
 
