@@ -37,9 +37,9 @@ def precision_recall(truth: NDArray[np.bool_], scores: NDArray[np.float64], thre
     precision, recall, _ = precision_recall_curve(truth, scores)
     axes.step(recall, precision, where="post", color=BLUE)
     axes.axhline(truth.mean(), color=GREY, linestyle=":", label="random scores")
-    called = scores >= threshold
-    if called.any():
-        point = (truth & called).sum() / truth.sum(), (truth & called).sum() / called.sum()
+    predicted = scores >= threshold
+    if predicted.any():
+        point = (truth & predicted).sum() / truth.sum(), (truth & predicted).sum() / predicted.sum()
         axes.plot(*point, "o", color=ORANGE, label=f"threshold {threshold:.3f}")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.03))
     axes.legend(loc="lower left", frameon=False)
@@ -86,7 +86,7 @@ def by_group(groups: Sequence[Group], title: str) -> Figure:
     """Average precision of each group with its interval."""
     figure, axes = single_axes(4.6, 0.45 * len(groups) + 1.2, "average precision", title)
     for row, group in enumerate(groups):
-        found = group.figures["average_precision"]
+        found = group.metrics["average_precision"]
         axes.plot([found.low, found.high], [row, row], color=BLUE)
         axes.plot(found.value, row, "o", color=BLUE)
     axes.set_yticks(range(len(groups)), [group.range for group in groups])

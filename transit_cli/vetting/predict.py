@@ -15,7 +15,7 @@ from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.vetting import pretrained
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.evaluation import mean_score
-from transit_cli.vetting.signals import Signals, from_catalog, from_light_curve, from_view_set
+from transit_cli.vetting.signals import Signals, from_catalog, from_light_curve, from_viewset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ def gather(settings: PredictSettings) -> tuple[Ensemble, Signals, Path]:
     ensemble = open_run(run, device) if run else None
     folder = settings.out or Path(f"predict-{path.name.split('.')[0]}")
     if path.is_dir():
-        signals = from_view_set(path)
+        signals = from_viewset(path)
         return ensemble or pretrained.for_lengths(signals.lengths, device), signals, folder
     ensemble = ensemble or pretrained.open_named(pretrained.DEFAULT, device)
     if settings.light_curves:
