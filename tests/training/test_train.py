@@ -19,6 +19,7 @@ from transit_cli.training.loading.scaling import Scaling, scaled
 from transit_cli.training.plan import plan
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.train import train
+from transit_cli.tuning.batch_probe import training_rows
 
 
 def weights(run):
@@ -114,7 +115,7 @@ def test_a_torn_checkpoint_is_passed_over(settings, tmp_path):
     last = checkpoint.files(folder)[-1]
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     (tmp_path / "torn" / saved.FILE).unlink()
-    with pytest.warns(UserWarning, match="torn"):
+    with pytest.warns(UserWarning, match="corrupt"):
         train(settings(resume=tmp_path / "torn", out=tmp_path / "torn", epochs=3))
     assert same(tmp_path / "whole", tmp_path / "torn")
 
@@ -246,3 +247,17 @@ def test_the_network_that_the_documentation_shows_trains(settings, tmp_path):
     assert result.data["average_precision"] > 0.8
     networks, _ = saved.load(tmp_path / "run" / saved.FILE)
     assert type(networks[0].network).__name__ == "Small"
+
+
+def test_a_row_without_a_label_is_not_a_negative(settings, tmp_path, make_set):
+    """Training, probing and evaluation count the same rows: those with a label, and UNK is none."""
+
+    def unlabel(views, tces):
+        tces["label"][tces["label"] == "J"] = np.where(np.arange((tces["label"] == "J").sum()) % 2, "", "UNK")
+
+    partly = make_set("partly", change=unlabel)
+    labelled = np.isin(partly.labels, ["PC", "EB"])
+    planned = plan(settings(viewset=partly.path), select("cpu"))
+    assert set(planned.samples.rows) == set(np.flatnonzero(labelled & (partly.splits != "test")))
+    assert training_rows(partly.path) == (labelled & (partly.splits == "train")).sum()
+    assert set(partly.labelled(("test",))) == set(np.flatnonzero(labelled & (partly.splits == "test")))

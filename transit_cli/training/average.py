@@ -22,7 +22,7 @@ class WeightAverage:
 
     Args:
         network: its weights begin the average.
-        decay: what an average keeps of itself in a step; 0 keeps no average at all.
+        decay: the weight of the previous average per step; 0 disables averaging.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

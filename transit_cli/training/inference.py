@@ -1,8 +1,8 @@
-"""Logits of networks, as fast as PyTorch alone gives them on the device.
+"""Logits of networks, as fast as PyTorch computes them on the device.
 
-On a CPU the samples are cut into pieces whose activations stay in a core's cache, each computed in oneDNN's layout by
-one thread; pieces and networks are dealt out to as many threads as torch has. Elsewhere larger pieces pass one after
-another, and the device is waited for once, at the end.
+On a CPU the samples are divided into pieces whose activations stay in a core's cache, each computed in oneDNN's layout
+by one thread; pieces and networks are distributed over as many threads as torch has. On other devices larger pieces are
+computed one after another, and the device is waited for once, at the end.
 """
 
 from __future__ import annotations

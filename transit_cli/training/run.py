@@ -125,8 +125,9 @@ def _copy_network_source(settings: TrainSettings, run: Run) -> None:
     """Copy the file of a user's own network into the run: the trained network cannot be used without it."""
     if ":" in settings.network:
         source = Path(settings.network.rpartition(":")[0]).expanduser()
-        if source.is_file():
-            shutil.copyfile(source, run.path / source.name)
+        copy = run.path / source.name
+        if source.is_file() and source.resolve() != copy.resolve():
+            shutil.copyfile(source, copy)
 
 
 def create(settings: TrainSettings, viewset: ViewSet, device: Device) -> Run:
@@ -155,7 +156,7 @@ def resumed(settings: TrainSettings) -> TrainSettings:
     """The settings of the run that `--resume` names, with the given values of `RESUMABLE_OPTIONS`.
 
     Raises:
-        TransitError: there is no run, it is of another version, or an option was given that differs from the run's.
+        TransitError: there is no run, or an option was given that differs from the run's.
     """
     path = settings.resume
     assert path is not None
@@ -166,7 +167,7 @@ def resumed(settings: TrainSettings) -> TrainSettings:
             fix="transit train --resume " + (", or ".join(map(str, runs_near(path))) or "RUN"),
             code="run-missing",
         )
-    before = _read_settings(path)
+    before = config.resolve(TrainSettings, {}, path / CONFIG)
     given = [name for name, source in settings.sources.items() if source != "default"]
     changed = [
         f"{name} {_shown(getattr(before, name))} -> {_shown(getattr(settings, name))}"
@@ -182,20 +183,6 @@ def resumed(settings: TrainSettings) -> TrainSettings:
             code="run-changed",
         )
     return before.replace(**{name: getattr(settings, name) for name in given if name in RESUMABLE_OPTIONS})
-
-
-def _read_settings(path: Path) -> TrainSettings:
-    try:
-        return config.resolve(TrainSettings, {}, path / CONFIG)
-    except TransitError as error:
-        if error.code not in {"config-unknown-key", "config-type"}:
-            raise
-        raise TransitError(
-            f"{path} was started with another version of transit, whose options differ: {error.found}",
-            wanted=f"a run of transit {__version__}",
-            fix=f"finish it with the version in {path / ENVIRONMENT}, or start a new run",
-            code="run-version",
-        ) from None
 
 
 def _shown(value: object) -> str:

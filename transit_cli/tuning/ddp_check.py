@@ -1,27 +1,25 @@
 """The check across two processes: the data-parallel step of `transit train` under torchrun, on the CPU.
 
-`python -m transit_cli.tuning.ddp_check` is one of them, with torchrun's environment variables and a job as JSON on
-stdin. Each trains its part of every micro-batch; their summed gradients are compared with those of one process that
-computes the full batch.
+Two child processes (`transit_cli.isolation`) with torchrun's environment variables each train their part of every
+micro-batch; their summed gradients are compared with those of one process that computes the full batch.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import subprocess
-import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from transit_cli import isolation
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-#: The number of processes, and the seconds that they may take.
+#: The number of processes, and the seconds that each may take.
 WORLD_SIZE, TIMEOUT_S = 2, 300
 
 
@@ -39,33 +37,21 @@ def check_two_processes(network: str, shapes: Mapping[str, tuple[int, ...]], cou
     Raises:
         TransitError: the network cannot be trained by several processes, or they cannot communicate on this machine.
     """
-    job = json.dumps({"network": network, "shapes": shapes, "counts": counts})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    ranks = [_start(address | {"RANK": str(rank), "WORLD_SIZE": str(WORLD_SIZE)}, job) for rank in range(WORLD_SIZE)]
-    try:
-        output = [rank.communicate(timeout=TIMEOUT_S) for rank in ranks]
-    except subprocess.TimeoutExpired:
-        raise _failed(f"no result after {TIMEOUT_S} s") from None
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.communicate()
-    if any(rank.returncode for rank in ranks):
-        raise _failed(next(line for _, errors in output for line in reversed(errors.splitlines()) if line.strip()))
-    found = [json.loads(line) for line, _ in output]
-    return {count: max(errors[str(count)] for errors in found) for count in counts}
-
-
-def _start(environment: Mapping[str, str], job: str) -> subprocess.Popen[str]:
-    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    command = [sys.executable, "-m", "transit_cli.tuning.ddp_check"]
-    process = subprocess.Popen(command, env={**os.environ, **environment}, text=True, **pipes)
-    assert process.stdin is not None
-    process.stdin.write(job + "\n")
-    process.stdin.flush()
-    return process
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(WORLD_SIZE)}
+    found: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        children = []
+        for rank in range(WORLD_SIZE):
+            child = isolation.Child("transit_cli.tuning.ddp_check", env={**os.environ, **shared, "RANK": str(rank)})
+            children.append(stack.enter_context(child))
+            child.send({"network": network, "shapes": shapes, "counts": counts})
+        for child in children:
+            end = child.follow(found.append, timeout=TIMEOUT_S)
+            if end.kind != "done":
+                raise _failed(end.message or end.kind)
+    return {count: max(event["errors"][str(count)] for event in found) for count in counts}
 
 
 def _failed(reason: str) -> TransitError:
@@ -78,8 +64,8 @@ def _failed(reason: str) -> TransitError:
     )
 
 
-def main(job: Mapping[str, Any]) -> dict[int, float]:
-    """Run one of the processes; returns the differences that it sees."""
+def run_job(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
+    """One of the processes: report the differences that it finds."""
     from transit_cli.device.select import select
     from transit_cli.training.distributed import process_group
     from transit_cli.tuning.gradient_check import (
@@ -102,8 +88,8 @@ def main(job: Mapping[str, Any]) -> dict[int, float]:
             count: GradientRecorder(network, device, processes=processes).run(split_batch(batch, count))
             for count in job["counts"]
         }
-    return {count: compare(expected, gradients).worst for count, gradients in found.items()}
+    emit({"errors": {str(count): compare(expected, gradients).worst for count, gradients in found.items()}})
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(main(json.loads(sys.stdin.readline()))) + "\n")
+    isolation.serve(run_job)

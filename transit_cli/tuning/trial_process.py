@@ -50,7 +50,7 @@ def _run(spec: TrialSpec, say: Callable[..., None]) -> None:
     import torch
 
     from transit_cli.device import select
-    from transit_cli.memory import trial_limit
+    from transit_cli.memory import limit as memory_limit
     from transit_cli.memory.monitor import Monitor
     from transit_cli.tuning.work import Work
 
@@ -61,8 +61,8 @@ def _run(spec: TrialSpec, say: Callable[..., None]) -> None:
             # Threads start and kernels load in the first step. Under the limit a thread that cannot start would end the
             # process without words, and it would not be the batch's fault.
             work.start_kernels()
-        limit = spec.limit_bytes or trial_limit.in_bytes(device, spec.limit)
-        trial_limit.impose(device, limit)
+        limit = spec.limit_bytes or memory_limit.limit_bytes(device, spec.limit)
+        memory_limit.impose(device, limit)
         facts = {"device": device.kind, "name": device.facts.name, "precision": work.precision}
         say("ready", **facts, torch=torch.__version__, limit_bytes=limit)
         with Monitor(device, interval=0.02) as monitor:
