@@ -134,7 +134,7 @@ def test_a_missing_package_is_said_before_anything_starts(name, run, monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     kind = FORMATS[name]
     if not kind.packages:
-        assert exported(run, name, output=tmp_path / f"model{kind.suffix}").data["file"]
+        assert exported(run, name, out=tmp_path / f"model{kind.suffix}").data["file"]
         return
     settings = config.resolve(ExportSettings, {"run": tmp_path / "no run", "format": name})
     with pytest.raises(TransitError, match="not installed") as caught:

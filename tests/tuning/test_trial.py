@@ -121,7 +121,7 @@ def test_an_error_that_is_not_about_memory_surfaces(spec):
 
 def test_a_network_that_cannot_be_built_is_told_in_its_own_words(spec, tmp_path):
     asked = TrialSpec(4, train={"network": f"{tmp_path}/none.py:build"}, inputs=((8,),))
-    with pytest.raises(TransitError, match="names a file that is not there"):
+    with pytest.raises(TransitError, match="names a file that does not exist"):
         trial.run(asked, 60)
 
 

@@ -170,7 +170,7 @@ def test_a_catalog_and_a_folder(run, cli, light_curve, tmp_path):
         (["{run}", "{run}/config.yaml", "--period", "3", "--epoch", "1", "--duration", "2"], 4, "cannot be read"),
         (["{run}", "{run}"], 4, "view set"),
         (["{run}", "list.csv"], 2, "--light-curves"),
-        (["nowhere", "{curve}"], 4, "is no run"),
+        (["nowhere", "{curve}"], 4, "is not a run"),
     ],
 )
 def test_what_cannot_be_scored_is_said(places, cli, arguments, code, words):

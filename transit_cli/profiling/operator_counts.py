@@ -153,7 +153,7 @@ def _kernels(watch: _Watch) -> AbstractContextManager[None]:
         watch.operators["fused kernel"] += 1
         watch.bytes += sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
-    return fused.watching(on_kernel)
+    return fused.watch_launches(on_kernel)
 
 
 _TORCH = str(Path(torch.__file__).parent)

@@ -93,7 +93,7 @@ def _on_device(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], *, d
 def _kernels(networks: Sequence[nn.Module]) -> dict[nn.Module, Callable[..., Any]]:
     """Fused kernels, where Triton is there to compile them."""
     try:
-        from transit_cli.model.acceleration.fused import fused
+        from transit_cli.model.acceleration.fused import fused_forwards
     except ImportError:
         return {}
-    return {module: forward for network in networks for module, forward in fused(network).items()}
+    return {module: forward for network in networks for module, forward in fused_forwards(network).items()}
