@@ -1,8 +1,8 @@
 """Networks by name: `two-branch`, `astronet`, an installed plugin's (`transit.models`), or `my_net.py:build`.
 
 A factory is called as `factory(views, scalars)` with the length in bins of each view by name (the global view first)
-and the number of scalars. The network returns one logit per sample, [B] or [B, 1]. Its `forward` takes a mapping if it has
-one argument, and else the inputs in order:
+and the number of scalars. The network returns one logit per sample, [B] or [B, 1]. Its `forward` takes a mapping if it
+has one argument, and otherwise the inputs in order:
 
     def forward(self, inputs): ...                        one: a mapping, inputs["global"] [B, L], inputs["scalars"] ...
     def forward(self, global_view, local_view): ...       more: the views in the order of `views`, then the scalars

@@ -1,8 +1,8 @@
 """Memory layouts of convolutions on a CPU, without changing a network's parameters.
 
 `channels_last`: each Conv1d is computed as a Conv2d of height 1 in the channels-last memory format. oneDNN then needs
-no reorders between layers, and its kernels read whole cache lines: measured 1.6 to 1.8 times as fast. Tensors keep their
-logical shape [B, C, L]; only the strides differ, so other modules between the convolutions work unchanged.
+no reorders between layers, and its kernels read whole cache lines: measured 1.6 to 1.8 times as fast. Tensors keep
+their logical shape [B, C, L]; only the strides differ, so other modules between the convolutions work unchanged.
 
 `blocked`: sequences of convolutions, max-poolings and ReLUs in an `nn.Sequential` are computed by oneDNN in its own
 blocked layout from the first to the last. Its max-pooling stores one byte per output where PyTorch's stores an 8-byte
@@ -39,7 +39,7 @@ def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]
             del module.__dict__["forward"]
 
 
-def channels_channels_last(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
+def channels_last(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
     """Forwards for `replaced` that compute the network's 1-D convolutions and max-poolings channels-last.
 
     Other modules (padding modes other than zeros, subclasses, a `forward` replaced already) are left unchanged.
@@ -60,7 +60,7 @@ def blocked(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
 
     They need float32 and [B, C, L]; for other inputs, or under autocast, they do the same as `channels_last`.
     """
-    forwards = channels_channels_last(network)
+    forwards = channels_last(network)
     if not torch.backends.mkldnn.is_available():
         return forwards
     for module in network.modules():
