@@ -85,7 +85,7 @@ def test_commands_that_print_nothing_or_nonsense_leave_facts_unknown():
         assert facts.memory_bytes is facts.gpu_cores is facts.swap_used_bytes is None
         rows = diagnose(DoctorSettings(only=ROWS), facts)
         assert [row.id for row in rows] == list(ROWS)
-        assert not [row for row in rows if "fault of the doctor" in row.why]
+        assert not [row for row in rows if "error of the doctor" in row.why]
 
 
 def test_a_missing_or_slow_command_prints_nothing():
