@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 import typer.main
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from transit_cli import __version__, console
 from transit_cli.command import explain
 from transit_cli.discovery import Plugin, discover
+from transit_cli.help import CommandGroup
 from transit_cli.results import ExitCode, TransitError
 
 
@@ -22,7 +23,7 @@ class PluginCommand(TyperCommand):
     def __init__(self, plugin: Plugin) -> None:
         text = plugin.help().replace("[", "\\[")
         super().__init__(
-            plugin.name, help=text, short_help=text, rich_help_panel=None if plugin.first_party else "Plugins"
+            plugin.name, help=text, short_help=text, rich_help_panel="Commands" if plugin.first_party else "Plugins"
         )
         self._plugin = plugin
 
@@ -57,7 +58,7 @@ def load_command(plugin: Plugin) -> Any:
     return loaded
 
 
-class PluginGroup(TyperGroup):
+class PluginGroup(CommandGroup):
     """A group whose commands are the discovered plugins."""
 
     def __init__(self, **attributes: Any) -> None:

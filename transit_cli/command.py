@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from transit_cli import __version__, config, console, packages
+from transit_cli import __version__, config, console, help, packages  # noqa: A004 - the module is named after the option
 from transit_cli.device import environment
 from transit_cli.results import ExitCode, Result, TransitError
 
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _S = TypeVar("_S", bound=config.Settings)
-
-#: Where every command's own options end and the common ones begin.
-COMMON_PANEL = "Common options"
 
 
 def command(
@@ -79,7 +76,11 @@ def command(
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__doc__ = inspect.getdoc(body) or inspect.getdoc(sys.modules[body.__module__])
-        app.command(name=name)(run)
+        app.command(
+            name=name,
+            cls=type("Command", (help.SettingsCommand,), {"settings": settings}),
+            context_settings={"help_option_names": ["--help", "-h"]},
+        )(run)
         return body
 
     return register
@@ -132,14 +133,14 @@ def _raise_terminated(*_: object) -> None:
     raise Terminated
 
 
-class _terminate_as_interrupt:  # noqa: N801 - reads as what it does
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
     """While a command runs, SIGTERM unwinds it as Ctrl-C does."""
-
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGTERM, _raise_terminated)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def explain(error: Exception) -> TransitError:
@@ -188,29 +189,21 @@ def _frames(error: Exception) -> Iterator[tuple[str, int]]:
 
 
 def _parameter(setting: config.Setting) -> inspect.Parameter:
-    """A setting as a parameter that Typer turns into an option or an argument."""
+    """A setting as a parameter that Typer turns into an option or an argument; `help` describes it."""
     kind, parsed_here = _typer_type(setting.type)
-    text = setting.help + (f" \\[{setting.range}]" if setting.range else "")
-    default = setting.default
-    if parsed_here and default is not None and not setting.required:
-        default = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    if isinstance(default, tuple) and not default:
-        default = None
-    metavar = setting.flag.metavar if setting.flag and setting.flag.metavar else None
+    default = None if setting.required or setting.default == () else setting.default
+    if parsed_here and default is not None:
+        default = help.default_text(setting)
     if setting.positional and typing.get_origin(setting.type) is tuple:  # FILES...: as many words as are typed
         kind, default = list[str], None
-    if setting.required:  # asked for by `resolve`, since --config may give it
-        default, kind = None, kind | None
+    if setting.required:  # checked by `resolve`, since --config may give it
+        kind = kind | None
     mark: Any
     if setting.positional:
-        mark = typer.Argument(metavar=setting.positional.metavar or None, help=text, show_default=default is not None)
+        mark = typer.Argument(metavar=setting.label)
     else:
-        if parsed_here and metavar is None:
-            metavar = _metavar(setting.type)
         names = [f"{setting.option}/--no-{setting.option[2:]}"] if kind is bool else [setting.option]
-        if setting.flag and setting.flag.short:
-            names.append(setting.flag.short)
-        mark = typer.Option(*names, metavar=metavar, help=text, show_default=default not in {None, ""})
+        mark = typer.Option(*names, *([setting.flag.short] if setting.flag and setting.flag.short else []))
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -235,29 +228,10 @@ def _typer_type(kind: Any) -> tuple[Any, bool]:
     return kind, False
 
 
-def _metavar(kind: Any) -> str:
-    """What stands for a value in the help, where Typer knows no name for it."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in {typing.Union, types.UnionType}:
-        return "|".join(_metavar(arm) for arm in args if arm is not types.NoneType)
-    if origin is tuple:
-        one = _metavar(args[0])
-        return f"{one},{one}"
-    if origin is Literal:
-        return "|".join(map(str, args))
-    return {int: "INTEGER", float: "FLOAT", Path: "PATH", str: "TEXT"}.get(kind, "TEXT")
-
-
 def _common_parameters() -> list[inspect.Parameter]:
-    def option(name: str, kind: Any, default: Any, *flags: str, help: str) -> inspect.Parameter:  # noqa: A002
-        mark = typer.Option(*flags, help=help, rich_help_panel=COMMON_PANEL, show_default=False)
-        return inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, mark]
-        )
+    def parameter(name: str, flags: tuple[str, ...], kind: Any) -> inspect.Parameter:
+        default = False if kind is bool else None
+        annotation = Annotated[kind, typer.Option(*flags)]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
-    return [
-        option("config", Path | None, None, "--config", help="YAML file with values for these options; flags win."),
-        option("print_config", bool, False, "--print-config", help="Print the resolved options as YAML and stop."),
-        option("json", bool, False, "--json", help="Print one JSON document alone on stdout."),
-        option("quiet", bool, False, "--quiet", "-q", help="Print the verdict, warnings and errors only."),
-    ]
+    return [parameter(name, flags, kind) for name, (flags, kind, _) in help.COMMON.items()]

@@ -59,9 +59,10 @@ class Range:
         return self.open in {"right", "both"}
 
     def __str__(self) -> str:
-        low = "" if self.minimum is None else f"{self.minimum:g} {'<' if self._left else '<='} "
-        high = "" if self.maximum is None else f" {'<' if self._right else '<='} {self.maximum:g}"
-        return f"{low}x{high}"
+        left, right = "<" if self._left else "<=", "<" if self._right else "<="
+        if self.maximum is None:
+            return f"x {left.replace('<', '>')} {self.minimum:g}"
+        return f"{f'{self.minimum:g} {left} ' if self.minimum is not None else ''}x {right} {self.maximum:g}"
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,9 @@ class Settings:
     first: ClassVar[tuple[str, ...]] = ()
     """Fields that `--help` lists first, whatever their panel: what a beginner needs."""
 
+    hidden: ClassVar[tuple[str, ...]] = ()
+    """Inherited fields that are no options of this command, as they change nothing that it does."""
+
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Where each value came from ("default", "run.yaml:3", "--epochs"); empty when made in Python."""
 
@@ -143,7 +147,7 @@ class Settings:
             for item in items:
                 number = isinstance(item, int | float) and not isinstance(item, bool)
                 if setting.range is not None and number and item not in setting.range:
-                    self.refuse(setting.name, f"a value in {setting.range}")
+                    self.refuse(setting.name, f"a value with {setting.range}")
 
     def refuse(self, name: str, wanted: str, fix: str = "") -> typing.NoReturn:
         """Raise the error for a field whose value will not do, naming where the value came from.
@@ -179,10 +183,10 @@ def settings_of(cls: type[Settings]) -> tuple[Setting, ...]:
     for base in reversed(cls.__mro__):
         if issubclass(base, Settings):
             texts |= _field_texts(base)
-            panels = dict.fromkeys(vars(base).get("__annotations__", {}), base.panel) | panels
+            panels = dict.fromkeys(vars(base).get("__annotations__", {}), vars(base).get("panel", "")) | panels
     found = []
     for item in dataclasses.fields(cls):
-        if item.name == "sources":
+        if item.name == "sources" or item.name in cls.hidden:
             continue
         kind, marks = _unwrap(hints[item.name])
         default = item.default
