@@ -1,14 +1,14 @@
-"""From a settings dataclass and a function to a Typer command.
+"""Makes a Typer command from a settings dataclass and a function.
 
     app = typer.Typer()
 
     @command(app, TrainSettings)
     def train(settings: TrainSettings) -> Result:
-        from transit_cli.training.train import train  # torch comes in here, not above
+        from transit_cli.training.train import train  # imports torch, so not at the top
         ...
 
-The function gets checked settings and returns a `Result`; options, `--config`, `--print-config`, `--json`, `--quiet`,
-rendering and exit codes are the same for every command and come from here.
+The function gets validated settings and returns a `Result`; options, `--config`, `--print-config`, `--json`, `--quiet`,
+rendering and exit codes are the same for every command and are defined here.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from transit_cli.results import ExitCode, Result, TransitError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+__all__ = ["command"]
+
 _S = TypeVar("_S", bound=config.Settings)
 
 
@@ -48,7 +50,7 @@ def command(
     Args:
         app: the Typer app that the entry point names.
         settings: the command's settings class.
-        name: the subcommand's name, where the app has several.
+        name: the subcommand's name, if the app has several.
         prepare: set torch's environment variables before the function runs, and refuse values that break torch.
     """
 
@@ -93,15 +95,15 @@ def _given(ctx: typer.Context, key: str) -> bool:
 
 
 def execute(title: str, work: Callable[[], Result | None], *, as_json: bool, quiet: bool) -> ExitCode:
-    """Run a command's work and render what comes of it, whatever that is.
+    """Run a command's work and render its result or its error.
 
     Returns:
-        The exit code. Ctrl-C and SIGTERM come back as 130 and 143, after the command has put its things in order.
+        The exit code: 130 after Ctrl-C and 143 after SIGTERM, once the command has cleaned up.
     """
     with console.session(as_json=as_json, quiet=quiet), _terminate_as_interrupt():
         try:
             result = work()
-            with contextlib.suppress(BrokenPipeError):  # whoever read stdout has had enough, which is no failure
+            with contextlib.suppress(BrokenPipeError):  # the reader of stdout has closed it, which is no failure
                 if result is not None:
                     console.show(result, command=title, version=__version__)
                 console.close()
@@ -119,13 +121,13 @@ def execute(title: str, work: Callable[[], Result | None], *, as_json: bool, qui
             if os.environ.get("TRANSIT_DEBUG"):
                 raise
             error = explain(failure)
-        with contextlib.suppress(OSError):  # stdout is gone or full: the exit code still says it
+        with contextlib.suppress(OSError):  # stdout is closed or full: the exit code still reports it
             console.show_error(error, command=title, version=__version__)
         return error.exit_code
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. Whoever cleans up after Ctrl-C cleans up after this."""
+    """SIGTERM arrived; handled as Ctrl-C is."""
 
 
 @typing.no_type_check
@@ -144,7 +146,7 @@ def _terminate_as_interrupt() -> Iterator[None]:
 
 
 def explain(error: Exception) -> TransitError:
-    """An exception that nobody below has put into words, as an error that a person can use."""
+    """The error to report for an exception that is not a `TransitError`."""
     if isinstance(error, OSError) and error.errno is not None:
         where = f" {error.filename}" if error.filename else ""
         found = f"{error.strerror or error}:{where}" if where else f"{error.strerror or error}"
@@ -194,7 +196,7 @@ def _parameter(setting: config.Setting) -> inspect.Parameter:
     default = None if setting.required or setting.default == () else setting.default
     if parsed_here and default is not None:
         default = help.default_text(setting)
-    if setting.positional and typing.get_origin(setting.type) is tuple:  # FILES...: as many words as are typed
+    if setting.positional and typing.get_origin(setting.type) is tuple:  # FILES...: any number of words
         kind, default = list[str], None
     if setting.required:  # checked by `resolve`, since --config may give it
         kind = kind | None
@@ -213,7 +215,7 @@ def _parameter(setting: config.Setting) -> inspect.Parameter:
 
 
 def _typer_type(kind: Any) -> tuple[Any, bool]:
-    """The type that Typer is told, and whether `convert.convert` makes the real one from text."""
+    """The type that Typer is given, and whether `convert.convert` makes the real one from text."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in {typing.Union, types.UnionType}:
         arms = [arm for arm in args if arm is not types.NoneType]

@@ -130,7 +130,7 @@ def option_row(setting: config.Setting) -> _Row:
             text += f" One of: {', '.join(options)}."
     notes = ["required"] if setting.required else []
     notes += [f"default: {default}"] if (default := default_text(setting)) else []
-    if setting.range and setting.range.maximum is not None:  # others say what everybody assumes: no epoch is negative
+    if setting.range and setting.range.maximum is not None:  # "x >= 1" would state the obvious at each count
         notes.append(str(setting.range))
     note = f"[{', '.join(notes)}]".replace(" ", "\xa0")  # on one line
     return f"{short}{setting.option} {value}", f"{text} {note}" if notes else text
@@ -142,7 +142,7 @@ def default_text(setting: config.Setting) -> str:
     if setting.required or value is None:
         return ""
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ("," if typing.get_args(setting.type)[-1] is Ellipsis else " ").join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
