@@ -1,4 +1,4 @@
-"""`transit fallback-test --target mps`: the status on MPS of the step's operators, determined on any machine."""
+"""`transit fallback-test predict`: the status on MPS of the step's operators, determined on any machine."""
 
 from __future__ import annotations
 

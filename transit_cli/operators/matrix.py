@@ -1,4 +1,4 @@
-"""`transit fallback-test --all-ops`: torch's operator database on this device, as a matrix to save and compare.
+"""`transit fallback-test all-ops`: torch's operator database on this device, as a matrix to save and compare.
 
 The database is tested in child processes, chunk by chunk; each chunk's results are on disk before the next one begins,
 and an interrupted run resumes. After a crash, a new child continues without the operator that caused it.
