@@ -23,7 +23,7 @@ QUICK = {
     "doctor": [["--only", "python,chip"]],
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],
     "export": [["#run", "--format", "torchscript"]],
-    "fallback-test": [["--operators"]],
+    "fallback-test": [["operators"]],
     "plugins": [[]],
     "predict": [["#run", "#views", "--max-plots", "0"]],
     "probe-batch": [["#views", "--only-best", "--device", "cpu"]],
@@ -48,7 +48,7 @@ def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
     jsonschema.validate(document, SCHEMA)
     assert document["exit_code"] == done.returncode, done.stderr
     assert done.returncode in {0, 1}, done.stderr
-    assert document["command"] == " ".join(command[:2] if command[0] == "data" else command[:1])
+    assert document["command"] == " ".join(command[:2] if command[0] in {"data", "fallback-test"} else command[:1])
 
 
 @pytest.mark.parametrize("name", sorted(QUICK))

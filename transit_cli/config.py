@@ -1,13 +1,13 @@
-"""Settings: one frozen dataclass a command, from which its options, its YAML and its Python API all come.
+"""Settings: one frozen dataclass per command, which defines its options, its YAML and its Python API.
 
-A command's settings stand in the room that uses them, as a subclass of `Settings`:
+A command's settings are a subclass of `Settings`, in the package that uses them:
 
     @dataclass(frozen=True, kw_only=True)
     class TrainSettings(Settings):
         epochs: Annotated[int, Range(1)] = 50
         "Passes over the training set."
 
-The text below a field is its help. Its type says what may be given: bool, int, float, str, Path, Literal, a union of
+The docstring below a field is its help. Its type defines its values: bool, int, float, str, Path, Literal, a union of
 these, `| None`, `tuple[X, ...]` (a comma-separated list on the command line) or `tuple[X, Y]` (two words there).
 
 Values are resolved in one order: defaults < a preset's (`presets`) < YAML (`--config`) < flags; `Settings.sources` says
@@ -34,12 +34,14 @@ from transit_cli import config_file
 from transit_cli.convert import convert, describe
 from transit_cli.results import ExitCode, TransitError
 
+__all__ = ["Flag", "Panel", "Positional", "Range", "Settings"]
+
 _S = TypeVar("_S", bound="Settings")
 
 
 @dataclass(frozen=True)
 class Range:
-    """The values a number may take: `minimum <= value <= maximum`, or `<` at the ends named in `open`."""
+    """The range of a number: `minimum <= value <= maximum`, or `<` at the ends named in `open`."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -59,21 +61,22 @@ class Range:
         return self.open in {"right", "both"}
 
     def __str__(self) -> str:
-        low = "" if self.minimum is None else f"{self.minimum:g} {'<' if self._left else '<='} "
-        high = "" if self.maximum is None else f" {'<' if self._right else '<='} {self.maximum:g}"
-        return f"{low}x{high}"
+        left, right = "<" if self._left else "<=", "<" if self._right else "<="
+        if self.maximum is None:
+            return f"x {left.replace('<', '>')} {self.minimum:g}"
+        return f"{f'{self.minimum:g} {left} ' if self.minimum is not None else ''}x {right} {self.maximum:g}"
 
 
 @dataclass(frozen=True)
 class Positional:
-    """Marks a field that is given by its place on the command line, shown as `metavar`."""
+    """Marks a field as a positional argument, shown as `metavar`."""
 
     metavar: str = ""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """Adds a short name (`-n`) to an option, or another `metavar` for its value."""
+    """Adds a short name (`-n`) to an option, or a `metavar` for its value."""
 
     short: str = ""
     metavar: str = ""
@@ -106,7 +109,7 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """Its name in YAML: that of the field, less the `_` that keeps it apart from a word of Python (`try_`)."""
+        """Its name in YAML: that of the field, without the final `_` of a Python keyword (`try_`)."""
         return self.name.rstrip("_")
 
     @property
@@ -116,25 +119,28 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """What a person calls it: `--epochs`, or `RUN` where it is given by its place."""
+        """Its name in messages: `--epochs`, or `RUN` for a positional argument."""
         return self.positional.metavar or self.name.upper() if self.positional else self.option
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of every command's settings. Values are checked when they are made, so a `Settings` is always valid."""
+    """Base of every command's settings. Values are validated on construction, so a `Settings` is always valid."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Values for other fields by the value of a field named `preset`; what is given in YAML or by a flag wins."""
+    """Values for other fields by the value of a field named `preset`; values in YAML or flags take precedence."""
 
     panel: ClassVar[str] = ""
     """The panel of `--help` that lists the fields which this class declares; those without one come first."""
 
     first: ClassVar[tuple[str, ...]] = ()
-    """Fields that `--help` lists first, whatever their panel: what a beginner needs."""
+    """Fields that `--help` lists before all panels: what a beginner needs."""
+
+    hidden: ClassVar[tuple[str, ...]] = ()
+    """Inherited fields that are not options of this command, because they do not affect it."""
 
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Where each value came from ("default", "run.yaml:3", "--epochs"); empty when made in Python."""
+    """The source of each value ("default", "run.yaml:3", "--epochs"); empty when made in Python."""
 
     def __post_init__(self) -> None:
         for setting in settings_of(type(self)):
@@ -143,15 +149,15 @@ class Settings:
             for item in items:
                 number = isinstance(item, int | float) and not isinstance(item, bool)
                 if setting.range is not None and number and item not in setting.range:
-                    self.refuse(setting.name, f"a value in {setting.range}")
+                    self.refuse(setting.name, f"a value with {setting.range}")
 
     def refuse(self, name: str, wanted: str, fix: str = "") -> typing.NoReturn:
-        """Raise the error for a field whose value will not do, naming where the value came from.
+        """Raise the error for an invalid value, naming its source.
 
         Args:
             name: the field.
-            wanted: what would have done instead.
-            fix: what to type, if there is something better to say than where the value stands.
+            wanted: what is valid.
+            fix: what to type; by default to correct the value where it was given.
         """
         setting = next(item for item in settings_of(type(self)) if item.name == name)
         source = self.sources.get(name, "")
@@ -166,7 +172,7 @@ class Settings:
         )
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some values changed, checked again."""
+        """A copy with some values changed, validated again."""
         return dataclasses.replace(self, **changes)
 
 
@@ -179,10 +185,10 @@ def settings_of(cls: type[Settings]) -> tuple[Setting, ...]:
     for base in reversed(cls.__mro__):
         if issubclass(base, Settings):
             texts |= _field_texts(base)
-            panels = dict.fromkeys(vars(base).get("__annotations__", {}), base.panel) | panels
+            panels = dict.fromkeys(vars(base).get("__annotations__", {}), vars(base).get("panel", "")) | panels
     found = []
     for item in dataclasses.fields(cls):
-        if item.name == "sources":
+        if item.name == "sources" or item.name in cls.hidden:
             continue
         kind, marks = _unwrap(hints[item.name])
         default = item.default
@@ -215,10 +221,10 @@ def _unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _field_texts(cls: type) -> dict[str, str]:
-    """The text below each field of a class, read from its source: Python itself does not keep it."""
+    """The docstring below each field of a class, read from the source, since Python does not keep it."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
-    except (OSError, KeyError):  # made in an interactive session: no help text, everything else works
+    except (OSError, KeyError):  # defined in an interactive session: no help text, everything else works
         return {}
     found = (n.body for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == cls.__name__)
     texts: dict[str, str] = {}
@@ -239,7 +245,7 @@ def resolve(cls: type[_S], flags: Mapping[str, Any], file: Path | None = None) -
         file: a YAML file, as `--print-config` writes it.
 
     Raises:
-        TransitError: a value or key that will not do, with the place where it stands.
+        TransitError: a value or key is invalid; the error names its place.
     """
     known = {setting.name: setting for setting in settings_of(cls)}
     values: dict[str, Any] = {}

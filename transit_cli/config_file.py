@@ -129,7 +129,7 @@ def _check_keys(
     if unknown:
         key, line = unknown[0], lines[str(unknown[0])]
         guess = nearest(names[key].rstrip("_"), types).rstrip("_")
-        of = f"; the file is a configuration of `transit {command}`" if command else ""
+        of = f"; it is a configuration of `transit {command}`" if command else ""
         raise TransitError(
             f"{file}:{line} has an unknown key {key!r}{of}",
             wanted=f"{guess}?" if guess else f"one of {', '.join(name.rstrip('_') for name in types)}",

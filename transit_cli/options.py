@@ -23,29 +23,29 @@ class DeviceSettings(Settings):
     panel: ClassVar[str] = "Device"
 
     device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
-    "Device to compute on; auto takes MPS, then CUDA, then the CPU."
+    "Where to compute: mps, cuda, cpu, or auto (the first of these present)."
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrecisionSettings(DeviceSettings):
-    """The device and arithmetic of a command that runs a network."""
+class PrecisionSettings(Settings):
+    """The arithmetic of a command that trains."""
 
     panel: ClassVar[str] = "Device"
 
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    "Arithmetic of the forward pass; auto takes what was measured fastest on the device."
+    "Arithmetic of the forward pass: fp32, fp16, bf16, or auto (the fastest)."
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionSettings(PrecisionSettings):
-    """The device, arithmetic and execution of a command that runs training steps."""
+    """The arithmetic and execution of training steps."""
 
     panel: ClassVar[str] = "Device"
 
     execution: Literal[
         "auto", "eager", "channels-last", "onednn", "single-thread", "replicas", "cuda-graph", "triton"
     ] = "auto"
-    "How a step is executed, with the same numbers; auto takes cuda-graph on CUDA, and the fastest on a CPU."
+    "How a step is executed, with equal results; auto takes cuda-graph on CUDA, and the fastest on a CPU."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class BinsSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         try:
-            view_lengths(self.bins)
+            parse_bins(self.bins)
         except ValueError:
             self.refuse("bins", "two lengths of at least 4 bins, such as 2001/201")
 
@@ -101,10 +101,10 @@ class BinnedInputSettings(InputSettings, BinsSettings):
         """
         if not set(self.views) <= set(VIEWS):
             self.refuse("views", f"{', '.join(VIEWS)}; or a VIEWSET that has it")
-        return view_lengths(self.bins, self.views)
+        return parse_bins(self.bins, self.views)
 
 
-def view_lengths(bins: str, views: tuple[str, ...] = ("global", "local")) -> dict[str, int]:
+def parse_bins(bins: str, views: tuple[str, ...] = ("global", "local")) -> dict[str, int]:
     """The length of each view, from bins written as "2001/201": views other than the global one have the second.
 
     Raises:

@@ -1,4 +1,7 @@
-"""Check whether this machine will train well, and say what to type where it will not."""
+"""Check whether this machine is ready to train, and how to fix it.
+
+Every device that is present is checked by real training steps. Exits with 1 if a check fails.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,6 @@ app = typer.Typer()
 
 @command(app, DoctorSettings, prepare=False)
 def doctor(settings: DoctorSettings) -> Result:
-    """Check whether this machine will train well, and say what to type where it will not.
-
-    Every device that is there is proven by real training steps. Exits 1 if a check fails.
-    """
     from transit_cli.doctor.diagnosis import diagnose
 
     rows = diagnose(settings)

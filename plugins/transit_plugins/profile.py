@@ -1,4 +1,10 @@
-"""Show where a training step's time and memory go, and what would help."""
+"""Show where the time and memory of a training step go.
+
+The step that trains is run on random numbers, a view set, or your own loader and network. Exits with 1 if memory grows
+from step to step.
+
+    transit profile --trace --report
+"""
 
 from __future__ import annotations
 
@@ -20,11 +26,6 @@ app = typer.Typer()
 
 @command(app, ProfileSettings)
 def profile(settings: ProfileSettings) -> Result:
-    """Show where a training step's time and memory go, and what would help.
-
-    It runs the step that trains, on random numbers, a view set, or your own loader and network. Exits 1 if memory
-    grows from step to step.
-    """
     from transit_cli.profiling import compare, hotspots, html_report, profile_result, profiler, tools
 
     before = compare.read(settings.compare) if settings.compare else None

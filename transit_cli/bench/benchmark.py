@@ -14,7 +14,7 @@ from transit_cli.bench.energy import EnergyUnavailable, Meter
 from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision
 from transit_cli.device.select import select
-from transit_cli.options import view_lengths
+from transit_cli.options import parse_bins
 from transit_cli.profiling import roofline
 from transit_cli.training import bench_record
 from transit_cli.training.execution.selection import QUIET
@@ -133,7 +133,7 @@ def views_of(settings: BenchSettings) -> dict[str, int]:
         TransitError: the view set cannot be read, or lacks one of the two views.
     """
     if settings.viewset is None:
-        return view_lengths(settings.bins)
+        return parse_bins(settings.bins)
     return samples.view_lengths(ViewSet.open(settings.viewset), ("global", "local"))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from transit_cli.bench.energy import EnergyUnavailable
-from transit_cli.options import view_lengths
+from transit_cli.options import parse_bins
 from transit_cli.profiling import operator_counts
 from transit_cli.profiling.profiler import PROFILABLE_AS
 from transit_cli.training import inference, workload
@@ -119,7 +119,7 @@ def measure(
         meter: of its energy, if there is one.
     """
     precision = settings.precision if kind == "train" else "fp32"
-    views = view_lengths(settings.bins)
+    views = parse_bins(settings.bins)
 
     def build(**changes: Any) -> Workload:
         asked = StepSettings(batch_size=batch_size, precision=precision).replace(**changes)

@@ -15,9 +15,9 @@ class MemorySettings(Settings):
 
     panel: ClassVar[str] = "Device"
 
-    memory_limit: Annotated[float | str, Range(0, 1, open="left"), Flag(metavar="SHARE|SIZE")] = 0.85
-    """Memory to stay under: a share of the device's or container's, or a size such as 4GiB. Beyond it an allocation
-    fails as out of memory, instead of making the system swap."""
+    memory_limit: Annotated[float | str, Range(0, 1, open="left"), Flag(metavar="LIMIT")] = 0.85
+    """Memory to stay under: a share of the device's, or a size such as 4GiB; beyond it allocations fail as out of
+    memory."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

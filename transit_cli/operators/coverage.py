@@ -1,4 +1,4 @@
-"""`transit fallback-test --target mps`: the status on MPS of the step's operators, determined on any machine."""
+"""`transit fallback-test predict`: the status on MPS of the step's operators, determined on any machine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from transit_cli.results import ExitCode, Result, Table
 
 if TYPE_CHECKING:
     from transit_cli.operators.rules import Incompatibility
-    from transit_cli.operators.settings import FallbackTestSettings
+    from transit_cli.operators.settings import FallbackPredictionSettings, OperatorTableSettings
     from transit_cli.operators.trace import Call
 
 #: Samples of the traced step; the operators do not depend on it.
 SAMPLES = 4
 
 
-def operators(settings: FallbackTestSettings) -> Result:
+def operators(settings: OperatorTableSettings) -> Result:
     """Every operator of a torch version, with its status on MPS."""
     found = table(settings.torch)
     counts = Counter(found.statuses.values())
@@ -29,7 +29,7 @@ def operators(settings: FallbackTestSettings) -> Result:
     return Result(data, [rows], f"torch {found.torch}: {len(found.statuses)} operators, {parts}")
 
 
-def predict(settings: FallbackTestSettings) -> Result:
+def predict(settings: FallbackPredictionSettings) -> Result:
     """The operators of the network's step, their status on MPS, and the shapes and types that MPS refuses."""
     from transit_cli.operators import rules
     from transit_cli.operators.step_factory import StepFactory

@@ -108,7 +108,7 @@ def _job(settings: FallbackTestSettings, factory: StepFactory, device: Device, p
     fields.pop("sources")
     return {
         "part": "operators",
-        "settings": fields | {"viewset": None, "out": None, "compare": None},
+        "settings": fields | {"viewset": None},
         "lengths": dict(factory.lengths),
         "device": device.kind,
         "precision": precision,

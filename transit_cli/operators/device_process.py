@@ -73,11 +73,12 @@ def _check_operators(job: Event, device: Any, emit: Emit) -> None:
     from transit_cli.operators.trace import as_on_mps
 
     given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in job["settings"].items()}
-    factory = StepFactory(FallbackTestSettings(**given), job["lengths"])
+    settings = FallbackTestSettings(**given)
+    factory = StepFactory(settings, job["lengths"])
     if job["part"] == "steps":
-        emit(drift(factory, device, job["precision"], factory.settings.steps))
+        emit(drift(factory, device, job["precision"], settings.steps))
         return
-    factory = replace(factory, settings=factory.settings.replace(precision=job["precision"]))
+    factory = replace(factory, settings=settings.replace(precision=job["precision"]))
     skip = frozenset(job["skip"])
     if "only" in job:
         skip = frozenset(range(MAX_CALLS)) - {job["only"]}

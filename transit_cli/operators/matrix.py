@@ -1,4 +1,4 @@
-"""`transit fallback-test --all-ops`: torch's operator database on this device, as a matrix to save and compare.
+"""`transit fallback-test all-ops`: torch's operator database on this device, as a matrix to save and compare.
 
 The database is tested in child processes, chunk by chunk; each chunk's results are on disk before the next one begins,
 and an interrupted run resumes. After a crash, a new child continues without the operator that caused it.
@@ -22,7 +22,7 @@ from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
     from transit_cli.device.base import Device
-    from transit_cli.operators.settings import FallbackTestSettings
+    from transit_cli.operators.settings import OperatorDatabaseSettings
 
 #: Operators per child process, and samples per operator.
 CHUNK, SAMPLES = 90, 10
@@ -31,7 +31,7 @@ BAD = ("wrong", "missing", "refused", "aborted", "hung")
 Row = dict[str, Any]
 
 
-def check_op_db(settings: FallbackTestSettings) -> Result:
+def check_op_db(settings: OperatorDatabaseSettings) -> Result:
     """Test every operator of torch's database on the device.
 
     Raises:
@@ -86,7 +86,7 @@ def _chunk(names: list[str], device: Device, timeout: float, progress: Any) -> d
         if not started or started[-1] in rows:
             raise TransitError(
                 f"the test ended early: {end.message or end.kind}",
-                fix="transit fallback-test --all-ops --device cpu",
+                fix="transit fallback-test all-ops --device cpu",
                 exit_code=ExitCode.MACHINE,
                 code="database-failed",
             )
@@ -127,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not valid:
         raise TransitError(
             f"{path} is not a matrix of operators",
-            wanted="a matrix.json that `transit fallback-test --all-ops --out FOLDER` wrote",
+            wanted="a matrix.json that `transit fallback-test all-ops --out FOLDER` wrote",
             fix="give another path",
             code="matrix-unreadable",
         )
@@ -159,7 +159,7 @@ def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
 
 
 def _result(
-    settings: FallbackTestSettings, key: dict[str, str], rows: dict[str, Row], other: dict[str, Any] | None
+    settings: OperatorDatabaseSettings, key: dict[str, str], rows: dict[str, Row], other: dict[str, Any] | None
 ) -> Result:
     if settings.out:
         _write(settings.out, key, rows)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transit_cli.device.base import Device
-    from transit_cli.operators.settings import FallbackTestSettings
+    from transit_cli.operators.settings import StepFactorySettings
 
 #: Optimizer steps for the schedule; the tests run fewer.
 TOTAL_STEPS = 1000
@@ -33,11 +33,11 @@ class StepFactory:
         lengths: bins of each view that the network sees, in its order.
     """
 
-    settings: FallbackTestSettings
+    settings: StepFactorySettings
     lengths: Mapping[str, int]
 
     @classmethod
-    def of(cls, settings: FallbackTestSettings) -> StepFactory:
+    def of(cls, settings: StepFactorySettings) -> StepFactory:
         """The factory for the network and the views of the settings.
 
         Raises:

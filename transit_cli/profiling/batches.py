@@ -11,7 +11,7 @@ from torch import Tensor
 
 from transit_cli.data.viewset import ViewSet
 from transit_cli.device.select import select
-from transit_cli.options import view_lengths
+from transit_cli.options import parse_bins
 from transit_cli.results import TransitError
 from transit_cli.training import workload
 from transit_cli.training.loading import samples
@@ -34,7 +34,7 @@ def build(settings: ProfileSettings) -> Workload:
     if viewset:
         views = samples.view_lengths(viewset, [name for name in ("global", "local") if name in viewset.lengths])
     else:
-        views = view_lengths(settings.bins)
+        views = parse_bins(settings.bins)
     chosen: dict[str, Any] = {}
     if settings.loader:
         chosen = {"groups": _loaded(settings, views), "source": settings.loader}

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from transit_cli.config import Flag, Panel, Positional, Range
-from transit_cli.options import OUT, BinsSettings, NetworkSettings
+from transit_cli.options import OUT, BinsSettings, DeviceSettings, NetworkSettings
 from transit_cli.training.settings import StepSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileSettings(StepSettings, NetworkSettings, BinsSettings):
+class ProfileSettings(StepSettings, NetworkSettings, BinsSettings, DeviceSettings):
     """Options of `transit profile`."""
 
     first: ClassVar[tuple[str, ...]] = ("network", "bins", "batch_size", "device")

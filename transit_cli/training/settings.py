@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,55 +10,62 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from transit_cli.config import Flag, Panel, Positional, Range, Settings
 from transit_cli.memory.settings import MemorySettings
-from transit_cli.options import OUT, ExecutionSettings, InputSettings
+from transit_cli.options import OUT, DeviceSettings, ExecutionSettings, InputSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepSettings(ExecutionSettings):
-    """Everything that changes what one optimizer step computes; every command that runs a step has these options."""
+class OptimisationSettings(ExecutionSettings):
+    """Everything but the batch size that changes what one optimizer step computes."""
 
     panel: ClassVar[str] = "Optimisation"
 
-    batch_size: Annotated[int, Range(1, 65_535)] = 64
-    "Samples per forward pass: the micro-batch."
-
     accumulate: Annotated[int, Range(1)] = 1
-    "Micro-batches per optimizer step; the effective batch is this times --batch-size."
+    "Micro-batches per optimizer step."
 
     optimizer: Literal["adamw", "adam"] = "adamw"
     "Optimizer; fused where the device has it."
 
     learning_rate: Annotated[float, Range(0, open="left")] = 5e-3
-    "Peak learning rate of the schedule."
+    "Peak learning rate."
 
     betas: tuple[float, float] = (0.9, 0.999)
-    "The optimizer's two averaging constants, each at least 0 and below 1."
+    "The optimizer's two averaging constants."
 
     weight_decay: Annotated[float, Range(0)] = 1e-4
     "Weight decay, decoupled from the gradient for adamw."
 
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
-    "Learning rate over optimizer steps: onecycle (peak/25, peak, peak/25,000), cosine to 0, or constant."
+    "Learning rate: onecycle (peak/25, peak, peak/25,000), cosine (to 0), or constant."
 
     warmup_steps: Annotated[int | None, Range(0)] = None
-    "Optimizer steps until the peak; by default 10 % of them for onecycle, none for the others."
+    "Optimizer steps until the peak; by default 10 % for onecycle, none for the others."
 
     clip: Annotated[float, Range(0)] = 1.0
-    "Largest norm of the gradients of all parameters; 0 does not clip."
+    "Largest norm of all gradients; 0 does not clip."
 
     label_smoothing: Annotated[float, Range(0, 1, open="right"), Panel("Augmentation")] = 0.0
     "Share of every target moved to 1/2."
 
     mixup: Annotated[float, Range(0), Panel("Augmentation")] = 0.0
-    "Alpha of the Beta distribution by which pairs of samples are mixed; 0 mixes none."
+    "Alpha of the Beta distribution that mixes pairs of samples; 0 mixes none."
 
     positive_weight: Annotated[float, Range(0, open="left")] = 1.0
-    "Weight of a positive sample in the loss; a negative one has 1."
+    "Weight of positive samples in the loss."
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not all(0 <= beta < 1 for beta in self.betas):
             self.refuse("betas", "two numbers, 0 <= x < 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings(OptimisationSettings):
+    """Everything that changes what one optimizer step computes; every command that runs a step has these options."""
+
+    panel: ClassVar[str] = "Optimisation"
+
+    batch_size: Annotated[int, Range(1, 65_535)] = 64
+    "Samples per forward pass (micro-batch)."
 
     @property
     def effective_batch(self) -> int:
@@ -72,19 +80,19 @@ class DataSettings(InputSettings):
     panel: ClassVar[str] = "Data"
 
     viewset: Annotated[Path | None, Positional("VIEWSET")] = None
-    "View set to train on; by default a small simulated one."
+    "View set to train on; by default a simulated one."
 
     target: Annotated[tuple[str, ...], Flag(metavar="LABEL,...")] = ("PC",)
     "Labels that count as positive: PC for vetting, PC,EB for triage."
 
     loader: Literal["auto", "device", "stream"] = "auto"
-    "Where the views are kept: on the device, or read from disk as needed; auto streams what does not fit in memory."
+    "device keeps all views there, stream reads the disk; auto streams large sets."
 
     workers: Annotated[int | None, Range(0)] = None
     "Processes that read ahead when streaming; by default one per efficiency core, or up to 4."
 
     folds: Annotated[int, Range(0)] = 0
-    "Cross-validate: parts, by star, each held out from one network; trains on train and val together."
+    "Cross-validate with so many parts, by star, of train and val together."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +108,15 @@ class AugmentationSettings(Settings):
     "Largest random shift of a view, in bins."
 
     noise: Annotated[float, Range(0)] = 0.5
-    "Largest added noise, in units of the set's own noise level."
+    "Largest added noise, in units of the set's noise."
 
     drop_bins: Annotated[float, Range(0, 1, open="right")] = 0.0
     "Share of bins emptied at random."
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(StepSettings, DataSettings, AugmentationSettings, MemorySettings):
-    """Options of `transit train`."""
+class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, DeviceSettings, MemorySettings):
+    """Everything of a training run but its batch size."""
 
     panel: ClassVar[str] = "Run"
     first: ClassVar[tuple[str, ...]] = (
@@ -158,31 +166,32 @@ class TrainSettings(StepSettings, DataSettings, AugmentationSettings, MemorySett
     "Folder of the run; by default a new one in runs/."
 
     resume: Annotated[Path | None, Flag(metavar="RUN")] = None
-    "Resume the run in this folder, with its own options."
+    "Resume this run, with its own options."
 
     preset: Literal["default", "guide", "stable", "paper"] = "default"
-    "Values for other options: ours, the M4 guide's, the guide's for unstable training, or the AstroNet paper's."
+    """Values of other options: default, guide (the M4 guide's), stable (its remedy for unstable training) or paper
+    (AstroNet's)."""
 
     epochs: Annotated[int, Range(1), Panel("Optimisation")] = 20
     "Passes over the training rows."
 
     seed: int = 0
-    "Seed of the first network; the others count up from it."
+    "Seed of the first network; others count up."
 
     members: Annotated[int, Range(1)] = 1
-    "Networks to train, which differ by their seed and are averaged."
+    "Networks to train with different seeds and average."
 
     class_weighting: Annotated[Literal["none", "balanced"], Panel("Optimisation")] = "none"
-    "balanced: positives weigh as much in the loss as negatives, whatever their number (times --positive-weight)."
+    "balanced gives all positives together the weight of all negatives (times --positive-weight); or none."
 
     ema: Annotated[float, Range(0, 1, open="right"), Panel("Optimisation")] = 0.0
-    "Decay per step of the moving average of weights that is validated and saved; 0 uses the weights themselves."
+    "Decay per step of a moving average of the weights, which is validated and saved; 0 for none."
 
     patience: Annotated[int, Range(0), Panel("Optimisation")] = 0
-    "Stop after so many epochs without a better validation average precision, and keep the best; 0 never stops."
+    "Epochs without a better validation average precision before it stops and keeps the best; 0 never stops."
 
-    checkpoint_minutes: Annotated[float, Range(0, open="left")] = 5.0
-    "Minutes between checkpoints within an epoch; there is one at the end of each as well."
+    checkpoint_minutes: Annotated[float, Range(0, open="left"), Flag(metavar="N")] = 5.0
+    "Minutes between checkpoints, besides one per epoch."
 
     keep_checkpoints: Annotated[int, Range(1)] = 3
     "Checkpoints to keep, besides the best."
@@ -191,18 +200,38 @@ class TrainSettings(StepSettings, DataSettings, AugmentationSettings, MemorySett
     "Epochs between releases of cached device memory; 0 releases it only under memory pressure."
 
     tensorboard: bool = False
-    "Write TensorBoard event files beside metrics.jsonl."
+    "Also write TensorBoard event files."
 
     on_unsupported: Annotated[Literal["error", "fallback"], Panel("Device")] = "error"
-    "If the device lacks an operator of a layer: stop, or run that layer on the CPU and warn."
+    "error stops if the device lacks an operator; fallback runs its layer on the CPU."
 
     dry_run: bool = False
-    "Run two batches through everything, and keep nothing."
+    "Run two batches through everything; keep nothing."
 
     overfit: bool = False
-    "Check that the network can overfit one batch, and keep nothing."
+    "Check that one batch can be overfitted; keep nothing."
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.folds == 1:
             self.refuse("folds", "0, or at least 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(RunSettings, StepSettings):
+    """A training run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunSettings):
+    """Options of `transit train`: those of a run, whose batch size may be left to a probe."""
+
+    panel: ClassVar[str] = "Optimisation"
+
+    batch_size: Annotated[int | Literal["auto"], Range(1, 65_535)] = 64
+    "Samples per forward pass (micro-batch); auto probes for the best."
+
+    def with_batch_size(self, batch_size: int) -> TrainSettings:
+        """The settings of the run with this batch size."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return TrainSettings(**(values | {"batch_size": batch_size}))

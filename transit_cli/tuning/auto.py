@@ -16,12 +16,12 @@ from transit_cli.tuning.batch_probe import SHARED, find, training_rows
 from transit_cli.tuning.settings import ProbeSettings
 
 if TYPE_CHECKING:
-    from transit_cli.training.settings import TrainSettings
+    from transit_cli.training.settings import RunSettings
 
 _batches = MeasurementCache("batch")
 
 
-def best_batch(settings: TrainSettings) -> int:
+def best_batch(settings: RunSettings) -> int:
     """The best batch for a run, from the cache or probed now.
 
     Raises:

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 from transit_cli.config import Flag, Panel, Positional, Range
 from transit_cli.memory.settings import MemorySettings
-from transit_cli.options import BinnedInputSettings, ExecutionSettings
+from transit_cli.options import BinnedInputSettings, DeviceSettings, ExecutionSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkSettings(BinnedInputSettings, ExecutionSettings, MemorySettings):
+class WorkSettings(BinnedInputSettings, ExecutionSettings, DeviceSettings, MemorySettings):
     """What both commands run: a network, its inputs, and where."""
 
     viewset: Annotated[Path | None, Positional("VIEWSET")] = None

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+__all__ = ["LightCurve"]
+
 
 class UnreadableError(ValueError):
     """A file that is no light curve, or not a whole one; the text says why, without the file's name."""
@@ -21,7 +23,7 @@ class LightCurve:
         flux: [n] finite, relative to the file's median.
         star: its name, as in "KIC 11442793"; "" if the file does not say.
         mission: "kepler", "k2", "tess" or "".
-        zero: the Julian Date of time 0 (2454833 for BKJD, 2457000 for BTJD).
+        reference_jd: the Julian Date of time 0 (2454833 for BKJD, 2457000 for BTJD).
         segment: the quarter, campaign or sector, as in "Q3"; "" if the file does not say.
         column: the flux column that was read.
         source: the file's name.
