@@ -7,7 +7,7 @@ a Mac: the simulated device of the tests runs it.
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -137,6 +137,12 @@ class MpsDevice:
             return "MPS" in str(error)
         refusals = ("not supported", "not implemented", "n't support", "not support", "only support", "unsupported")
         return isinstance(error, NotImplementedError) or (says(error, "MPS", "_mps") and says(error, *refusals))
+
+    def compile_shader(self, source: str) -> Any:
+        """Kernels of a Metal source, as attributes (torch 2.7 and later)."""
+        if not hasattr(torch.mps, "compile_shader"):
+            raise RuntimeError(f"torch {torch.__version__} has no torch.mps.compile_shader: 2.7 and later have")
+        return torch.mps.compile_shader(source)
 
     def timer(self) -> MpsTimer:
         """A new timer."""
