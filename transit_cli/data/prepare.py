@@ -47,7 +47,8 @@ def prepare(settings: PrepareSettings) -> Result:
     recipe = _recipe(settings)
     _check_packages(settings)
     signals = catalog.read(settings.catalog, settings.mission or "")
-    console.note("; ".join(signals.notes))
+    for note in signals.notes:
+        console.note(note)
     files, unreadable = _files_by_star(settings.light_curves)
     tasks, dropped = _tasks(signals.tces, files, unreadable, recipe, settings)
     plan = _plan(tasks, settings, recipe)

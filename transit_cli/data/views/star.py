@@ -71,7 +71,7 @@ def prepare_star(task: Task) -> Prepared:
         row = row_of(number, tce)
         files = tuple(name for name in (tce.file,) if name) or tuple(file.name for file in task.files)
         try:
-            Signal(tce.period, tce.epoch, tce.duration).check()
+            _check(tce)
             if files not in flattened:
                 flattened[files] = _flatten(task, files, curves, unreadable)
             made, scalars = _views_of(task, tce, flattened[files])
@@ -86,6 +86,12 @@ def prepare_star(task: Task) -> Prepared:
     for name, length in task.recipe.lengths.items():
         prepared.views[name] = np.array(views[name], np.float32).reshape(-1, length)
     return prepared
+
+
+def _check(tce: Tce) -> None:
+    if tce.problem:
+        raise UnusableError(tce.problem)
+    Signal(tce.period, tce.epoch, tce.duration).check()
 
 
 def row_of(number: int, tce: Tce) -> dict[str, Any]:
