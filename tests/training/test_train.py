@@ -245,7 +245,7 @@ def test_the_network_that_the_documentation_shows_trains(settings, tmp_path):
     (tmp_path / "small.py").write_text(page.split("```python\n")[1].split("```")[0])
     result = train(settings(network=f"{tmp_path / 'small.py'}:build", scalars="depth_ppm", epochs=8))
     assert result.data["average_precision"] > 0.8
-    networks, _ = saved.load(tmp_path / "run" / saved.FILE)
+    networks, _ = saved.load(tmp_path / "run" / saved.FILE, trust=True)
     assert type(networks[0].network).__name__ == "Small"
 
 

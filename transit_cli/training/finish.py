@@ -12,6 +12,7 @@ import numpy as np
 from transit_cli import __version__, console
 from transit_cli.data.viewset import write_table
 from transit_cli.model import saved
+from transit_cli.model.card import Card
 from transit_cli.results import Result, Table
 from transit_cli.training import bench_record, ranking_metrics
 from transit_cli.training.distributed import under_torchrun
@@ -36,7 +37,7 @@ def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
     table |= {name: viewset.tces[name][rows] for name in ("star", "signal", "label", "split")}
     table |= {"fold": folds, "score": score, "spread": probabilities.std(axis=0)}
     write_table(run.path / SCORES, table)
-    card = saved.Card(
+    card = Card(
         network=_card_name(settings.network),
         views=dict(plan.views),
         scalars=[vars(scaling) for scaling in plan.scalings],

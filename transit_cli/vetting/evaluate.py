@@ -59,7 +59,7 @@ def select_inputs(settings: EvaluateSettings) -> tuple[Ensemble, ViewSet]:
             )
         views = ViewSet.open(path)
         return pretrained.for_lengths(views.lengths, device), views
-    ensemble = open_run(run, device)
+    ensemble = open_run(run, device, trust=settings.trust)
     if path:
         return ensemble, ViewSet.open(path)
     if ensemble.training_set is None:

@@ -114,7 +114,7 @@ def folded(views: Mapping[str, NDArray[np.float32]], title: str, *, width: float
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("phase (periods)" if name == "global" else "bin", fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)  # a star's name may hold $
     return figure
 
 

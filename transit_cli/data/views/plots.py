@@ -63,7 +63,7 @@ def draw_signal(summary: SignalSummary, file: Path) -> None:
         reach = 0.5 if name == "global" else summary.reach
         axes.plot(np.linspace(-reach, reach, len(view)), view, ".-", color="C0", markersize=3, linewidth=0.7)
         axes.set(title=name, xlabel="periods" if name == "global" else "durations from the centre")
-    figure.suptitle(f"{curve.star or curve.source}: {signal.period:.6g} d, {summary.caption}")
+    figure.suptitle(f"{curve.star or curve.source}: {signal.period:.6g} d, {summary.caption}", parse_math=False)
     figures.save(figure, file)
 
 
@@ -82,9 +82,11 @@ def draw_page(views: ViewSet, file: Path) -> None:
             if not part:
                 score = f", score {scores[row]:.2f}" if scores is not None else ""
                 star, period = views.tces["star"][row], views.tces["period_days"][row]
-                axes.set_title(f"{views.labels[row]}{score}\n{star}, {period:.4g} d", fontsize=7)
+                axes.set_title(f"{views.labels[row]}{score}\n{star}, {period:.4g} d", fontsize=7, parse_math=False)
     simulated = " (simulated)" if views.simulated else ""
-    figure.suptitle(f"{views.path.name}{simulated}: {len(chosen)} of {len(views):,} TCEs; global above local view")
+    figure.suptitle(
+        f"{views.path.name}{simulated}: {len(chosen)} of {len(views):,} TCEs; global above local view", parse_math=False
+    )
     figures.save(figure, file)
 
 
