@@ -1,4 +1,4 @@
-"""Catalogs: archive tables and anybody's, recognised and said aloud."""
+"""Catalogs: columns, units, time systems and labels of archive tables and of user tables."""
 
 from collections import Counter
 
@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from transit_cli.data.catalogs.catalog import read
+from transit_cli.data.catalogs.features import labels
+from transit_cli.data.catalogs.vocabulary import LABELS, plain, split_unit, stated_unit
 from transit_cli.results import TransitError
 
 
@@ -31,23 +33,23 @@ def test_archive_tables(shared_data, name, count, labels):
 
 def test_first_rows_of_the_archive_tables(shared_data):
     koi = read(shared_data / "catalogs/koi_cumulative.csv").tces[0]
-    assert (koi.star, koi.signal, koi.zero, koi.mission) == ("KIC 10797460", "K00752.01", 2454833.0, "kepler")
+    assert (koi.star, koi.signal, koi.reference_jd, koi.mission) == ("KIC 10797460", "K00752.01", 2454833.0, "kepler")
     assert koi.duration == pytest.approx(2.9575 / 24)
     assert (koi.period_error, koi.epoch_error, koi.snr) == (2.775e-5, 2.16e-3, 35.8)
     toi = read(shared_data / "catalogs/toi.csv").tces[0]
-    assert (toi.star, toi.signal, toi.zero, toi.label) == ("TIC 50365310", "1000.01", 0.0, "AFP")
+    assert (toi.star, toi.signal, toi.reference_jd, toi.label) == ("TIC 50365310", "1000.01", 0.0, "AFP")
     assert toi.epoch == 2459229.630046
 
 
-def test_columns_of_anybody(tmp_path):
+def test_columns_of_a_user_table(tmp_path):
     found = read(table(tmp_path, "# mine\nTIC ID;Period (days);T0 [BTJD];Duration;Depth\n42;3.5;1600.1;0.1;0.002\n"))
     (tce,) = found.tces
-    assert (tce.star, tce.signal, tce.period, tce.epoch, tce.zero) == ("TIC 42", "#1", 3.5, 1600.1, 2457000.0)
+    assert (tce.star, tce.signal, tce.period, tce.epoch, tce.reference_jd) == ("TIC 42", "#1", 3.5, 1600.1, 2457000.0)
     assert tce.duration == pytest.approx(0.1)
     assert tce.depth_ppm == pytest.approx(2000)
     assert tce.label == "UNK"
-    assert "durations in days" in found.said
-    assert any("BTJD" in words for words in found.said)
+    assert "durations in days" in found.notes
+    assert any("BTJD" in words for words in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_columns_of_anybody(tmp_path):
     ],
 )
 def test_time_systems(tmp_path, row, zero):
-    assert read(table(tmp_path, row)).tces[0].zero == zero
+    assert read(table(tmp_path, row)).tces[0].reference_jd == zero
 
 
 @pytest.mark.parametrize(
@@ -123,3 +125,34 @@ def test_the_column_that_comes_nearest_is_offered(tmp_path):
     with pytest.raises(TransitError) as error:
         read(table(tmp_path, "kic,periodd,t0,duration\n1,2,3,4\n"))
     assert "periodd" in error.value.fix
+
+
+@pytest.mark.parametrize("word", [word for words in LABELS.values() for word in words if word])
+def test_prepare_and_import_map_labels_alike(tmp_path, word):
+    rows = table(tmp_path, f"kic,period,t0,duration,label\n1,9,140,3,{word.upper()}\n")
+    (tce,) = read(rows).tces
+    assert [tce.label] == labels(np.array([word]), ()).tolist()
+
+
+def test_a_label_that_is_not_known_is_no_negative(tmp_path):
+    found = read(table(tmp_path, "kic,period,t0,duration,label\n1,9,140,3,blend\n1,9,140,3,APC\n1,9,140,3,0\n"))
+    assert [tce.label for tce in found.tces] == ["UNK", "UNK", "J"]
+    assert "labels blend are UNK" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "unit"),
+    [
+        ("Duration (hours)", "duration", "hours"),
+        ("durationHours", "duration", "hours"),
+        ("pl_orbper", "plorbper", ""),
+        ("T0 [BJD - 2457000]", "t0", "bjd - 2457000"),
+        ("Epoch (BJD) err", "epocherr", "bjd"),
+        ("epoch_btjd", "epoch", "btjd"),
+        ("Depth [%]", "depth", "%"),
+        ("Mass (M_Earth)", "massmearth", ""),
+    ],
+)
+def test_units_that_a_name_states(name, base, unit):
+    assert stated_unit(name) == unit
+    assert base in {plain(split_unit(name)[0]), plain(name)[: -len(unit) or None]}

@@ -1,4 +1,4 @@
-"""Views from elsewhere become a view set: recognised, mapped, or listed."""
+"""Views of other programs become a view set: recognised, mapped, or listed."""
 
 import json
 
@@ -70,9 +70,9 @@ def test_hdf5_with_groups_and_names_that_must_be_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("map_", "words"),
-    [("global=xgg", "xgg"), ("global=y", "it is number"), ("glob=xg", "OURS"), ("global", "OURS")],
+    [("global=xgg", "xgg"), ("global=y", "it is number"), ("glob=xg", "CANONICAL"), ("global", "CANONICAL")],
 )
-def test_a_wrong_map_says_what_would_do(tmp_path, map_, words):
+def test_a_wrong_map_names_what_is_possible(tmp_path, map_, words):
     npz(tmp_path / "a.npz")
     with pytest.raises(TransitError) as error:
         run(tmp_path / "set", tmp_path / "a.npz", map=(map_,))
@@ -91,7 +91,7 @@ def test_rows_no_network_can_use_are_dropped_with_their_reason(tmp_path):
     assert reasons == {"row 1": "global view has values that are not finite", "row 4": "flat local view"}
 
 
-def test_units_are_recognised_and_said(tmp_path):
+def test_units_are_recognised_and_reported(tmp_path):
     npz(tmp_path / "a.npz", Period=np.full(6, 3.5, np.float32), Duration=np.full(6, 0.125), depth=np.full(6, 0.01))
     result = run(tmp_path / "set", tmp_path / "a.npz")
     tces = ViewSet.open(tmp_path / "set").tces

@@ -1,4 +1,4 @@
-"""View sets: what is written is what is read; whole or not at all; damage is named."""
+"""View sets: what is written is what is read; sets appear atomically; damage is named."""
 
 import json
 

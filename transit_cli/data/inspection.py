@@ -1,4 +1,4 @@
-"""What a view set holds, and whether it holds together: `transit data info`."""
+"""Contents and invariants of a view set: `transit data info`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from transit_cli.results import ExitCode, Result, Table
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Rows of views that are read at a time.
+#: Rows of views that are read at once.
 CHUNK = 4096
 
 
-class Check(NamedTuple):
+class InvariantCheck(NamedTuple):
     """One invariant: "ok", "warn" or "fail", and what was found."""
 
     name: str
@@ -29,7 +29,7 @@ class Check(NamedTuple):
 
 
 def info(views: ViewSet, *, check: bool = False, plot: Path | None = None) -> Result:
-    """What the set holds; with `check`, whether every invariant holds (exit 1 if one does not); `plot` draws a page."""
+    """Describe a set; with `check`, verify every invariant (exit 1 if one fails); `plot` draws a page of views."""
     if plot:
         from transit_cli.data.views.plots import check_plot, draw_page
 
@@ -81,7 +81,7 @@ def info(views: ViewSet, *, check: bool = False, plot: Path | None = None) -> Re
         verdict += f"; {len(checks)} checks: {len(failed)} failed, {warned} with a warning"
     warnings = []
     if leaking:
-        warnings.append(f"{len(leaking):,} stars stand in more than one split, for example {', '.join(leaking[:3])}")
+        warnings.append(f"{len(leaking):,} stars are in more than one split, for example {', '.join(leaking[:3])}")
     if repeated:
         warnings.append(f"{repeated:,} rows repeat a star, period and epoch of another row")
     return Result(data, blocks, verdict, warnings, ExitCode.NEGATIVE if failed else ExitCode.DONE)
@@ -104,7 +104,7 @@ def counts_by_label(views: ViewSet) -> dict[str, dict[str, int]]:
 
 
 def leaking_stars(views: ViewSet) -> list[str]:
-    """Stars whose TCEs stand in more than one split."""
+    """Stars whose TCEs are in more than one split."""
     parts: dict[str, set[str]] = defaultdict(set)
     for star, part in zip(views.tces["star"], views.splits, strict=True):
         parts[str(star)].add(str(part))
@@ -121,7 +121,7 @@ def repeated_rows(views: ViewSet) -> int:
 
 
 def view_statistics(views: ViewSet) -> dict[str, dict[str, float]]:
-    """Extremes, median and scatter of each view, read in pieces."""
+    """Extremes, median and scatter of each view, from an even sample of at most 2 * `CHUNK` rows."""
     found = {}
     for name, array in views.views.items():
         rows = array[:: max(len(array) // CHUNK, 1)]  # an even sample of a large set
@@ -135,7 +135,7 @@ def view_statistics(views: ViewSet) -> dict[str, dict[str, float]]:
     return found
 
 
-def verify(views: ViewSet) -> list[Check]:
+def verify(views: ViewSet) -> list[InvariantCheck]:
     """Every invariant of a view set, checked against its files."""
     return [
         _checksums(views),
@@ -148,7 +148,7 @@ def verify(views: ViewSet) -> list[Check]:
     ]
 
 
-def _checksums(views: ViewSet) -> Check:
+def _checksums(views: ViewSet) -> InvariantCheck:
     recorded = views.info["sha256"]
     wrong = []
     with console.progress("checksums", len(recorded)) as bar:
@@ -158,10 +158,10 @@ def _checksums(views: ViewSet) -> Check:
                 wrong.append(name)
             bar.update(advance=1)
     found = f"{', '.join(wrong)} changed after it was written" if wrong else f"{len(recorded)} files as written"
-    return Check("checksums", "fail" if wrong else "ok", found)
+    return InvariantCheck("checksums", "fail" if wrong else "ok", found)
 
 
-def _finite_and_normalised(views: ViewSet) -> list[Check]:
+def _finite_and_normalised(views: ViewSet) -> list[InvariantCheck]:
     broken, odd = 0, 0
     for name, array in views.views.items():
         for begin in range(0, len(array), CHUNK):
@@ -176,46 +176,50 @@ def _finite_and_normalised(views: ViewSet) -> list[Check]:
     if odd:
         normalised = f"{odd:,} global or local views do not have median 0 and minimum -1"
     return [
-        Check("finite", "fail" if broken else "ok", f"{broken:,} views with NaN or infinity"),
-        Check("normalised", "warn" if odd else "ok", normalised),
+        InvariantCheck("finite", "fail" if broken else "ok", f"{broken:,} views with NaN or infinity"),
+        InvariantCheck("normalised", "warn" if odd else "ok", normalised),
     ]
 
 
-def _splits_by_star(views: ViewSet) -> Check:
+def _splits_by_star(views: ViewSet) -> InvariantCheck:
     leaking = leaking_stars(views)
     unknown = sorted(set(map(str, views.splits)) - set(PARTS))
-    found = f"{len(leaking):,} stars stand in more than one split"
+    found = f"{len(leaking):,} stars are in more than one split"
     if unknown:
         found += f"; unknown splits {', '.join(unknown)}"
-    return Check("split by star", "fail" if leaking or unknown else "ok", found)
+    return InvariantCheck("split by star", "fail" if leaking or unknown else "ok", found)
 
 
-def _splits_by_hash(views: ViewSet) -> Check:
+def _splits_by_hash(views: ViewSet) -> InvariantCheck:
     if not len(views):
-        return Check("split by hash", "ok", "no rows")
+        return InvariantCheck("split by hash", "ok", "no rows")
     stars, where = np.unique(views.tces["star"], return_inverse=True)
     fractions = views.recipe.get("split_fractions")
     expected = (split(stars, fractions) if fractions else split(stars))[where]
     moved = int((expected != views.splits).sum())
     if moved:
-        return Check("split by hash", "warn", f"{moved:,} rows have a split of their own, not their star's hash")
-    return Check("split by hash", "ok", "every split follows from its star's name")
+        return InvariantCheck(
+            "split by hash", "warn", f"{moved:,} rows are not in the split that their star's hash gives"
+        )
+    return InvariantCheck("split by hash", "ok", "every split follows from its star's name")
 
 
-def _known_labels(views: ViewSet) -> Check:
+def _known_labels(views: ViewSet) -> InvariantCheck:
     unknown = sorted(set(map(str, views.labels)) - set(LABELS))
-    return Check("labels", "fail" if unknown else "ok", f"unknown: {', '.join(unknown)}" if unknown else "all known")
+    return InvariantCheck(
+        "labels", "fail" if unknown else "ok", f"unknown: {', '.join(unknown)}" if unknown else "all known"
+    )
 
 
-def _possible_signals(views: ViewSet) -> Check:
+def _possible_signals(views: ViewSet) -> InvariantCheck:
     period, hours = views.tces["period_days"], views.tces["duration_hours"]
     wrong = int((~((period > 0) & (hours > 0) & (hours / 24 < period))).sum())
-    return Check("signals", "warn" if wrong else "ok", f"{wrong:,} rows without 0 < duration < period")
+    return InvariantCheck("signals", "warn" if wrong else "ok", f"{wrong:,} rows without 0 < duration < period")
 
 
-def _distinct_views(views: ViewSet) -> Check:
+def _distinct_views(views: ViewSet) -> InvariantCheck:
     digests = set()
     for index in range(len(views)):
         digests.add(hashlib.blake2b(b"".join(view[index].tobytes() for view in views.views.values())).digest())
     same = len(views) - len(digests)
-    return Check("distinct", "warn" if same else "ok", f"{same:,} TCEs with exactly the views of another")
+    return InvariantCheck("distinct", "warn" if same else "ok", f"{same:,} TCEs with exactly the views of another")

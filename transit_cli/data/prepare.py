@@ -47,7 +47,7 @@ def prepare(settings: PrepareSettings) -> Result:
     recipe = _recipe(settings)
     _check_packages(settings)
     signals = catalog.read(settings.catalog, settings.mission or "")
-    console.note("; ".join(signals.said))
+    console.note("; ".join(signals.notes))
     files, unreadable = _files_by_star(settings.lightcurves)
     tasks, dropped = _tasks(signals.tces, files, unreadable, recipe, settings)
     plan = _plan(tasks, settings, recipe)
@@ -68,7 +68,7 @@ def prepare(settings: PrepareSettings) -> Result:
         raise
     views = _assemble(settings.out, work, tasks, dropped, recipe, plan=plan)
     shutil.rmtree(work)
-    return _result(views, signals.said)
+    return _result(views, signals.notes)
 
 
 def _recipe(settings: PrepareSettings) -> Recipe:

@@ -1,7 +1,7 @@
-"""Which stars train, which validate and which test: by a hash of the star's name.
+"""Training, validation and test parts by star: a hash of the star's name decides.
 
-Every TCE of a star falls in the same part, on every machine, and a set that grows never reshuffles. The AstroNet and
-Yu et al. (2019) sets were split by TCE: stars of their test parts stand in their training parts.
+Every TCE of a star is in the same part, on every machine, and a growing set keeps its parts. The AstroNet and Yu et al.
+(2019) sets were split by TCE: some stars of their test parts are in their training parts.
 """
 
 from __future__ import annotations

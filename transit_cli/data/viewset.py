@@ -1,13 +1,13 @@
-"""View sets: the folder of plain files that everything trains on, evaluates and predicts from.
+"""View sets: folders of plain files that `train`, `evaluate` and `predict` read.
 
     global.npy    [N, G] float32   any NumPy reads it; here it is memory-mapped
     local.npy     [N, L] float32
     ...           further views ("secondary", "odd", "even"), one file each
-    tces.csv      one row a TCE, in the order of the arrays
-    dropped.csv   one row a TCE that could not become a view, with the reason (where there are any)
+    tces.csv      one row per TCE, in the order of the arrays
+    dropped.csv   one row per TCE that could not become a view, with the reason (absent if there are none)
     viewset.json  recipe, versions, sizes and checksums
 
-A set is written under a temporary name beside its own and renamed: it is there whole, or not at all.
+A set is written under a temporary name beside its own and renamed: it appears atomically.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from transit_cli import __version__
 from transit_cli.files import atomic_output, make_folder, remove_abandoned
 from transit_cli.results import TransitError
 
-#: The layout above. A set of a later version is refused, not guessed at.
+#: Version of the layout above. Sets of other versions are refused.
 VERSION = 1
 INFO, TCES, DROPPED = "viewset.json", "tces.csv", "dropped.csv"
 
@@ -47,7 +47,7 @@ COLUMNS = (
     "split",
     "source",
 )
-#: Columns that hold text. Every other column holds numbers, an empty cell being NaN.
+#: Columns of text. Every other column holds numbers; an empty cell is NaN.
 TEXT = frozenset({"star", "signal", "mission", "time_system", "label", "split", "source", "reason", "note"})
 
 #: Planet candidate, eclipsing binary, junk, other; astrophysical false positive, non-transiting phenomenon; unknown.
@@ -60,7 +60,7 @@ class ViewSet:
 
     Attributes:
         path: its folder.
-        info: what viewset.json says.
+        info: the content of viewset.json.
     """
 
     path: Path
@@ -68,10 +68,10 @@ class ViewSet:
 
     @classmethod
     def open(cls, path: Path | str) -> ViewSet:
-        """Open a set; its arrays are memory-mapped, its table is read when first asked for.
+        """Open a set; its arrays are memory-mapped, its table is read on first access.
 
         Raises:
-            TransitError: there is no view set, or a part of it is missing or of the wrong size.
+            TransitError: there is no view set, or a file of it is missing or of the wrong size.
         """
         path = Path(path)
         info = _read_info(path)
@@ -100,7 +100,7 @@ class ViewSet:
 
     @property
     def simulated(self) -> bool:
-        """Whether its light curves were simulated. Whoever shows a figure from it says so."""
+        """Whether its light curves were simulated, which every figure made from it must state."""
         return bool(self.recipe.get("simulated", False))
 
     @cached_property
@@ -141,17 +141,17 @@ def write(
     recipe: Mapping[str, Any],
     dropped: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
 ) -> ViewSet:
-    """Write a set, whole or not at all.
+    """Write a set atomically.
 
     Args:
         path: its folder, which must not exist yet.
         views: [N, length] by name; written as float32.
-        tces: columns of N values by name; `COLUMNS` that are missing are left empty.
-        recipe: how the set was made, in JSON types. "simulated": true where the light curves are.
+        tces: columns of N values by name; missing `COLUMNS` are written empty.
+        recipe: how the set was made, in JSON types. "simulated": true if the light curves are.
         dropped: rows that could not become views, as `tces` with a column "reason".
 
     Raises:
-        TransitError: something stands at `path` already.
+        TransitError: `path` exists.
     """
     with writing(path) as folder:
         for name, view in views.items():
@@ -179,11 +179,11 @@ def writing(path: Path | str) -> Iterator[Path]:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise the error for an output that is there already."""
+    """Raise `TransitError` if an output exists already."""
     if path.exists():
         raise TransitError(
             f"{path} exists already",
-            wanted="a name that is free, so that nothing is overwritten",
+            wanted="a new name, so that nothing is overwritten",
             fix=f"give another name, or remove {path}",
             code="output-exists",
         )
@@ -198,7 +198,7 @@ def finish(
 ) -> None:
     """Write the tables and viewset.json of a set whose arrays are in `folder`.
 
-    Nothing that is written depends on the time or the machine, so that the same set has the same bytes.
+    The same set has the same bytes: nothing that is written depends on the time or the machine.
     """
     count = len(next(iter(tces.values()), ()))
     write_table(folder / TCES, {name: tces.get(name, [""] * count) for name in COLUMNS} | dict(tces))
@@ -222,7 +222,7 @@ def checksum(file: Path) -> str:
 
 
 def write_table(file: Path, columns: Mapping[str, Iterable[Any] | np.ndarray]) -> None:
-    """Columns as CSV. Numbers keep all their digits, whole ones without a point; NaN is an empty cell."""
+    """Write columns as CSV. Numbers keep all their digits, integers have no point; NaN is an empty cell."""
     cells = [[_cell(value) for value in column] for column in columns.values()]
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -240,7 +240,7 @@ def _cell(value: Any) -> str:
 
 
 def read_table(file: Path) -> dict[str, np.ndarray]:
-    """The columns of a CSV file: text for those in `TEXT` and those that hold no numbers, float64 for the others."""
+    """The columns of a CSV file: text for `TEXT` and for columns that are not numeric, float64 for the others."""
     with file.open(encoding="utf-8", newline="") as stream:
         reader = csv.reader(stream)
         names, *rows = [row for row in reader if row] or [[""]]
@@ -294,13 +294,13 @@ def _read_info(path: Path) -> dict[str, Any]:
 def _damaged(path: Path, what: str) -> TransitError:
     return TransitError(
         f"{path}: {what}",
-        wanted="a whole view set",
+        wanted="a complete view set",
         fix=f"remove {path} and make it again with the command that made it",
         code="viewset-damaged",
     )
 
 
 def _npy_header(file: Path) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of a .npy file, after checking that the file is as long as they say."""
+    """Shape and type of a .npy file; mapping it checks that the file is long enough."""
     array = np.load(file, mmap_mode="r")
     return array.shape, array.dtype

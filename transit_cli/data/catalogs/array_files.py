@@ -1,4 +1,4 @@
-"""Arrays by name from the files people keep them in: TFRecord, .npz, .npy and HDF5."""
+"""Arrays by name from TFRecord, .npz, .npy and HDF5 files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _HDF5 = {".h5", ".hdf5", ".hdf"}
 
 
 @dataclass(frozen=True)
-class Source:
-    """Arrays of one file, or of several that lie side by side (`global.npy`, `local.npy`, `labels.npy`).
+class ArraySource:
+    """Arrays of one file, or of the .npy files of one folder (`global.npy`, `local.npy`, `labels.npy`).
 
     Attributes:
         name: the file's name, or the folder's for .npy files.
@@ -33,12 +33,12 @@ class Source:
 
     @property
     def rows(self) -> int:
-        """How many rows every array has."""
+        """The number of rows of every array."""
         return len(next(iter(self.arrays.values()), ()))
 
 
 def files_in(paths: Sequence[Path]) -> list[Path]:
-    """The files that `paths` name; of a folder all files whose kind is known, in the order of their names.
+    """The files that `paths` name; of a folder all files of a known kind, sorted by name.
 
     Raises:
         TransitError: one does not exist, a folder has none, or a file is of no known kind.
@@ -68,8 +68,8 @@ def _is_known(path: Path) -> bool:
     return path.suffix.lower() in {".npz", ".npy", *_HDF5} or tfrecord.is_tfrecord(path)
 
 
-def sources(files: Sequence[Path]) -> Iterator[Source]:
-    """Read files one after another; the .npy files of one folder come as one source.
+def sources(files: Sequence[Path]) -> Iterator[ArraySource]:
+    """Read files one by one; the .npy files of one folder are one source.
 
     Raises:
         TransitError: a file is damaged, or its arrays differ in their number of rows.
@@ -79,10 +79,10 @@ def sources(files: Sequence[Path]) -> Iterator[Source]:
         if file.suffix.lower() == ".npy":
             columns.setdefault(file.parent, []).append(file)
         else:
-            yield _checked(Source(file.name, _read(file)), file)
+            yield _checked(ArraySource(file.name, _read(file)), file)
     for folder, members in columns.items():
         arrays = {name: array for member in members for name, array in _load(member).items()}
-        yield _checked(Source(folder.resolve().name, arrays), folder)
+        yield _checked(ArraySource(folder.resolve().name, arrays), folder)
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
@@ -148,7 +148,7 @@ def _matrix(feature: tfrecord.Feature) -> np.ndarray:
     return ragged
 
 
-def _checked(source: Source, where: Path) -> Source:
+def _checked(source: ArraySource, where: Path) -> ArraySource:
     rows = {name: array.shape[0] if array.ndim else 0 for name, array in source.arrays.items()}
     if not rows or max(rows.values()) == 0:
         raise TransitError(f"{where} holds no rows", wanted="at least one view", fix="give another file", code="empty")
@@ -157,7 +157,7 @@ def _checked(source: Source, where: Path) -> Source:
         raise TransitError(
             f"the arrays of {where} differ in their number of rows: {shown}",
             wanted="one row per signal in every array",
-            fix="leave out the arrays that do not belong to the views",
+            fix="remove the arrays that do not belong to the views",
             code="rows-differ",
         )
     return source

@@ -1,7 +1,7 @@
 """Catalogs of signals: Kepler TCE and KOI tables, the TESS TOI table, or any CSV or ECSV with period, epoch, duration.
 
-Columns are recognised by name, units and time systems by name, unit or value; what was recognised is in `Catalog.said`
-for the user to read. A row is never refused here: what cannot become a view says so when it is tried.
+Columns are recognised by name, units and time systems by name, unit or value; `Catalog.notes` tells the user what was
+recognised. A row is never refused here: one that cannot become a view is dropped, with the reason, when it is folded.
 """
 
 from __future__ import annotations
@@ -15,6 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transit_cli.convert import nearest
+from transit_cli.data.catalogs.vocabulary import (
+    COLUMNS,
+    DEPTH_UNITS,
+    MISSION_OF_COLUMN,
+    TIME_UNITS,
+    canonical_columns,
+    canonical_label,
+    plain,
+    stated_unit,
+)
 from transit_cli.data.lightcurves.target import CATALOGS, star_name
 from transit_cli.data.lightcurves.time_reference import REFERENCE_JD, infer_reference_jd, name_of
 from transit_cli.results import TransitError
@@ -22,55 +32,8 @@ from transit_cli.results import TransitError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Our names, and the columns that may hold them, in order of preference (compared without case and signs).
-KNOWN = {
-    "star": (
-        "star",
-        "kepid",
-        "tid",
-        "ticid",
-        "tic",
-        "epic",
-        "epicid",
-        "kic",
-        "kicid",
-        "targetid",
-        "target",
-        "hostname",
-    ),
-    "signal": ("kepoiname", "toi", "signal", "tceplntnum", "planetnumber", "plname", "planet", "name"),
-    "mission": ("mission", "survey"),
-    "period": ("koiperiod", "tceperiod", "plorbper", "perioddays", "period", "orbitalperiod", "per", "p"),
-    "epoch": (
-        *("koitime0bk", "tcetime0bk", "koitime0", "tcetime0", "pltranmid", "epochdays", "epoch", "epoc", "t0"),
-        *("transitepoch", "time0", "tranmid", "epochbjd", "epochbtjd", "epochbkjd", "t0bjd", "t0btjd", "t0bkjd", "tc"),
-    ),
-    "time_system": ("timesystem", "epochsystem"),
-    "duration": (
-        *("koiduration", "tceduration", "pltrandurh", "durationhours", "durationdays", "durationhrs", "durationh"),
-        *("duration", "transitduration", "dur", "t14", "durationd", "pltrandur"),
-    ),
-    "depth": ("koidepth", "tcedepth", "pltrandep", "depthppm", "depth", "transitdepth"),
-    "snr": ("koimodelsnr", "tcemodelsnr", "measuredsnr", "snr", "mes", "tcemaxmultev", "sde"),
-    "label": ("label", "avtrainingset", "koidisposition", "tfopwgdisp", "disposition", "exofopdisposition"),
-    "label_2": ("koipdisposition", "disposition"),
-    "period_error": ("koiperioderr1", "tceperioderr", "plorbpererr1", "perioderror", "perioderr", "perioderr1"),
-    "epoch_error": ("koitime0bkerr1", "tcetime0bkerr", "koitime0err1", "pltranmiderr1", "epocherror", "epocherr"),
-    "file": ("file", "filename", "lightcurve"),
-}
-#: Columns that must be there.
+#: Columns that a catalog must have.
 REQUIRED = ("star", "period", "epoch", "duration")
-
-#: What catalogs call the labels of the house. A confirmed planet is a planet candidate to a classifier.
-LABELS = {
-    "PC": ("pc", "confirmed", "candidate", "cp", "kp", "planet", "1"),
-    "EB": ("eb", "eclipsing binary"),
-    "J": ("j", "junk"),
-    "O": ("o", "other"),
-    "AFP": ("afp", "false positive", "fp"),
-    "NTP": ("ntp", "fa", "false alarm"),
-}
-_LABELS = {word: label for label, words in LABELS.items() for word in words}
 
 
 @dataclass(frozen=True)
@@ -82,12 +45,12 @@ class Tce:
         signal: the catalog's name for it, else its number among the star's rows.
         mission: "kepler", "k2", "tess" or "".
         period: days.
-        epoch: days since Julian Date `zero`; the centre of a transit.
-        zero: Julian Date.
+        epoch: days since Julian Date `reference_jd`; the centre of a transit.
+        reference_jd: the Julian Date of time 0 (FITS: BJDREF).
         duration: days.
         depth_ppm, snr, period_error, epoch_error: NaN where the catalog has none; errors in days.
         label: one of `viewset.LABELS`.
-        file: the light curve that the catalog names for this row; "" for all of the star's.
+        file: the light curve that the catalog names for this row; "" for every light curve of the star.
     """
 
     star: str
@@ -95,7 +58,7 @@ class Tce:
     mission: str
     period: float
     epoch: float
-    zero: float
+    reference_jd: float
     duration: float
     depth_ppm: float
     snr: float
@@ -107,10 +70,10 @@ class Tce:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The rows of a catalog, and what was recognised in it, in words."""
+    """The rows of a catalog, and notes on what was recognised in it."""
 
     tces: tuple[Tce, ...]
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def read(path: Path, mission: str = "") -> Catalog:
@@ -118,38 +81,34 @@ def read(path: Path, mission: str = "") -> Catalog:
 
     Args:
         path: CSV (comment lines begin with #) or ECSV.
-        mission: "kepler", "k2" or "tess", where the catalog does not say it.
+        mission: "kepler", "k2" or "tess", for a catalog that does not state it.
 
     Raises:
         TransitError: it cannot be read, or has no column for the star, period, epoch or duration.
     """
     columns, units = _columns_of(path)
-    names = _recognise(columns)
-    missing = [name for name in REQUIRED if name not in names]
-    if missing:
-        raise TransitError(
-            f"{path} has no column for {', '.join(missing)}",
-            wanted=f"columns as in {', '.join(KNOWN[missing[0]][:3])}; it has {', '.join(list(columns)[:12])}",
-            fix=f"rename a column of {path}" + _guess(missing[0], columns),
-            code="catalog-columns",
-        )
-    said = [f"{ours} from {name}" for ours, name in names.items() if ours in {*REQUIRED, "label", "depth"}]
-    values = {ours: columns[name] for ours, name in names.items()}
+    names = canonical_columns(columns, COLUMNS)
+    _require(path, names, columns)
+    notes = [f"{name} from {source}" for name, source in names.items() if name in {*REQUIRED, "label", "depth"}]
+    values = {name: columns[source] for name, source in names.items()}
     count = len(values["period"])
+    blank = [""] * count
     missions = _missions(names["star"], values, mission, count)
-    zeros = _zeros(names, values, units, missions, said)
-    duration = _durations(names["duration"], _floats(values["duration"]), units, said)
-    depth = _depths(_floats(values.get("depth", [""] * count)), units.get(names.get("depth", ""), ""), said)
+    references, epoch_notes = _reference_jds(names, values, units, missions)
+    duration, duration_notes = _durations(names["duration"], _floats(values["duration"]), units)
+    depth_unit = units.get(names.get("depth", ""), "") or stated_unit(names.get("depth", ""))
+    depth, depth_notes = _depths(_floats(values.get("depth", blank)), depth_unit)
+    labels, label_notes = _labels(values, count)
+    notes += [*epoch_notes, *duration_notes, *depth_notes, *label_notes]
     numbers = {
         name: _floats(values[name]) if name in values else np.full(count, np.nan)
         for name in ("period", "epoch", "snr", "period_error", "epoch_error")
     }
     stars = [star_name(star, m) for star, m in zip(values["star"], missions, strict=True)]
-    signals = _signals(stars, values.get("signal", [""] * count))
-    labels = _labels(values, count, said)
-    files = values.get("file", [""] * count)
+    signals = _signals(stars, values.get("signal", blank))
+    files = values.get("file", blank)
     if "file" in values:
-        said.append(f"light curves from {names['file']}, row by row")
+        notes.append(f"light curves from {names['file']}, row by row")
     tces = tuple(
         Tce(
             star=stars[row],
@@ -157,7 +116,7 @@ def read(path: Path, mission: str = "") -> Catalog:
             mission=missions[row],
             period=float(numbers["period"][row]),
             epoch=float(numbers["epoch"][row]),
-            zero=zeros[row],
+            reference_jd=references[row],
             duration=float(duration[row]),
             depth_ppm=float(depth[row]),
             snr=float(numbers["snr"][row]),
@@ -168,7 +127,20 @@ def read(path: Path, mission: str = "") -> Catalog:
         )
         for row in range(count)
     )
-    return Catalog(tces, tuple(said))
+    return Catalog(tces, tuple(notes))
+
+
+def _require(path: Path, names: Mapping[str, str], columns: Mapping[str, Sequence[str]]) -> None:
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        aliases = next(spec.aliases for spec in COLUMNS if spec.name == missing[0])
+        like = nearest(missing[0], [plain(name) for name in columns])
+        raise TransitError(
+            f"{path} has no column for {', '.join(missing)}",
+            wanted=f"columns as in {', '.join(aliases[:3])}; it has {', '.join(list(columns)[:12])}",
+            fix=f"rename a column of {path}" + (f" ({like}?) to {missing[0]}" if like else f" to {missing[0]}"),
+            code="catalog-columns",
+        )
 
 
 def _columns_of(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -215,30 +187,8 @@ def _ecsv(path: Path, text: str) -> tuple[dict[str, list[str]], dict[str, str]]:
     return columns, {name: str(table[name].unit or "") for name in table.colnames}
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _recognise(columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Our names and the columns that hold them."""
-    plain: dict[str, str] = {}
-    for name in columns:
-        plain.setdefault(_plain(name), name)
-    found = {}
-    for ours, words in KNOWN.items():
-        word = next((word for word in words if word in plain and plain[word] not in found.values()), None)
-        if word is not None:
-            found[ours] = plain[word]
-    return found
-
-
-def _guess(missing: str, columns: Mapping[str, Sequence[str]]) -> str:
-    like = nearest(missing, [_plain(name) for name in columns])
-    return f" ({like}?) to {missing}" if like else f" to {missing}"
-
-
 def _floats(cells: Sequence[str]) -> np.ndarray:
-    """Numbers, NaN for a cell that holds none."""
+    """Numbers; NaN for a cell that is not a number."""
     return np.array([_float(cell) for cell in cells])
 
 
@@ -250,27 +200,23 @@ def _float(cell: str) -> float:
 
 
 def _missions(star_column: str, values: Mapping[str, Sequence[str]], mission: str, count: int) -> list[str]:
-    plain = _plain(star_column)
-    by_name = {"kepid": "kepler", "kic": "kepler", "kicid": "kepler", "epic": "k2", "epicid": "k2"}
-    by_name |= {"tid": "tess", "tic": "tess", "ticid": "tess"}
-    default = mission or by_name.get(plain, "")
+    default = mission or MISSION_OF_COLUMN.get(plain(star_column), "")
     if "mission" not in values:
         return [default] * count
     return [cell.strip().lower() if cell.strip().lower() in CATALOGS else default for cell in values["mission"]]
 
 
-def _zeros(
+def _reference_jds(
     names: Mapping[str, str],
     values: Mapping[str, Sequence[str]],
     units: Mapping[str, str],
     missions: Sequence[str],
-    said: list[str],
-) -> list[float]:
-    """The Julian Date from which each row's epoch counts."""
+) -> tuple[list[float], list[str]]:
+    """The Julian Date from which each row's epoch counts, and notes."""
     epochs = _floats(values["epoch"])
     systems = values.get("time_system", [""] * len(epochs))
-    words = f"{_plain(names['epoch'])} {units.get(names['epoch'], '')}"
-    zeros: list[float] = []
+    words = f"{names['epoch']} {units.get(names['epoch'], '')}"
+    references: list[float] = []
     notes: set[str] = set()
     typical = {
         mission: float(np.nanmedian(chosen)) if np.isfinite(chosen := _of(epochs, missions, mission)).any() else np.nan
@@ -278,43 +224,37 @@ def _zeros(
     }
     for system, mission in zip(systems, missions, strict=True):
         if system.strip().upper() in REFERENCE_JD:
-            zero, note = REFERENCE_JD[system.strip().upper()], ""
+            reference, note = REFERENCE_JD[system.strip().upper()], ""
         else:
-            zero, note = infer_reference_jd(f"{system} {words}", typical[mission], mission)
-        zeros.append(zero)
-        notes.add(f"epochs in {name_of(zero)}" + (f" ({note})" if note else ""))
-    said.extend(sorted(notes))
-    return zeros
+            reference, note = infer_reference_jd(f"{system} {words}", typical[mission], mission)
+        references.append(reference)
+        notes.add(f"epochs in {name_of(reference)}" + (f" ({note})" if note else ""))
+    return references, sorted(notes)
 
 
 def _of(values: np.ndarray, missions: Sequence[str], mission: str) -> np.ndarray:
     return values[np.array([item == mission for item in missions], dtype=bool)]
 
 
-def _durations(name: str, values: np.ndarray, units: Mapping[str, str], said: list[str]) -> np.ndarray:
-    """Durations in days."""
-    unit, plain = units.get(name, "").lower(), _plain(name)
-    if unit in {"d", "day", "days"} or plain in {"durationdays", "durationd"}:
-        hours = False
-    elif unit in {"min", "minute", "minutes"}:
-        said.append("durations in minutes")
-        return values / 1440.0
-    elif unit in {"h", "hr", "hour", "hours"} or re.search("hours|hrs|durh$|durationh$|^koi|^tce", plain):
-        hours = True
-    else:  # transits last hours: a typical number below 0.8 can only be days
-        hours = not float(np.nanmedian(values)) < 0.8 if np.isfinite(values).any() else True
-    said.append(f"durations in {'hours' if hours else 'days'}")
-    return values / 24.0 if hours else values
+def _durations(name: str, values: np.ndarray, units: Mapping[str, str]) -> tuple[np.ndarray, list[str]]:
+    """Durations in days, and notes."""
+    unit = units.get(name, "").lower() or stated_unit(name)
+    factor = TIME_UNITS.get(unit)
+    if factor is None and re.search("durh$|^koi|^tce", plain(name)):
+        factor = TIME_UNITS["h"]
+    if factor is None:  # transits last hours: a typical number below 0.8 can only be days
+        days = np.isfinite(values).any() and float(np.nanmedian(values)) < 0.8
+        factor = TIME_UNITS["d" if days else "h"]
+    words = {TIME_UNITS["d"]: "days", TIME_UNITS["h"]: "hours", TIME_UNITS["min"]: "minutes"}
+    return values / round(1 / factor), [f"durations in {words[factor]}"]
 
 
-def _depths(values: np.ndarray, unit: str, said: list[str]) -> np.ndarray:
-    """Depths in ppm."""
-    factor = {"%": 1e4, "percent": 1e4, "ppt": 1e3, "mmag": 1e6 * np.log(10) / 2500}.get(unit.lower(), 1.0)
+def _depths(values: np.ndarray, unit: str) -> tuple[np.ndarray, list[str]]:
+    """Depths in ppm, and notes."""
+    factor = DEPTH_UNITS.get(unit.lower(), 1.0)
     if factor == 1.0 and np.isfinite(values).any() and 0 < float(np.nanmax(values)) < 1:
         factor = 1e6
-    if factor != 1.0:
-        said.append(f"depths times {factor:g} to ppm")
-    return values * factor
+    return values * factor, [f"depths times {factor:g} to ppm"] if factor != 1.0 else []
 
 
 def _signals(stars: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -327,12 +267,11 @@ def _signals(stars: Sequence[str], names: Sequence[str]) -> list[str]:
     return found
 
 
-def _labels(values: Mapping[str, Sequence[str]], count: int, said: list[str]) -> list[str]:
-    """Labels of the house; the second label column speaks where the first is silent."""
+def _labels(values: Mapping[str, Sequence[str]], count: int) -> tuple[list[str], list[str]]:
+    """Canonical labels, and notes; a row without a label in the first column has that of the second."""
     first, second = values.get("label", [""] * count), values.get("label_2", [""] * count)
     words = [(a.strip() or b.strip()) for a, b in zip(first, second, strict=True)]
-    found = [_LABELS.get(word.lower(), "UNK") for word in words]
-    unknown = sorted({word for word, label in zip(words, found, strict=True) if label == "UNK" and word} - {"UNK"})
-    if unknown:
-        said.append(f"labels {', '.join(unknown[:5])} are UNK")
-    return found
+    found = [canonical_label(word) for word in words]
+    unknown = sorted({word for word, label in zip(words, found, strict=True) if label is None})
+    notes = [f"labels {', '.join(unknown[:5])} are UNK"] if unknown else []
+    return [label or "UNK" for label in found], notes

@@ -1,4 +1,4 @@
-"""Which feature of a foreign file is what: recognised by name, or told with `--map`."""
+"""Which array of a file is which view or column: recognised by its name, or stated by the user with `--map`."""
 
 from __future__ import annotations
 
@@ -9,83 +9,52 @@ from dataclasses import dataclass
 import numpy as np
 
 from transit_cli.convert import nearest
+from transit_cli.data.catalogs.vocabulary import COLUMNS, LABELS, VIEWS, canonical_columns, canonical_label, split_unit
 from transit_cli.results import TransitError
 
-#: Our names for arrays of [N, L] values, and what others call them (compared without case, `_`, `-`, `.` and spaces).
-VIEWS = {
-    "global": ("global view", "spatial global", "x global", "xg", "g"),
-    "local": ("local view", "spatial local", "x local", "xl", "l"),
-    "secondary": ("secondary view", "weak secondary", "x secondary", "xs"),
-    "odd": ("odd view", "local odd", "local view odd"),
-    "even": ("even view", "local even", "local view even"),
-}
-
-#: Our names for columns of [N] values. Names of AstroNet (kepid, tce_...), Yu et al. 2019 (tic_id, Epoc) and ExoMiner.
-COLUMNS = {
-    "star": ("tic id", "kepid", "kic", "kic id", "tic", "epic", "epic id", "target id", "target", "star id"),
-    "signal": ("tce plnt num", "planet num", "tce", "tce id", "signal id"),
-    "period_days": ("period", "tce period", "orbital period", "per"),
-    "epoch_days": ("epoc", "epoch", "t0", "tce time0bk", "tce time0bt", "tce time0", "time0"),
-    "duration": ("duration", "tce duration", "dur"),
-    "duration_hours": ("duration hours", "duration h"),
-    "depth_ppm": ("depth", "transit depth", "tce depth"),
-    "snr": ("snr", "sn", "tce model snr", "mes", "tce max mult ev"),
-    "label": ("disposition", "av training set", "labels", "y", "class", "target label"),
-}
-
-#: Labels of the house, and what others call them.
-LABELS = {
-    "PC": ("planet candidate", "planet", "candidate", "confirmed", "cp", "kp", "apc", "1"),
-    "EB": ("eclipsing binary", "e"),
-    "J": ("junk", "0"),  # 0 of a 0/1 label: not a signal that is looked for, whatever it is
-    "O": ("other",),
-    "AFP": ("astrophysical false positive",),
-    "NTP": ("non-transiting phenomenon",),
-    "UNK": ("unknown", "unlabelled", ""),
-}
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_.\-]", "", name.rsplit("/", 1)[-1].lower())
-
-
-_KNOWN = {_plain(word): ours for table in (VIEWS, COLUMNS) for ours, words in table.items() for word in (ours, *words)}
-_KNOWN_LABELS = {word.lower(): ours for ours, words in LABELS.items() for word in (ours, *words)}
+_VIEWS = tuple(spec.name for spec in VIEWS)
+#: Columns that are read from files of arrays.
+_COLUMNS = tuple(spec for spec in COLUMNS if spec.name not in {"mission", "time_system", "label_2", "file"})
+#: What `--map` takes on its left.
+_KEYS = (*_VIEWS, *(spec.name for spec in _COLUMNS), "period_days", "epoch_days", "duration_hours", "depth_ppm")
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """Arrays under our names.
+    """The arrays of a file under canonical names.
 
     Attributes:
         views: [N, L] float32, by view name.
         columns: [N] values, by column name.
-        other: [N] numbers whose name says nothing to us, by their own name.
-        names: our name -> the name in the file.
+        other: [N] numbers under names that are not recognised.
+        names: canonical name -> name in the file.
+        units: column name -> the unit that `--map` states, as in duration_hours=NAME.
     """
 
     views: dict[str, np.ndarray]
     columns: dict[str, np.ndarray]
     other: dict[str, np.ndarray]
     names: dict[str, str]
+    units: dict[str, str]
 
 
-def recognise(arrays: Mapping[str, np.ndarray], mapping: Sequence[str], where: str) -> Recognised:
+def recognise(arrays: Mapping[str, np.ndarray], user_mapping: Sequence[str], where: str) -> Recognised:
     """Sort arrays into views, columns and other numbers.
 
     Args:
         arrays: [N] or [N, L] (or [N, L, 1], [N, 1, L]), by the name they have in the file.
-        mapping: what the user says, as "global=NAME"; it wins over recognition.
-        where: the file, for the words of an error.
+        user_mapping: what the user states, as "global=NAME"; it takes precedence over recognition.
+        where: the file, for error messages.
 
     Raises:
         TransitError: no global or local view; the features are listed.
     """
-    names = _told(arrays, mapping)
-    for name in arrays:
-        ours = _KNOWN.get(_plain(name))
-        if ours and ours not in names and name not in names.values() and _fits(arrays[name], ours):
-            names[ours] = name
+    names, units = _mapped(arrays, user_mapping)
+    taken = set(names.values())
+    for specs, is_view in ((VIEWS, True), (_COLUMNS, False)):
+        fitting = [name for name, array in arrays.items() if name not in taken and _fits(array, view=is_view)]
+        wanted = [spec for spec in specs if spec.name not in names]
+        names |= canonical_columns(fitting, wanted, arrays=True)
     missing = [view for view in ("global", "local") if view not in names]
     if missing:
         raise TransitError(
@@ -94,58 +63,66 @@ def recognise(arrays: Mapping[str, np.ndarray], mapping: Sequence[str], where: s
             fix="--map " + ",".join(f"{view}=NAME" for view in missing),
             code="view-not-recognised",
         )
+    names = {name: source for source in arrays for name, s in names.items() if s == source}
     views = {
-        ours: np.ascontiguousarray(_squeeze(arrays[name]), np.float32) for ours, name in names.items() if ours in VIEWS
+        name: np.ascontiguousarray(_squeeze(arrays[source]), np.float32)
+        for name, source in names.items()
+        if name in _VIEWS
     }
-    columns = {ours: _column(arrays[name]) for ours, name in names.items() if ours in COLUMNS}
+    columns = {name: _column(arrays[source]) for name, source in names.items() if name not in _VIEWS}
     used = set(names.values())
     other = {
         re.sub(r"\W", "_", name.rsplit("/", 1)[-1].lower()): _column(array)
         for name, array in arrays.items()
         if name not in used and _squeeze(array).ndim == 1 and array.dtype.kind in "fiub"
     }
-    return Recognised(views, columns, other, names)
+    return Recognised(views, columns, other, names, units)
 
 
-def _told(arrays: Mapping[str, np.ndarray], mapping: Sequence[str]) -> dict[str, str]:
-    names = {}
-    for item in mapping:
-        ours, _, name = item.partition("=")
-        if not name or ours not in (*VIEWS, *COLUMNS):
+def _mapped(arrays: Mapping[str, np.ndarray], user_mapping: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Canonical names and units that the user states."""
+    names: dict[str, str] = {}
+    units: dict[str, str] = {}
+    for item in user_mapping:
+        key, _, source = item.partition("=")
+        if not source or key not in _KEYS:
             raise TransitError(
                 f"--map is {item}",
-                wanted=f"OURS=THEIRS, with OURS one of {', '.join((*VIEWS, *COLUMNS))}",
+                wanted=f"CANONICAL=SOURCE, with CANONICAL one of {', '.join(_KEYS)}",
                 fix="--map global=NAME,local=NAME",
                 code="map",
             )
-        if name not in arrays:
-            guess = nearest(name, arrays)
+        if source not in arrays:
+            guess = nearest(source, arrays)
             raise TransitError(
-                f"--map names {name}, which the files do not have",
+                f"--map names {source}, which the files do not have",
                 wanted=f"one of {_listing(arrays)}",
-                fix=f"--map {ours}={guess}" if guess else "give a name from the list",
+                fix=f"--map {key}={guess}" if guess else "give a name from the list",
                 code="map",
             )
-        if not _fits(arrays[name], ours):
-            kind = "several numbers per row" if ours in VIEWS else "one value per row"
+        if not _fits(arrays[source], view=key in _VIEWS):
+            kind = "several numbers per row" if key in _VIEWS else "one value per row"
             raise TransitError(
-                f"--map gives {name} as {ours}, but it is {_shape(arrays[name])}",
+                f"--map gives {source} as {key}, but it is {_shape(arrays[source])}",
                 wanted=f"{kind}; the files hold {_listing(arrays)}",
                 fix="give another name",
                 code="map",
             )
-        names[ours] = name
-    return names
+        name, unit = split_unit(key)
+        names[name] = source
+        if unit:
+            units[name] = unit
+    return names, units
 
 
 def _squeeze(array: np.ndarray) -> np.ndarray:
-    """Without the axes of length 1 that networks want and files keep."""
+    """The array without axes of length 1, which networks expect and files keep."""
     return array.reshape(len(array), *(size for size in array.shape[1:] if size != 1))
 
 
-def _fits(array: np.ndarray, ours: str) -> bool:
+def _fits(array: np.ndarray, *, view: bool) -> bool:
     squeezed = _squeeze(array)
-    if ours in VIEWS:
+    if view:
         return squeezed.ndim == 2 and array.dtype.kind in "fiu"
     return squeezed.ndim == 1
 
@@ -170,31 +147,32 @@ def _listing(arrays: Mapping[str, np.ndarray]) -> str:
     return ", ".join(f"{name} ({_shape(array)})" for name, array in arrays.items()) or "nothing"
 
 
-def labels(values: np.ndarray, told: Sequence[str]) -> np.ndarray:
-    """Labels of the house for whatever the file calls them.
+def labels(values: np.ndarray, user_labels: Sequence[str]) -> np.ndarray:
+    """Canonical labels for the labels of a file.
 
     Args:
         values: [N] text or numbers.
-        told: what the user says, as "0=J".
+        user_labels: what the user states, as "0=J".
 
     Raises:
-        TransitError: a label means nothing to us; all of the file's labels are listed.
+        TransitError: a label is not recognised; all such labels of the file are listed.
     """
     if values.dtype.kind == "f" and (values == np.round(values)).all():
         values = values.astype(np.int64)
     found, inverse = np.unique(values.astype(str), return_inverse=True)
-    known = dict(_KNOWN_LABELS)
-    for item in told:
-        theirs, _, ours = item.partition("=")
-        if ours not in LABELS:
+    known: dict[str, str] = {}
+    for item in user_labels:
+        source, _, canonical = item.partition("=")
+        if canonical not in LABELS:
             raise TransitError(
                 f"--labels is {item}",
-                wanted=f"THEIRS=OURS, with OURS one of {', '.join(LABELS)}",
+                wanted=f"SOURCE=CANONICAL, with CANONICAL one of {', '.join(LABELS)}",
                 fix="--labels 0=J,1=PC",
                 code="labels",
             )
-        known[theirs.lower()] = ours
-    strange = [label for label in found.tolist() if label.strip().lower() not in known]
+        known[source.lower()] = canonical
+    meanings = [known.get(word.strip().lower()) or canonical_label(word, arrays=True) for word in found.tolist()]
+    strange = [word for word, label in zip(found.tolist(), meanings, strict=True) if label is None]
     if strange:
         shown = ", ".join(map(repr, strange[:12])) + (f" and {len(strange) - 12} more" if len(strange) > 12 else "")
         raise TransitError(
@@ -203,4 +181,4 @@ def labels(values: np.ndarray, told: Sequence[str]) -> np.ndarray:
             fix="--labels " + ",".join(f"{label}=O" for label in strange[:3]),
             code="labels",
         )
-    return np.array([known[label.strip().lower()] for label in found.tolist()], dtype=str)[inverse]
+    return np.array(meanings, dtype=str)[inverse]

@@ -1,7 +1,7 @@
-"""`transit data import`: folded views from elsewhere, as a view set.
+"""`transit data import`: folded views that other programs made, as a view set.
 
-Views are taken as they are, since nothing says how they were made; what departs from the recipe (median 0, minimum -1)
-is said. Scalars are brought to the house's names and units, and every guess is said aloud.
+Views are stored as they are, since files do not tell how they were made; departures from the recipe (median 0, minimum
+-1) are reported. Scalars are converted to canonical names and units, and every assumption is reported.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from transit_cli import console
 from transit_cli.data import viewset
 from transit_cli.data.catalogs import array_files, features
+from transit_cli.data.catalogs.vocabulary import MISSION_OF_COLUMN, TIME_UNITS, plain, stated_unit
 from transit_cli.data.lightcurves.target import mission_of, star_name
 from transit_cli.data.split import PARTS, split
 from transit_cli.results import Result, Table, TransitError
@@ -24,20 +25,17 @@ if TYPE_CHECKING:
 
 Columns = dict[str, np.ndarray]
 
-#: Names of a star's number that say which mission it is from.
-_MISSION_NAMES = {"ticid": "tess", "tic": "tess", "kepid": "kepler", "kic": "kepler", "kicid": "kepler", "epic": "k2"}
 
-
-def read(settings: ImportSettings) -> tuple[dict[str, np.ndarray], Columns, dict[str, str]]:
-    """All rows of all files.
+def read(settings: ImportSettings) -> tuple[dict[str, np.ndarray], Columns, features.Recognised]:
+    """Read all rows of all files.
 
     Returns:
-        Views [N, L] by name, columns [N] by name, and our name -> the files' name of everything recognised.
+        Views [N, L] by name, columns [N] by name, and what was recognised in the first file.
 
     Raises:
         TransitError: a file cannot be read, a view is missing, or files differ in their views.
     """
-    found: list[tuple[array_files.Source, features.Recognised]] = []
+    found: list[tuple[array_files.ArraySource, features.Recognised]] = []
     files = array_files.files_in(settings.files)
     with console.progress("reading", len(files)) as bar:
         for source in array_files.sources(files):
@@ -58,17 +56,17 @@ def read(settings: ImportSettings) -> tuple[dict[str, np.ndarray], Columns, dict
     columns = {name: _joined([one.columns.get(name) for _, one in found], found) for name in _names(found, "columns")}
     other = {name: _joined([one.other.get(name) for _, one in found], found) for name in _names(found, "other")}
     columns["source"] = np.concatenate([np.full(source.rows, source.name) for source, _ in found])
-    return views, {**other, **columns}, first.names
+    return views, {**other, **columns}, first
 
 
-def _names(found: Sequence[tuple[array_files.Source, features.Recognised]], kind: str) -> list[str]:
+def _names(found: Sequence[tuple[array_files.ArraySource, features.Recognised]], kind: str) -> list[str]:
     return list(dict.fromkeys(name for _, one in found for name in getattr(one, kind)))
 
 
 def _joined(
-    parts: Sequence[np.ndarray | None], found: Sequence[tuple[array_files.Source, features.Recognised]]
+    parts: Sequence[np.ndarray | None], found: Sequence[tuple[array_files.ArraySource, features.Recognised]]
 ) -> np.ndarray:
-    """One column of all files; a file that lacks it gives "" or NaN."""
+    """One column of all files; "" or NaN in the rows of a file that lacks it."""
     text = any(part is not None and part.dtype.kind not in "fiub" for part in parts)
     missing = "" if text else np.nan
     whole = [
@@ -82,43 +80,45 @@ def _lengths(lengths: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {length}" for name, length in lengths.items())
 
 
-def tces_of(columns: Columns, names: dict[str, str], settings: ImportSettings) -> tuple[Columns, list[str]]:
-    """The columns of a view set, in its names and units, and what was guessed or left out."""
-    said: list[str] = []
+def tces_of(columns: Columns, first: features.Recognised, settings: ImportSettings) -> tuple[Columns, list[str]]:
+    """The columns of a view set, in its names and units, and notes on what was assumed or omitted."""
     rows = len(columns["source"])
+    names = first.names
     columns = dict(columns)
-    mission = settings.mission or _MISSION_NAMES.get(re.sub(r"[^a-z]", "", names.get("star", "").lower()), "")
-    tces: Columns = {"star": _stars(columns.pop("star", None), mission, rows, said)}
+    mission = settings.mission or MISSION_OF_COLUMN.get(plain(names.get("star", "")), "")
+    stars, notes = _stars(columns.pop("star", None), mission, rows)
+    tces: Columns = {"star": stars}
     tces["signal"] = _signals(tces["star"], columns.pop("signal", None))
     missions = np.array([mission or mission_of(star) for star in tces["star"].tolist()])
     tces["mission"] = missions
-    tces["period_days"] = _numbers(columns.pop("period_days", None), rows)
-    tces["epoch_days"] = _numbers(columns.pop("epoch_days", None), rows)
+    tces["period_days"] = _numbers(columns.pop("period", None), rows)
+    tces["epoch_days"] = _numbers(columns.pop("epoch", None), rows)
     systems = {"kepler": "BKJD", "k2": "BKJD", "tess": "BTJD"}
     tces["time_system"] = np.array([systems.get(mission, "") for mission in missions.tolist()])
-    tces["duration_hours"] = _durations(columns, names, rows, said)
-    tces["depth_ppm"] = _depths(columns, names, rows, said)
+    tces["duration_hours"], duration_notes = _durations(columns.pop("duration", None), first, rows)
+    tces["depth_ppm"], depth_notes = _depths(columns, names, rows)
     tces["snr"] = _numbers(columns.pop("snr", None), rows)
+    notes += duration_notes + depth_notes
     if "label" in columns:
         given = columns.pop("label")
         tces["label"] = features.labels(given, settings.labels)
         if given.dtype.kind in "fiub" and not settings.labels:
-            said.append("labels 1 are taken as PC and 0 as J; --labels says otherwise")
+            notes.append("labels 1 are taken as PC and 0 as J; --labels states other meanings")
     else:
         tces["label"] = np.full(rows, "UNK")
-        said.append("no labels were recognised: every row is UNK; --map label=NAME says which feature they are")
+        notes.append("no labels were recognised: every row is UNK; --map label=NAME names their feature")
     source = columns.pop("source")
     tces["split"] = _published(source) if settings.split == "published" else split(tces["star"].tolist())
     tces["source"] = source
-    return {**tces, **{name: _numbers(values, rows) for name, values in columns.items() if name not in tces}}, said
+    return {**tces, **{name: _numbers(values, rows) for name, values in columns.items() if name not in tces}}, notes
 
 
-def _stars(given: np.ndarray | None, mission: str, rows: int, said: list[str]) -> np.ndarray:
+def _stars(given: np.ndarray | None, mission: str, rows: int) -> tuple[np.ndarray, list[str]]:
     if given is None:
-        said.append("no star was recognised: every row counts as a star of its own; --map star=NAME")
-        return np.array([f"row {row}" for row in range(rows)])
+        note = "no star was recognised: every row counts as a star of its own; --map star=NAME"
+        return np.array([f"row {row}" for row in range(rows)]), [note]
     names = {star: star_name(star, mission) for star in set(given.tolist())}
-    return np.array([names[star] for star in given.tolist()])
+    return np.array([names[star] for star in given.tolist()]), []
 
 
 def _signals(stars: np.ndarray, given: np.ndarray | None) -> np.ndarray:
@@ -155,39 +155,36 @@ def _number(text: str) -> float:
         return np.nan
 
 
-def _durations(columns: Columns, names: Mapping[str, str], rows: int, said: list[str]) -> np.ndarray:
-    """Hours. AstroNet and Yu et al. wrote days into their TFRecords, and hours into the tables beside them."""
-    if "duration_hours" in columns:
-        columns.pop("duration", None)
-        return _numbers(columns.pop("duration_hours"), rows)
-    given = _numbers(columns.pop("duration", None), rows)
-    if np.isnan(given).all():
-        return given
-    days = bool(np.nanmedian(given) < 1)  # half of all transits last longer than an hour, and less than a day
-    unit = "days" if days else "hours"
-    said.append(f"{names['duration']} is taken to be in {unit} (its median is {np.nanmedian(given):.3g})")
-    return np.round(given * 24, 6) if days else given
+def _durations(given: np.ndarray | None, first: features.Recognised, rows: int) -> tuple[np.ndarray, list[str]]:
+    """Hours, and notes. AstroNet and Yu et al. wrote days into their TFRecords, hours into the tables beside them."""
+    values = _numbers(given, rows)
+    name = first.names.get("duration", "")
+    if np.isnan(values).all():
+        return values, []
+    if unit := first.units.get("duration") or stated_unit(name):
+        return np.round(values * TIME_UNITS[unit] * 24, 6) if TIME_UNITS[unit] != TIME_UNITS["h"] else values, []
+    days = bool(np.nanmedian(values) < 1)  # half of all transits last longer than an hour, and less than a day
+    note = f"{name} is taken to be in {'days' if days else 'hours'} (its median is {np.nanmedian(values):.3g})"
+    return np.round(values * 24, 6) if days else values, [note]
 
 
-def _depths(columns: Columns, names: dict[str, str], rows: int, said: list[str]) -> np.ndarray:
-    given = _numbers(columns.get("depth_ppm"), rows)
-    if np.isnan(given).all():
-        columns.pop("depth_ppm", None)
-        return given
-    if np.nanmedian(given) <= 0:  # Yu et al. 2019 wrote standardised depths, of which only noise is left in float32
-        name = names.pop("depth_ppm")
-        columns[re.sub(r"\W", "_", name.lower())] = columns.pop("depth_ppm")
-        said.append(f"{name} is mostly negative, so it is no depth: kept under its own name")
-        return np.full(rows, np.nan)
-    columns.pop("depth_ppm")
-    if np.nanmax(given) <= 1:
-        said.append(f"{names['depth_ppm']} is taken to be a fraction (none is above 1)")
-        return given * 1e6
-    return given
+def _depths(columns: Columns, names: dict[str, str], rows: int) -> tuple[np.ndarray, list[str]]:
+    """Parts per million, and notes; a column that holds no depths stays among `columns` under its own name."""
+    given = columns.pop("depth", None)
+    values = _numbers(given, rows)
+    if given is None or np.isnan(values).all():
+        return values, []
+    name = names["depth"]
+    if np.nanmedian(values) <= 0:  # Yu et al. 2019 wrote standardised depths, of which only noise is left in float32
+        columns[re.sub(r"\W", "_", names.pop("depth").lower())] = given
+        return np.full(rows, np.nan), [f"{name} is mostly negative, so it is no depth: kept under its own name"]
+    if np.nanmax(values) <= 1:
+        return values * 1e6, [f"{name} is taken to be a fraction (no value is above 1)"]
+    return values, []
 
 
 def _published(source: np.ndarray) -> np.ndarray:
-    """The part that each file's name begins with or contains: train, val, test."""
+    """The part that each file's name contains: train, val or test."""
     parts = {}
     for name in np.unique(source).tolist():
         word = re.search(r"(?:^|[^a-z])(train|val|test)", name.lower())
@@ -214,7 +211,7 @@ def duplicates(tces: Columns, views: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def unusable(views: Mapping[str, np.ndarray]) -> dict[int, str]:
-    """Rows that no network can use, and why."""
+    """Rows that no network can use, with the reason."""
     reasons: dict[int, str] = {}
     for name in ("global", "local"):
         view = views[name]
@@ -229,11 +226,12 @@ def import_views(settings: ImportSettings) -> Result:
     """Import files of folded views as a view set.
 
     Raises:
-        TransitError: the files cannot be read or understood, or something stands at `settings.out`.
+        TransitError: the files cannot be read or understood, or `settings.out` exists.
     """
     viewset.refuse_existing(settings.out)
-    views, columns, names = read(settings)
-    tces, said = tces_of(columns, names, settings)
+    views, columns, first = read(settings)
+    names = first.names
+    tces, notes = tces_of(columns, first, settings)
     tces["duplicate"] = duplicates(tces, views).astype(np.int64)
     reasons = unusable(views)
     dropped = {name: values[list(reasons)] for name, values in tces.items()} | {"reason": list(reasons.values())}
@@ -245,27 +243,27 @@ def import_views(settings: ImportSettings) -> Result:
             fix="give another file, or other features with --map",
             code="nothing-usable",
         )
-    said += _departures(views, kept)
+    notes += _departures(views, kept)
     recipe = {"imported": True, "names": names, "split": settings.split, "files": len(np.unique(tces["source"]))}
     views = {name: view[kept] for name, view in views.items()}
     made = viewset.write(settings.out, views, {name: v[kept] for name, v in tces.items()}, recipe, dropped)
-    for text in said:
+    for text in notes:
         console.note(text)
-    return _result(settings, made, names, said, len(reasons))
+    return _result(settings, made, names, notes, len(reasons))
 
 
 def _departures(views: Mapping[str, np.ndarray], kept: np.ndarray) -> list[str]:
-    said = []
+    notes = []
     for name in ("global", "local"):
         view = views[name][kept]
         off = (np.abs(np.median(view, axis=1)) > 1e-3) | (np.abs(view.min(axis=1) + 1) > 1e-3)
         if off.any():
-            said.append(f"{off.sum():,} {name} views do not have median 0 and minimum -1; they are kept as they are")
-    return said
+            notes.append(f"{off.sum():,} {name} views do not have median 0 and minimum -1; they are kept as they are")
+    return notes
 
 
 def _result(
-    settings: ImportSettings, made: viewset.ViewSet, names: Mapping[str, str], said: list[str], dropped: int
+    settings: ImportSettings, made: viewset.ViewSet, names: Mapping[str, str], notes: list[str], dropped: int
 ) -> Result:
     tces = made.tces
     present = [label for label in viewset.LABELS if (tces["label"] == label).any()]
@@ -276,14 +274,14 @@ def _result(
     repeated = int(tces["duplicate"].sum())
     warnings = []
     if shared:
-        warnings.append(f"{shared:,} stars stand in more than one part of the published split; --split star avoids it")
+        warnings.append(f"{shared:,} stars are in more than one part of the published split; --split star avoids it")
     table = Table(
         ("split", *present, "stars"),
         [(part, *(f"{counts[part][label]:,}" for label in present), f"{len(stars[part]):,}") for part in PARTS],
         title=f"{settings.out}: views of {_lengths(made.lengths)} bins",
         note=f"{dropped:,} rows dropped, {repeated:,} repeat an earlier row of their star (column `duplicate`)",
     )
-    recognised = Table(("ours", "in the files"), list(names.items()))
+    recognised = Table(("canonical", "in the files"), list(names.items()))
     data = {
         "path": settings.out,
         "tces": len(made),
@@ -294,6 +292,6 @@ def _result(
         "duplicates": repeated,
         "dropped": dropped,
         "names": dict(names),
-        "notes": said,
+        "notes": notes,
     }
     return Result(data, [recognised, table], f"{len(made):,} TCEs in {settings.out}", warnings)

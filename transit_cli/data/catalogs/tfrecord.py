@@ -1,9 +1,9 @@
-"""TFRecord files of `tf.train.Example` read into NumPy arrays, without TensorFlow and without a loop over records.
+"""TFRecord files of `tf.train.Example` read into NumPy arrays, without TensorFlow or a Python loop over records.
 
 A TFRecord file is a run of records: length (uint64), masked CRC32C of the length, bytes, masked CRC32C of the bytes
 (tensorflow/core/lib/io/record_writer.h). An Example is a protocol buffer that maps feature names to lists of bytes,
-floats or integers (tensorflow/core/example/feature.proto); the order of the map is any, and differs from record to
-record. Here all records of a file are decoded in lockstep: one NumPy operation moves every record's cursor by a field.
+floats or integers (tensorflow/core/example/feature.proto), in an order that may differ from record to
+record. All records of a file are decoded in lockstep: one NumPy operation advances every record's cursor by one field.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _FIELD_1, _FIELD_2 = 0x0A, 0x12
 
 
-#: How many values each record has, and all values.
+#: The number of values of each record, and all values.
 _Values = tuple[np.ndarray, np.ndarray]
 
 
@@ -38,7 +38,7 @@ class Feature:
     """One feature of every record of a file.
 
     Attributes:
-        counts: [N] int64, how many values each record has; 0 where it lacks the feature.
+        counts: [N] int64, the number of values of each record; 0 if it lacks the feature.
         values: [sum of counts] all values in the order of the records: float32, int64, bytes (object), or Python
             objects where records differ in kind.
     """
@@ -48,15 +48,15 @@ class Feature:
 
     @property
     def length(self) -> int | None:
-        """Values per record if that is the same for all, else None."""
+        """Values per record if all records have equally many, else None."""
         return int(self.counts[0]) if len(self.counts) and (self.counts == self.counts[0]).all() else None
 
 
 def read(path: Path) -> dict[str, Feature]:
-    """Every feature of one TFRecord file (plain or gzip), by name. All records have the same place in every feature.
+    """Every feature of one TFRecord file (plain or gzip), by name, with the records in the order of the file.
 
     Raises:
-        TransitError: the file is cut or damaged (the record is named), or holds something else than Examples.
+        TransitError: the file is truncated or damaged (the record is named), or does not hold Examples.
     """
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
@@ -96,12 +96,12 @@ def _masked_crc(data: bytes) -> int:
 
 def _damaged(path: Path, what: str) -> TransitError:
     return TransitError(
-        f"{path} is damaged: {what}", wanted="a whole TFRecord file", fix="fetch it again", code="tfrecord-damaged"
+        f"{path} is damaged: {what}", wanted="a complete TFRecord file", fix="fetch it again", code="tfrecord-damaged"
     )
 
 
 def _records(data: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Where each record's bytes begin, and how many there are; every checksum is verified."""
+    """The offset and length of each record's bytes; every checksum is verified."""
     starts: list[int] = []
     lengths: list[int] = []
     at = 0
@@ -123,7 +123,7 @@ def _records(data: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decode(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> dict[str, Feature]:
-    """Decode records that stand at `starts`..`ends` of `data`."""
+    """Decode the records at `starts`..`ends` of `data`."""
     records = len(starts)
     filled = np.flatnonzero(ends > starts)
     begin, end = _field(data, starts[filled], _FIELD_1)  # Example.features
@@ -151,7 +151,7 @@ def _decode(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> dict[str,
 
 
 def _varints(data: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The variable-length integers that stand at `at`, and where what follows them begins."""
+    """The variable-length integers at offsets `at`, and the offsets behind them."""
     value = data[at].astype(np.int64)
     after = at + 1
     more = np.flatnonzero(value >= 0x80)
@@ -199,7 +199,7 @@ def _entries(
 
 
 def _group(data: np.ndarray, at: np.ndarray, length: np.ndarray) -> dict[str, np.ndarray]:
-    """Which entries have which name."""
+    """The entries of each name."""
     groups = {}
     for size in np.unique(length):
         sized = np.flatnonzero(length == size)
@@ -212,14 +212,14 @@ def _group(data: np.ndarray, at: np.ndarray, length: np.ndarray) -> dict[str, np
 
 
 def _gather(data: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
-    """[len(at), size] bytes that stand at each of `at`."""
+    """[len(at), size] bytes at the offsets `at`."""
     if not len(at) or not size:
         return np.empty((len(at), size), np.uint8)
     return np.lib.stride_tricks.sliding_window_view(data, size)[at]
 
 
 def _values(data: np.ndarray, at: np.ndarray, end: np.ndarray) -> _Values:
-    """How many values each Feature message holds, and all of them."""
+    """The number of values of each Feature message, and all values."""
     count = np.zeros(len(at), np.int64)
     filled = np.flatnonzero(end > at)
     parts: list[np.ndarray] = []
@@ -294,7 +294,7 @@ def _texts(data: np.ndarray, at: np.ndarray, end: np.ndarray) -> _Values:
 
 
 def _spans(begin: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """The places begin, begin + 1, ... of every span, one after another."""
+    """The offsets begin, begin + 1, ... of every span, concatenated."""
     offset = np.repeat(begin - np.concatenate(([0], np.cumsum(size)[:-1])), size)
     return np.arange(int(size.sum())) + offset
 

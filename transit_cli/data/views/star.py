@@ -96,7 +96,7 @@ def row_of(number: int, tce: Tce) -> dict[str, Any]:
         "mission": tce.mission,
         "period_days": tce.period,
         "epoch_days": tce.epoch,
-        "time_system": name_of(tce.zero),
+        "time_system": name_of(tce.reference_jd),
         "duration_hours": round(tce.duration * 24, 9),
         "depth_ppm": tce.depth_ppm,
         "snr": tce.snr,
@@ -139,8 +139,8 @@ def _flatten(
 
 def _signal(tce: Tce, curve: LightCurve) -> Signal:
     """The signal in the time system of the light curve."""
-    known = (tce.zero or tce.epoch > 2.4e6) and (curve.reference_jd or curve.time[0] > 2.4e6)
-    return Signal(tce.period, tce.epoch + (tce.zero - curve.reference_jd if known else 0.0), tce.duration)
+    known = (tce.reference_jd or tce.epoch > 2.4e6) and (curve.reference_jd or curve.time[0] > 2.4e6)
+    return Signal(tce.period, tce.epoch + (tce.reference_jd - curve.reference_jd if known else 0.0), tce.duration)
 
 
 def _views_of(
