@@ -158,7 +158,8 @@ def from_catalog(
 def _prepare(catalog: Path, light_curves: Path, out: Path, lengths: Mapping[str, int]) -> None:
     bins = f"{lengths['global']}/{lengths['local']}"
     prepare(
-        PrepareSettings(catalog=catalog, lightcurves=light_curves, out=out, views=bins, secondary=True, odd_even=True)
+        PrepareSettings(catalog=catalog, lightcurves=light_curves, out=out, views=bins, secondary=True, odd_even=True),
+        overwrite=True,  # a light curve may have been replaced since the last call
     )
 
 
