@@ -103,15 +103,13 @@ def _from_parts(flux: np.ndarray, level: float, unit: str) -> tuple[np.ndarray, 
 
 def _without_unit(flux: np.ndarray, level: float, notes: list[str]) -> tuple[np.ndarray, str]:
     """Relative flux of values without a unit: counts, or relative flux about 1 or 0."""
-    negative = float((flux < 0).mean())
-    about_zero = abs(level) < 0.1 and float(np.quantile(np.abs(flux - level), 0.99)) < 2
-    if about_zero:
-        scatter = 1.4826 * float(np.median(np.abs(flux - level)))
+    scatter = 1.4826 * float(np.median(np.abs(flux - level)))
+    if abs(level) < 0.1 and float(np.quantile(np.abs(flux - level), 0.99)) < 2:
         if scatter > MAX_RELATIVE_SCATTER:
             raise ValueError(f"the flux has no unit and is about 0 with a scatter of {scatter:.2g}: relative or ppt?")
         notes.append("flux: about 0, taken as relative to 1")
         return flux + 1, "relative about 0"
-    if 0.1 < negative < 0.9:
+    if abs(level) < 3 * scatter:
         raise ValueError(f"the flux has no unit and is about 0 (median {level:.4g}): ppm, ppt or counts?")
     if 0.5 < level < 2:
         return flux, "relative about 1"

@@ -14,7 +14,7 @@ from transit_cli.data.lightcurves.products import BAD_BITS, DEFINED_BITS, Flags,
 FLAG_COLUMNS = ("QUALITY", "SAP_QUALITY", "QUALITY_FLAG", "QUALITY_FLAGS", "DQUALITY", "PDC_QUALITY", "QFLAG", "QUAL")
 FLAG_COLUMNS += ("TESS_FLAGS", "TGLC_FLAGS", "PIXEL_QUALITY", "MOVING", "FLAG", "FLAGS", "IRQ1", "BAD", "MASK", "GOOD")
 #: Other columns that look like flags.
-_FLAG_LIKE = re.compile(r"QUAL|FLAG|^IRQ|^MOVING$|^BAD|^GOOD|^MASK")
+_FLAG_LIKE = re.compile(r"QUAL|FLAG|^IRQ|^MOVING$|(?:^|_)(?:BAD|GOOD|VALID|MASK)")
 #: Words of text columns.
 _GOOD_WORDS = {"", "g", "good", "ok", "0", "none", "pass", "f", "false", "valid"}
 _BAD_WORDS = {"b", "bad", "x", "c", "fail", "1", "t", "true", "invalid", "flagged"}
