@@ -14,6 +14,7 @@ import typer
 
 from transit_cli.command import command
 from transit_cli.data.settings import (
+    CheckSettings,
     FetchSettings,
     FoldSettings,
     ImportSettings,
@@ -47,6 +48,17 @@ def info(settings: InfoSettings) -> Result:
     from transit_cli.data.viewset import ViewSet
 
     return info(ViewSet.open(settings.viewset), check=settings.check, plot=settings.plot)
+
+
+@command(app, CheckSettings, name="check")
+def check(settings: CheckSettings) -> Result:
+    """Show what would be read from light curves: product, star, time system, flux, flags, and every doubt.
+
+    Exits with 1 if a file cannot be read.
+    """
+    from transit_cli.data.check import check
+
+    return check(settings)
 
 
 @command(app, PrepareSettings, name="prepare")

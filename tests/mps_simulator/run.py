@@ -160,9 +160,7 @@ def _run(command: list[str], result: Path, timeout: float, **options: Any) -> Fi
     report = result.with_name("counters.jsonl")
     surroundings = environment(report=report, **options)
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout, env=surroundings)
-    counters: dict[str, Counter[str]] = {
-        name: Counter() for name in ("ran", "fell_back", "synchronised", "launched")
-    }
+    counters: dict[str, Counter[str]] = {name: Counter() for name in ("ran", "fell_back", "synchronised", "launched")}
     for line in report.read_text().splitlines() if report.exists() else []:
         for name, counter in counters.items():
             counter.update(json.loads(line)[name])

@@ -157,7 +157,8 @@ def from_catalog(
 def _prepare(catalog: Path, light_curves: Path, out: Path, lengths: Mapping[str, int]) -> None:
     bins = f"{lengths['global']}/{lengths['local']}"
     prepare(
-        PrepareSettings(catalog=catalog, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True)
+        PrepareSettings(catalog=catalog, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True),
+        overwrite=True,  # a light curve may have been replaced since the last call
     )
 
 

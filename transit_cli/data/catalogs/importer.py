@@ -94,7 +94,7 @@ def tces_of(columns: Columns, first: features.Recognised, settings: ImportSettin
     rows = len(columns["source"])
     columns = dict(columns)
     sources = {name: _source(name, columns.pop(name), first) for name in _QUANTITIES if name in columns}
-    tces, missions, notes = _stars(sources, settings.mission, rows)
+    tces, missions, notes = _stars(sources, settings.mission or "", rows)
     tces["signal"] = _signals(tces["star"], columns.pop("signal", None))
     tces["mission"] = np.array(missions)
     found, quantity_notes = _quantities(sources, missions, rows)

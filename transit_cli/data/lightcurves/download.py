@@ -83,7 +83,7 @@ def problem(file: Path, name: str = "") -> str:
     if not name.endswith(readers.suffixes()):
         return "" if file.stat().st_size else "it is empty"
     try:
-        readers.star_of_file(file)
+        readers.verify(file)
     except UnreadableError as reason:
         return str(reason)
     return ""
