@@ -23,7 +23,8 @@ def train(folder, steps):
     from transit_cli.device import environment
 
     environment.prepare()
-    from transit_cli.training import screen, train
+    from transit_cli.training import train
+    from transit_cli.training.runs import screen
     from transit_cli.training.settings import TrainSettings
 
     found = {}

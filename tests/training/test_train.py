@@ -13,10 +13,10 @@ from transit_cli.data import viewset
 from transit_cli.device.select import select
 from transit_cli.model import saved
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training import checkpoint
 from transit_cli.training.fit import Fit
 from transit_cli.training.loading.scaling import Scaling, scaled
 from transit_cli.training.plan import plan
+from transit_cli.training.runs import checkpoint
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.train import train
 from transit_cli.tuning.batch_probe import training_rows

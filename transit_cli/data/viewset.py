@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from transit_cli import __version__
-from transit_cli.files import atomic_output, make_folder, remove_abandoned
 from transit_cli.results import TransitError
+from transit_cli.utils.files import atomic_output, make_folder, remove_abandoned
 
 #: Version of the layout above. Sets of other versions are refused.
 VERSION = 1

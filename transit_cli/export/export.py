@@ -11,9 +11,9 @@ from transit_cli import console
 from transit_cli.device.select import select
 from transit_cli.export.exported import OUTPUTS, Exported, metadata, sample, sizes
 from transit_cli.export.formats import FORMATS, silence
-from transit_cli.files import publish, remove_abandoned, temporary_folder
-from transit_cli.packages import check_installed
 from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.utils.files import publish, remove_abandoned, temporary_folder
+from transit_cli.utils.packages import check_installed
 from transit_cli.vetting.ensemble import open_run
 
 if TYPE_CHECKING:

@@ -40,7 +40,8 @@ def count_launches(folder, steps):
     from transit_cli.device import environment
 
     environment.prepare()
-    from transit_cli.training import screen, train
+    from transit_cli.training import train
+    from transit_cli.training.runs import screen
     from transit_cli.training.settings import TrainSettings
 
     screen.INTERVAL = 1e9

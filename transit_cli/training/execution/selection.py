@@ -15,7 +15,6 @@ import psutil
 import torch
 
 from transit_cli import console
-from transit_cli.cache import MeasurementCache
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.execution.base import Executor
 from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread
@@ -23,6 +22,7 @@ from transit_cli.training.execution.cuda_graph import CudaGraph, TritonGraph
 from transit_cli.training.execution.errors import UnsupportedExecution
 from transit_cli.training.execution.metal import Metal
 from transit_cli.training.execution.replicas import MIN_SAMPLES, Replicas
+from transit_cli.utils.cache import MeasurementCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
-from transit_cli.data.lightcurves.download import DownloadError, download, problem
-from transit_cli.packages import check_installed
+from transit_cli.data.download.http import DownloadError, download, problem
 from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
