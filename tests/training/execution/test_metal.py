@@ -47,7 +47,7 @@ def count_launches(folder, steps):
     found = []
     for count in (steps, 2 * steps):
         simulated_mps.reset_counters()
-        where = {"viewset": Path(folder, f"views-{count}"), "run_dir": Path(folder, f"run-{count}")}
+        where = {"viewset": Path(folder, f"views-{count}"), "out": Path(folder, f"run-{count}")}
         options = {"epochs": 1, "batch_size": 4, "precision": "fp32", "scalars": (), "device": "mps"}
         train.train(TrainSettings(**where, **options, execution="metal"))
         counters = simulated_mps.counters()
@@ -81,6 +81,7 @@ def count_bytes():
     from transit_cli.model.two_branch import TwoBranch
     from transit_cli.training.batch import Batch
     from transit_cli.training.runner import StepRunner
+    from transit_cli.training.settings import StepSettings
     from transit_cli.training.step import OptimizerStep
 
     class Bytes(TorchDispatchMode):
@@ -129,6 +130,7 @@ def train_both(network, views, steps, batch, options):
     from transit_cli.model import astronet, two_branch
     from transit_cli.training.batch import Batch
     from transit_cli.training.runner import StepRunner
+    from transit_cli.training.settings import StepSettings
     from transit_cli.training.step import OptimizerStep
 
     weights, states = [], []
@@ -219,6 +221,7 @@ def choose(cases):
     from transit_cli.model.two_branch import TwoBranch
     from transit_cli.training.batch import Batch
     from transit_cli.training.runner import StepRunner
+    from transit_cli.training.settings import StepSettings
     from transit_cli.training.step import OptimizerStep
 
     found = []
