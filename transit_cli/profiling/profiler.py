@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 #: Executions whose phases overlap or cannot be marked, and the closest one whose phases can.
-PROFILABLE_AS = {"replicas": "onednn", "cuda-graph": "eager", "triton": "eager"}
+PROFILABLE_AS = {"replicas": "onednn", "cuda-graph": "eager", "triton": "eager", "metal": "eager"}
 
 
 @dataclass(frozen=True)

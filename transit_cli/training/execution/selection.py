@@ -79,7 +79,8 @@ def choose(
     compare = preferred == Metal.name  # with eager again: the Mac or its system may be another
     if preferred in names and not compare:
         names = [preferred]
-    if len(names) > 1 and data_parallel is None and _worth_timing(batch) and not compare:
+    worth_timing = _worth_timing(batch) or Metal.name in names  # it is never taken without
+    if len(names) > 1 and data_parallel is None and worth_timing and not compare:
         names = [_fastest(step, _sample(batch), names)]
     elif len(names) > 1:  # deterministic across ranks: same batch, same weights
         names = [[*equivalent_executors(step, _sample(batch), names)][-1]]
