@@ -113,7 +113,7 @@ def test_a_header_that_is_not_a_number_is_named(tmp_path, value):
 
 def test_times_without_a_reference_never_meet_a_julian_date(tmp_path):
     file = write(tmp_path / "a.fits", table={}, time_unit="jd", primary={"OBJECT": "WASP-18"})
-    with pytest.raises(TransitError, match="have no reference; as BTJD they would contain it"):
+    with pytest.raises(TransitError, match=r"have no reference; as BTJD they would contain it"):
         fold(file)
     assert depth(file, EPOCH) == RIGHT  # as the light curve counts them
     assert any("time reference unknown" in note for note in fold(file, EPOCH).warnings)
@@ -121,7 +121,7 @@ def test_times_without_a_reference_never_meet_a_julian_date(tmp_path):
 
 def test_an_epoch_of_another_time_system_is_refused_with_the_nearest(tmp_path):
     file = write(tmp_path / "a.fits", table={}, time=TIME + 2457000)
-    with pytest.raises(TransitError, match="years from the data.*as BTJD it would lie within"):
+    with pytest.raises(TransitError, match=r"years from the data.*as BTJD it would lie within"):
         fold(file, EPOCH)
     file = write(tmp_path / "b.fits")
     with pytest.raises(TransitError, match="as MJD it would lie within"):
@@ -212,7 +212,7 @@ def test_a_file_with_every_cadence_flagged_says_so(tmp_path):
     file = write(
         tmp_path / "a.fits", primary={"TELESCOP": "TESS"}, more=[("QUALITY", "J", np.full(len(TIME), 1), None)]
     )
-    with pytest.raises(UnreadableError, match="all .* cadences are flagged"):
+    with pytest.raises(UnreadableError, match=r"all .* cadences are flagged"):
         read(file)
 
 
@@ -289,7 +289,7 @@ def test_the_corrected_flux_is_chosen_by_meaning_not_by_alphabet(tmp_path):
     assert read(tmp_path / "a.fits").column == "Z_FLUX_CORR"
     table.columns.change_name("Z_FLUX_CORR", "B_FLUX")
     table.writeto(tmp_path / "b.fits")
-    with pytest.raises(UnreadableError, match="several flux columns.*--flux-column"):
+    with pytest.raises(UnreadableError, match=r"several flux columns.*--flux-column"):
         read(tmp_path / "b.fits")
     assert read(tmp_path / "b.fits", "b_flux").column == "B_FLUX"
 
@@ -586,3 +586,12 @@ def test_stitching_leaves_out_what_has_no_reference(tmp_path):
     one = stitch([unknown, known])
     assert len(one.time) == len(known.time)
     assert "b.fits: time reference unknown, left out" in one.notes
+
+
+@pytest.mark.parametrize("fill", [0.0, -9999.0, 1e30, np.nan, np.inf])
+def test_fill_values_among_times_are_missing(tmp_path, fill):
+    file = write(tmp_path / "a.fits", time=np.where(FLAGGED, fill, TIME + 2457000), table={})
+    curve = read(file)
+    assert curve.finite == len(TIME) - product_files.FLAGGED
+    assert curve.reference_jd == 0
+    assert depth(file) == RIGHT

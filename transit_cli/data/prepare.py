@@ -96,7 +96,6 @@ def _recipe(settings: PrepareSettings) -> Recipe:
 
 def _check_packages(settings: PrepareSettings) -> None:
     """Report missing packages before anything starts."""
-    check_installed("astropy", "data", "reading light curves")
     if settings.detrend != "spline":
         check_installed("wotan", "wotan", f"--detrend {settings.detrend}")
     if settings.scheduler:

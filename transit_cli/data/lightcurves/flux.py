@@ -73,7 +73,9 @@ def relative(flux: np.ndarray, unit: str) -> Scaled:
         raise ValueError("the flux is 0 throughout" if level == 0 else f"the flux is constant ({level:g})")
     if word in _MAGNITUDES or word in {"mmag", "millimag"}:
         factor = -0.4 if word in _MAGNITUDES else -0.4e-3
-        values, scale = 10 ** (factor * (flux - level)), f"{unit.strip()}, relative to the median {level:.6g}"
+        with np.errstate(over="ignore"):
+            values = 10 ** (factor * (flux - level))
+        scale = f"{unit.strip()}, relative to the median {level:.6g}"
     elif word in _RELATIVE:
         values, scale = _from_parts(flux, level, word)
     elif word in _UNITLESS:
@@ -81,9 +83,10 @@ def relative(flux: np.ndarray, unit: str) -> Scaled:
     else:
         values, scale = flux, f"{unit.strip()}, relative to the median {level:.6g}"
     level = float(np.median(values))
-    if not level > 0:
+    if not 0 < level < np.inf:
         raise ValueError("the median flux is not positive")
-    return _possible(values / level, scale, notes)
+    values = np.asarray(values / level)
+    return _possible(np.where(np.isfinite(values), values, np.nan), scale, notes)
 
 
 def _constant(flux: np.ndarray, level: float) -> bool:
@@ -118,8 +121,8 @@ def _without_unit(flux: np.ndarray, level: float, notes: list[str]) -> tuple[np.
 
 def _possible(flux: np.ndarray, scale: str, notes: list[str]) -> Scaled:
     """Without fluxes far below zero: nothing is deeper than the star's light."""
-    if flux.min() < 0:
-        scatter = 1.4826 * float(np.median(np.abs(flux - 1)))
+    if np.nanmin(flux) < 0:
+        scatter = 1.4826 * float(np.nanmedian(np.abs(flux - 1)))
         impossible = flux < -IMPOSSIBLE * max(scatter, 1e-6)
         count = int(impossible.sum())
         if count > MAX_IMPOSSIBLE * len(flux):

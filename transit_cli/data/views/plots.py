@@ -29,7 +29,7 @@ POINTS = 20000
 
 def check_plot(file: Path) -> None:
     """Raise the error for a figure that cannot be drawn, before anything is computed."""
-    check_installed("matplotlib", "report", "--plot")
+    check_installed("matplotlib", "", "--plot")
     if file.suffix.lower() not in FORMATS:
         raise TransitError(
             f"--plot is {file}",
