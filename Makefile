@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt setup_m4_dev.sh
 
 demo: $(READY) ## set up, train on a simulated set, show how good the network is
 	rm -rf runs/demo
-	.venv/bin/transit train --run-dir runs/demo
+	.venv/bin/transit train --out runs/demo
 	.venv/bin/transit evaluate runs/demo
 
 test: $(READY) ## set up, then run the tests
@@ -24,7 +24,7 @@ test: $(READY) ## set up, then run the tests
 torture: $(READY) ## the long tests: kills, leaks, whole data sets
 	$(PYTHON) -m pytest -m torture
 
-bench: $(READY) ## ratios against peers, each in one run; peers that are not installed are left out, and said
+bench: $(READY) ## ratios against other frameworks, each in one run; those that are not installed are skipped and reported
 	$(PYTHON) benchmarks/startup.py
 	$(PYTHON) benchmarks/doctor.py
 	$(PYTHON) benchmarks/sets.py simulate
@@ -37,11 +37,12 @@ bench: $(READY) ## ratios against peers, each in one run; peers that are not ins
 docs: $(READY) ## docs/commands.md from the options themselves
 	$(PYTHON) docs/commands.py > docs/commands.md
 
-check: $(READY) ## style, types, floors
+check: $(READY) ## style, types, layers, import cycles
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/pyrefly check
 	.venv/bin/lint-imports
+	$(PYTHON) tools/import_cycles.py
 	$(PYTHON) docs/commands.py | diff docs/commands.md - || { echo 'docs/commands.md is stale: make docs'; exit 1; }
 
 format: $(READY) ## put the code into its one style
@@ -53,9 +54,9 @@ networks: $(READY) ## the networks that come with transit, trained anew on simul
 	.venv/bin/transit data simulate build/sim-201-61 --mission tess --tces 7500 --seed 1
 	.venv/bin/transit data simulate build/sim-2001-201 --mission kepler --tces 1500 --seed 1
 	.venv/bin/transit train build/sim-201-61 --target PC,EB --scalars= --members 5 --epochs 6 --batch-size 128 --seed 1 \
-	  --device cpu --run-dir build/network-201-61
+	  --device cpu --out build/network-201-61
 	.venv/bin/transit train build/sim-2001-201 --target PC,EB --scalars= --members 2 --epochs 12 --seed 1 \
-	  --device cpu --run-dir build/network-2001-201
+	  --device cpu --out build/network-2001-201
 	for bins in 201-61 2001-201; do \
 	  cp build/network-$$bins/model.safetensors transit_cli/vetting/weights/$$bins.safetensors || exit 1; \
 	done

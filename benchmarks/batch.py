@@ -32,7 +32,7 @@ def lightning(mode, options):
     from transit_cli.bench.frameworks import BenchmarkConfig
     from transit_cli.model import registry
 
-    course = BenchmarkConfig(options.network, VIEWS, 2, options.device)
+    config = BenchmarkConfig(options.network, VIEWS, 2, options.device)
     rows = TensorDataset(
         *(torch.randn(options.rows, length) for length in VIEWS.values()), (torch.arange(options.rows) % 2).float()
     )
@@ -50,7 +50,7 @@ def lightning(mode, options):
         def training_step(self, row):
             if not tried or tried[-1] != len(row[-1]):
                 tried.append(len(row[-1]))
-            return framework_process.loss_of(self.network, course, row)
+            return framework_process.loss_of(self.network, config, row)
 
         def configure_optimizers(self):
             return torch.optim.AdamW(self.parameters(), lr=1e-3)
@@ -68,26 +68,21 @@ def lightning(mode, options):
 
 def trains(options, size, plain):
     """Twenty steps of a size: as a plain loop with PyTorch's own optimizer, or as `transit train` would run them."""
-    import torch
 
     from transit_cli.device.select import select
-    from transit_cli.model import registry
-    from transit_cli.training.batch import Batch
-    from transit_cli.training.runner import StepRunner
+    from transit_cli.training import workload
     from transit_cli.training.settings import StepSettings
-    from transit_cli.training.step import OptimizerStep
 
     device = select(options.device)
     settings = StepSettings(batch_size=size, precision="fp32", execution="eager" if plain else "auto")
-    runner = StepRunner(OptimizerStep(registry.build(options.network, VIEWS), device, settings, 10**6))
-    inputs = {name: torch.randn(size, length, device=device.torch_device) for name, length in VIEWS.items()}
-    batch = Batch(inputs, (torch.arange(size, device=device.torch_device) % 2).float())
+    run = workload.build(settings, options.network, VIEWS, device)
+    runner, batch = run.runner, run.place(run.draw())
     for _ in range(3):
-        runner.run([batch])
+        runner.run(batch)
     device.synchronize()
     begin = time.perf_counter()
     for _ in range(20):
-        runner.run([batch])
+        runner.run(batch)
     device.synchronize()
     speed = 20 * size / (time.perf_counter() - begin)
     print(json.dumps({"samples_per_second": speed, "peak": device.memory().peak}))

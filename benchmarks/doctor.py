@@ -33,7 +33,7 @@ def main() -> int:
             took = run(command)
             if index:  # the first round fills the file cache
                 times[name].append(took)
-    yardstick = [statistics.median(column) for column in zip(*times["import torch"], strict=True)]
+    baseline = [statistics.median(column) for column in zip(*times["import torch"], strict=True)]
     kept = True
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {rounds} rounds, medians")
     for name, values in times.items():
@@ -44,7 +44,7 @@ def main() -> int:
         kept &= ratio <= limit
         print(
             f"{name:28} {wall:6.2f} s  {ratio:5.2f} x wall ({min(ratios):.2f}-{max(ratios):.2f})"
-            f"  {processor / yardstick[1]:5.2f} x processor" + (f"  limit {limit:g}" if name in LIMITS else "")
+            f"  {processor / baseline[1]:5.2f} x processor" + (f"  limit {limit:g}" if name in LIMITS else "")
         )
     return 0 if kept else 1
 

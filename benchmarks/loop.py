@@ -33,6 +33,7 @@ from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.step import OptimizerStep
 from transit_cli.training.train import train
+from transit_cli.training.workload import random_inputs
 
 #: Most milliseconds that the loop may add to a step, and most that an epoch may take over its steps, as a share.
 MOST_OVERHEAD_MS, MOST_OVER = 0.5, 0.03
@@ -96,9 +97,9 @@ def compare(folder, network, lengths, *, size, steps, rounds, work, execution):
     write_set(folder / "set", size * steps + 64, lengths)
     options = {"network": network, "views": tuple(lengths), "scalars": (), "batch_size": size, "execution": execution}
     plain = {"time_reversal": False, "noise": 0.0, "device": "cpu", "checkpoint_minutes": 60.0}
-    settings = TrainSettings(viewset=folder / "set", run_dir=folder / "run", epochs=rounds + 1, **options, **plain)
+    settings = TrainSettings(viewset=folder / "set", out=folder / "run", epochs=rounds + 1, **options, **plain)
     runner = StepRunner(OptimizerStep(registry.build(network, lengths), select("cpu"), settings, 10**6))
-    batch = Batch({n: torch.randn(size, length) for n, length in lengths.items()}, torch.arange(size).remainder(2.0))
+    batch = Batch(random_inputs(lengths, size), torch.arange(size).remainder(2.0))
     runner.run([batch])
     ours, theirs = [], []
     clock = Clock()

@@ -67,9 +67,9 @@ def against_training(tces: int, mission: str) -> float:
         command = [sys.executable, "-m", "transit_cli"]
         simulated = [*command, "data", "simulate", out, "--tces", str(tces), "--mission", mission, "--quiet"]
         begin = time.perf_counter()
-        subprocess.run([*map(str, simulated), "--views", "2001/201"], check=True)
+        subprocess.run([*map(str, simulated), "--bins", "2001/201"], check=True)
         simulating = time.perf_counter() - begin
-        trained = [*command, "train", out, "--run-dir", run, "--epochs", "2", "--device", "cpu", "--json", "--quiet"]
+        trained = [*command, "train", out, "--out", run, "--epochs", "2", "--device", "cpu", "--json", "--quiet"]
         begin = time.perf_counter()
         done = subprocess.run([*map(str, trained)], check=True, capture_output=True, text=True)
         whole = time.perf_counter() - begin

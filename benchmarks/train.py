@@ -1,10 +1,10 @@
-"""Training speed beside what one would otherwise use, on this machine's CPU: `make bench`.
+"""Training speed compared with other frameworks on this machine: `make bench`.
 
     python benchmarks/train.py [--network two-branch] [--batch 64] [--rounds 8] [--steps 12] [--device cpu]
 
-Lightning and Accelerate run where they are installed (pip install lightning accelerate); the others run without them.
-Every contender is a process of its own, and they take turns (`transit_cli/bench/peers.py`). Figures are medians over
-rounds; ratios are medians of each round's ratio to Lightning, or to the plain loop where that is not installed.
+Lightning and Accelerate run if they are installed (pip install lightning accelerate). Every framework runs in a process
+of its own, and they take turns (`transit_cli/bench/frameworks.py`). Figures are medians over rounds; ratios are medians
+of each round's ratio to Lightning, or to the plain loop if Lightning is not installed.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import tempfile
 from transit_cli.bench import frameworks
 
 VIEWS = {"global": 2001, "local": 201}
-CONTENDERS = ("lightning", "accelerate", "plain", "transit-one-thread", "transit")
+FRAMEWORKS = ("lightning", "accelerate", "plain", "transit-one-thread", "transit")
 
 
 def main():
@@ -25,25 +25,25 @@ def main():
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    course = frameworks.BenchmarkConfig(options.network, VIEWS, options.batch, options.device)
+    config = frameworks.BenchmarkConfig(options.network, VIEWS, options.batch, options.device)
     load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache  # the way of the step is chosen here and now
-        race = frameworks.race(
-            course,
+        comparison = frameworks.compare_frameworks(
+            config,
             options.rounds,
             options.steps,
-            contenders=CONTENDERS,
+            names=FRAMEWORKS,
             after=lambda _: load.append(os.getloadavg()[0]),
         )
     what = f"{options.network}, batch {options.batch}, {options.rounds} rounds of {options.steps} steps"
     own = "(the benchmark itself makes about 2)"
     print(f"{what}, {os.cpu_count()} cores, load {min(load):.1f} to {max(load):.1f} {own}")
-    for item in race.standings:
-        spread = f"{item.ratio:5.2f} x {race.yardstick} ({item.ratios[0]:.2f} to {item.ratios[-1]:.2f})"
+    for item in comparison.results:
+        spread = f"{item.ratio:5.2f} x {comparison.baseline} ({item.ratios[0]:.2f} to {item.ratios[-1]:.2f})"
         print(f"{item.name:20} {item.samples_per_second:8,.0f} samples/s  {spread}  {item.execution}".rstrip())
-    if race.absent:
-        print(f"not installed, so left out: {', '.join(race.absent)} (pip install {' '.join(race.absent)})")
+    if comparison.absent:
+        print(f"not installed and skipped: {', '.join(comparison.absent)} (pip install {' '.join(comparison.absent)})")
 
 
 if __name__ == "__main__":

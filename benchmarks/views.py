@@ -139,7 +139,7 @@ def scaling(stars: int) -> None:
             begin = time.perf_counter()
             out = folder / f"set{workers}"
             prepare(
-                PrepareSettings(catalog=folder / "tces.csv", lightcurves=folder / "curves", out=out, workers=workers)
+                PrepareSettings(catalog=folder / "tces.csv", light_curves=folder / "curves", out=out, workers=workers)
             )
             times[workers] = time.perf_counter() - begin
             rate = 3 * stars / times[workers]

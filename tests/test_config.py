@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from transit_cli import config
 from transit_cli.config import Flag, Positional, Range, Settings
+from transit_cli.profiling.settings import ProfileSettings
 from transit_cli.results import ExitCode, TransitError
+from transit_cli.training.settings import TrainSettings
+from transit_cli.vetting.settings import EvaluateSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +90,13 @@ def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path):
         ("epochs: 1.5", "gives epochs 1.5", "a whole number"),
         ("epochs: true", "gives epochs True", "a whole number"),
         ("epochs:", "gives epochs nothing", "a whole number"),
-        ("epochs: 0", "--epochs is 0", "1 <= x"),
+        ("epochs: 0", "--epochs is 0", "x >= 1"),
         ("learning_rate: 0", "--learning-rate is 0.0", "0 < x <= 1"),
         ("learning_rate: .nan", "--learning-rate is nan", "0 < x <= 1"),
         ("batch_size: large", "gives batch_size 'large'", "a whole number or auto"),
         ("precision: fp8", "gives precision 'fp8'", "auto or fp32 or bf16"),
         ("shuffle: maybe", "gives shuffle 'maybe'", "true or false"),
-        ("warmup: -1", "--warmup is -1", "0 <= x"),
+        ("warmup: -1", "--warmup is -1", "x >= 0"),
         ("between: [a, b]", "gives between a list", "a path and a whole number"),
         ("between: [a]", "gives between a list", "a path and a whole number"),
         ("target: {a: 1}", "gives target a table", "a list of text"),
@@ -159,3 +162,22 @@ assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_keys_of_before_their_renaming_are_refused_with_their_new_names(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("command: train\nrun_dir: runs/a\nway: captured\nepochs: 3\n")
+    with pytest.raises(TransitError) as caught:
+        config.resolve(TrainSettings, {}, file)
+    assert "run_dir (line 2) is now out, way (line 3) is now execution" in caught.value.found
+    assert caught.value.code == "config-renamed-key"
+    file.write_text("command: profile\nviews: 201/61\n")
+    with pytest.raises(TransitError, match="is now bins"):
+        config.resolve(ProfileSettings, {}, file)
+
+
+def test_the_configuration_of_another_command_is_named(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("command: train\nmembers: 3\n")
+    with pytest.raises(TransitError, match="it is a configuration of `transit train`"):
+        config.resolve(EvaluateSettings, {}, file)

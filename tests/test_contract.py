@@ -14,10 +14,8 @@ SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "result.schema.json
 #: Arguments with which each command finishes in seconds. A new command gets its line here.
 #: "@name" is a path that does not exist yet, "#views" a small view set, "#run" a run on it.
 QUICK = {
-    "accumulate": [["--input", "global=31,local=21", "--device", "cpu", "--no-plan"]],
-    "bench": [
-        ["--network", "two-branch", "--views", "64/32", "--batch-size", "2", "--seconds", "1", "--device", "cpu"]
-    ],
+    "accumulate": [["--bins", "31/21", "--device", "cpu", "--no-plan"]],
+    "bench": [["--network", "two-branch", "--bins", "64/32", "--batch-size", "2", "--seconds", "1", "--device", "cpu"]],
     "data": [
         ["import", str(Path(__file__).parent / "data" / "eight_views.npz"), "@set"],
         ["simulate", "@set", "--tces", "3", "--mission", "tess"],
@@ -25,11 +23,11 @@ QUICK = {
     "doctor": [["--only", "python,chip"]],
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],
     "export": [["#run", "--format", "torchscript"]],
-    "fallback-test": [["--operators"]],
+    "fallback-test": [["operators"]],
     "plugins": [[]],
-    "predict": [["#run", "#views", "--no-picture"]],
+    "predict": [["#run", "#views", "--max-plots", "0"]],
     "probe-batch": [["#views", "--only-best", "--device", "cpu"]],
-    "profile": [["--views", "16/8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
+    "profile": [["--bins", "16/8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
     "train": [["#views", "--epochs", "1", "--device", "cpu"]],
 }
 
@@ -43,14 +41,14 @@ def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
     if {"#views", "#run"} & set(command):
         write_set(tmp_path / "views")
     if "#run" in command:
-        transit("train", tmp_path / "views", "--epochs", "1", "--device", "cpu", "--run-dir", tmp_path / "run")
+        transit("train", tmp_path / "views", "--epochs", "1", "--device", "cpu", "--out", tmp_path / "run")
     arguments = [str(tmp_path / part[1:]) if part[0] in "@#" else part for part in command]
     done = transit(*arguments, "--json", cwd=tmp_path)
     document = json.loads(done.stdout)
     jsonschema.validate(document, SCHEMA)
     assert document["exit_code"] == done.returncode, done.stderr
     assert done.returncode in {0, 1}, done.stderr
-    assert document["command"] == " ".join(command[:2] if command[0] == "data" else command[:1])
+    assert document["command"] == " ".join(command[:2] if command[0] in {"data", "fallback-test"} else command[:1])
 
 
 @pytest.mark.parametrize("name", sorted(QUICK))

@@ -97,8 +97,9 @@ def test_a_crash_is_told_by_its_signal(module, name):
     assert events == [{"first": 1}]
 
 
-def test_a_child_that_exits_by_itself_has_failed(module):
-    end, _ = run(module("os._exit(3)"))
+@pytest.mark.parametrize("body", ["os._exit(3)", "sys.exit(3)"])
+def test_a_child_that_exits_by_itself_has_failed(module, body):
+    end, _ = run(module(body))
     assert (end.kind, end.returncode) == ("failed", 3)
 
 

@@ -1,5 +1,6 @@
-"""Plugins that work, and plugins broken in every execution: none may hurt the rest."""
+"""Plugins that work, and plugins broken in every way: none may hurt the rest."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -188,3 +189,13 @@ def test_the_reader_that_the_page_shows_reads(transit, tmp_path):
     done = transit("data", "fold", "42.lc", *signal, "--json", cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert "TIC 42" in done.stdout
+
+
+def test_the_modules_that_plugins_may_rely_on_have_what_the_page_lists():
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    rows = re.findall(r"^\| `(transit_cli[.\w]+)` \| (.*) \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    for name, names in rows:
+        module = importlib.import_module(name)
+        assert sorted(re.findall(r"`(\w+)`", names)) == sorted(module.__all__)
+        assert all(hasattr(module, listed) for listed in module.__all__)

@@ -13,7 +13,7 @@ from transit_cli.discovery import discover
 
 #: Commands that work on a view set, with what makes them quick. A new one gets its line here.
 COMMANDS = {
-    "train": ["--epochs", "1", "--run-dir", "run"],
+    "train": ["--epochs", "1", "--out", "run"],
     "probe-batch": ["--only-best", "--memory-limit", "1GiB"],
     "accumulate": ["--effective-batch", "8"],
     "bench": ["--network", "two-branch", "--batch-size", "2", "--seconds", "1"],
@@ -40,7 +40,7 @@ def test_nothing_else_opens_it(transit, tmp_path, command):
 
 def test_evaluate_opens_it_and_notices(transit, tmp_path):
     spoiled(tmp_path / "views")
-    transit("train", tmp_path / "views", "--device", "cpu", "--epochs", "1", "--run-dir", "run", cwd=tmp_path)
+    transit("train", tmp_path / "views", "--device", "cpu", "--epochs", "1", "--out", "run", cwd=tmp_path)
     done = transit("evaluate", "run", "--split", "all", "--no-report", "--resamples", "20", "--json", cwd=tmp_path)
     data = json.loads(done.stdout)["data"]
     assert data["unusable"] == 40

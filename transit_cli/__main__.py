@@ -1,6 +1,6 @@
-"""The entry of `transit`: answers --version and the first word's completion before anything slow is imported.
+"""The entry point of `transit`: answers --version and completes the first word without slow imports.
 
-Only the standard library, and no more of it than each answer needs: `transit --version` takes as long as Python does.
+It imports only the parts of the standard library that each answer needs: `transit --version` takes as long as Python.
 """
 
 import os
@@ -8,11 +8,11 @@ import sys
 
 
 def main() -> None:
-    """Answer what can be answered at once; hand the rest to the Typer app."""
+    """Answer what needs no imports; pass everything else to the Typer app."""
     try:
         answered = _answer_at_once()
         sys.stdout.flush()
-    except OSError as error:  # a closed pipe is nobody's fault; a full disk is the machine's
+    except OSError as error:  # a closed pipe is no failure, but a full disk is
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(0)
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def _answer_at_once() -> bool:
-    """Print the version or the commands that Tab asks for; False if it is anything else."""
+    """Print the version or the completions of the first word; False for anything else."""
     if sys.argv[1:] == ["--version"]:
         from transit_cli import __version__
 
@@ -35,10 +35,10 @@ def _answer_at_once() -> bool:
 
 
 def _complete_first_word(instruction: str) -> bool:
-    """Print the commands that begin with the word at the cursor, as Typer would; say whether that was done.
+    """Print the commands that begin with the word at the cursor, as Typer would; return whether it could.
 
-    Typer's own answer imports rich to render help texts: four times slower. `tests/test_completion.py` holds the two
-    to the same output.
+    Typer's own answer imports rich to render help texts: four times slower. `tests/test_completion.py` checks
+    that the output is the same.
     """
     if instruction == "complete_bash":
         words = os.environ.get("COMP_WORDS", "").split()

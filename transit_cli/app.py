@@ -1,4 +1,4 @@
-"""The root of the command line: one command per entry point, each imported when it is entered and not before."""
+"""The root of the command line: one command per entry point, imported only when it is run."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from typing import Annotated, Any
 
 import typer
 import typer.main
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from transit_cli import __version__, console
 from transit_cli.command import explain
 from transit_cli.discovery import Plugin, discover
+from transit_cli.help import CommandGroup
 from transit_cli.results import ExitCode, TransitError
 
 
 class PluginCommand(TyperCommand):
-    """Stands for a plugin in help, completion and typo hints; becomes the plugin's command when entered."""
+    """A plugin in help, completion and suggestions; replaced by the plugin's command when it is run."""
 
     def __init__(self, plugin: Plugin) -> None:
         text = plugin.help().replace("[", "\\[")
         super().__init__(
-            plugin.name, help=text, short_help=text, rich_help_panel=None if plugin.first_party else "Plugins"
+            plugin.name, help=text, short_help=text, rich_help_panel="Commands" if plugin.first_party else "Plugins"
         )
         self._plugin = plugin
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Everything that enters a command, running it or completing its options, comes through here."""
+        """Load the plugin: called both to run a command and to complete its options."""
         try:
             real = load_command(self._plugin)
         except TransitError:
-            if extra.get("resilient_parsing"):  # Tab: offer nothing rather than an error
+            if extra.get("resilient_parsing"):  # completion: offer nothing rather than an error
                 return super().make_context(info_name, [], parent, **extra)
             raise
         return real.make_context(info_name, args, parent, **extra)
@@ -46,7 +47,7 @@ def load_command(plugin: Plugin) -> Any:
     app = plugin.load()
     if not isinstance(app, typer.Typer):
         raise plugin.failure(f"it is of type {type(app).__name__}, not typer.Typer")
-    app._add_completion = False  # noqa: SLF001 - or each command offers --install-completion again
+    app._add_completion = False  # noqa: SLF001 - only the root has --install-completion
     try:
         loaded = typer.main.get_command(app)
     except Exception as error:
@@ -57,7 +58,7 @@ def load_command(plugin: Plugin) -> Any:
     return loaded
 
 
-class PluginGroup(TyperGroup):
+class PluginGroup(CommandGroup):
     """A group whose commands are the discovered plugins."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -83,7 +84,7 @@ def root(
 
     Start with `transit doctor`. Every command takes --help.
     """
-    if version:  # `transit --version` alone never comes this far
+    if version:  # `transit --version` without a command is handled in __main__
         print(f"transit {__version__}")  # noqa: T201
         raise typer.Exit
     if ctx.invoked_subcommand is None:
@@ -91,7 +92,7 @@ def root(
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; every failure is put into words here."""
+    """Run one command line and return its exit code; every failure is reported here."""
     try:
         return _main(arguments)
     finally:
@@ -125,7 +126,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _usage_error(failure: Exception, message: str) -> TransitError:
-    """A usage error in our words: what was typed, what was meant, what to type."""
+    """A usage error of Typer's as a `TransitError`."""
     context = getattr(failure, "ctx", None)
     path = context.command_path if context else "transit"
     return TransitError(message.rstrip("."), fix=f"{path} --help", exit_code=ExitCode.USAGE, code="usage")

@@ -1,14 +1,14 @@
-"""From a settings dataclass and a function to a Typer command.
+"""Makes a Typer command from a settings dataclass and a function.
 
     app = typer.Typer()
 
     @command(app, TrainSettings)
     def train(settings: TrainSettings) -> Result:
-        from transit_cli.training.train import train  # torch comes in here, not above
+        from transit_cli.training.train import train  # imports torch, so not at the top
         ...
 
-The function gets checked settings and returns a `Result`; options, `--config`, `--print-config`, `--json`, `--quiet`,
-rendering and exit codes are the same for every command and come from here.
+The function gets validated settings and returns a `Result`; options, `--config`, `--print-config`, `--json`, `--quiet`,
+rendering and exit codes are the same for every command and are defined here.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from transit_cli import __version__, config, console, packages
+from transit_cli import __version__, config, console, help, packages  # noqa: A004 - the module is named after the option
 from transit_cli.device import environment
 from transit_cli.results import ExitCode, Result, TransitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_S = TypeVar("_S", bound=config.Settings)
+__all__ = ["command"]
 
-#: Where every command's own options end and the common ones begin.
-COMMON_PANEL = "Common options"
+_S = TypeVar("_S", bound=config.Settings)
 
 
 def command(
@@ -51,7 +50,7 @@ def command(
     Args:
         app: the Typer app that the entry point names.
         settings: the command's settings class.
-        name: the subcommand's name, where the app has several.
+        name: the subcommand's name, if the app has several.
         prepare: set torch's environment variables before the function runs, and refuse values that break torch.
     """
 
@@ -79,7 +78,11 @@ def command(
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__doc__ = inspect.getdoc(body) or inspect.getdoc(sys.modules[body.__module__])
-        app.command(name=name)(run)
+        app.command(
+            name=name,
+            cls=type("Command", (help.SettingsCommand,), {"settings": settings}),
+            context_settings={"help_option_names": ["--help", "-h"]},
+        )(run)
         return body
 
     return register
@@ -92,15 +95,15 @@ def _given(ctx: typer.Context, key: str) -> bool:
 
 
 def execute(title: str, work: Callable[[], Result | None], *, as_json: bool, quiet: bool) -> ExitCode:
-    """Run a command's work and render what comes of it, whatever that is.
+    """Run a command's work and render its result or its error.
 
     Returns:
-        The exit code. Ctrl-C and SIGTERM come back as 130 and 143, after the command has put its things in order.
+        The exit code: 130 after Ctrl-C and 143 after SIGTERM, once the command has cleaned up.
     """
     with console.session(as_json=as_json, quiet=quiet), _terminate_as_interrupt():
         try:
             result = work()
-            with contextlib.suppress(BrokenPipeError):  # whoever read stdout has had enough, which is no failure
+            with contextlib.suppress(BrokenPipeError):  # the reader of stdout has closed it, which is no failure
                 if result is not None:
                     console.show(result, command=title, version=__version__)
                 console.close()
@@ -118,13 +121,13 @@ def execute(title: str, work: Callable[[], Result | None], *, as_json: bool, qui
             if os.environ.get("TRANSIT_DEBUG"):
                 raise
             error = explain(failure)
-        with contextlib.suppress(OSError):  # stdout is gone or full: the exit code still says it
+        with contextlib.suppress(OSError):  # stdout is closed or full: the exit code still reports it
             console.show_error(error, command=title, version=__version__)
         return error.exit_code
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. Whoever cleans up after Ctrl-C cleans up after this."""
+    """SIGTERM arrived; handled as Ctrl-C is."""
 
 
 @typing.no_type_check
@@ -132,18 +135,18 @@ def _raise_terminated(*_: object) -> None:
     raise Terminated
 
 
-class _terminate_as_interrupt:  # noqa: N801 - reads as what it does
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
     """While a command runs, SIGTERM unwinds it as Ctrl-C does."""
-
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGTERM, _raise_terminated)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def explain(error: Exception) -> TransitError:
-    """An exception that nobody below has put into words, as an error that a person can use."""
+    """The error to report for an exception that is not a `TransitError`."""
     if isinstance(error, OSError) and error.errno is not None:
         where = f" {error.filename}" if error.filename else ""
         found = f"{error.strerror or error}:{where}" if where else f"{error.strerror or error}"
@@ -188,29 +191,21 @@ def _frames(error: Exception) -> Iterator[tuple[str, int]]:
 
 
 def _parameter(setting: config.Setting) -> inspect.Parameter:
-    """A setting as a parameter that Typer turns into an option or an argument."""
+    """A setting as a parameter that Typer turns into an option or an argument; `help` describes it."""
     kind, parsed_here = _typer_type(setting.type)
-    text = setting.help + (f" \\[{setting.range}]" if setting.range else "")
-    default = setting.default
-    if parsed_here and default is not None and not setting.required:
-        default = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    if isinstance(default, tuple) and not default:
-        default = None
-    metavar = setting.flag.metavar if setting.flag and setting.flag.metavar else None
-    if setting.positional and typing.get_origin(setting.type) is tuple:  # FILES...: as many words as are typed
+    default = None if setting.required or setting.default == () else setting.default
+    if parsed_here and default is not None:
+        default = help.default_text(setting)
+    if setting.positional and typing.get_origin(setting.type) is tuple:  # FILES...: any number of words
         kind, default = list[str], None
-    if setting.required:  # asked for by `resolve`, since --config may give it
-        default, kind = None, kind | None
+    if setting.required:  # checked by `resolve`, since --config may give it
+        kind = kind | None
     mark: Any
     if setting.positional:
-        mark = typer.Argument(metavar=setting.positional.metavar or None, help=text, show_default=default is not None)
+        mark = typer.Argument(metavar=setting.label)
     else:
-        if parsed_here and metavar is None:
-            metavar = _metavar(setting.type)
         names = [f"{setting.option}/--no-{setting.option[2:]}"] if kind is bool else [setting.option]
-        if setting.flag and setting.flag.short:
-            names.append(setting.flag.short)
-        mark = typer.Option(*names, metavar=metavar, help=text, show_default=default not in {None, ""})
+        mark = typer.Option(*names, *([setting.flag.short] if setting.flag and setting.flag.short else []))
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -220,7 +215,7 @@ def _parameter(setting: config.Setting) -> inspect.Parameter:
 
 
 def _typer_type(kind: Any) -> tuple[Any, bool]:
-    """The type that Typer is told, and whether `convert.convert` makes the real one from text."""
+    """The type that Typer is given, and whether `convert.convert` makes the real one from text."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in {typing.Union, types.UnionType}:
         arms = [arm for arm in args if arm is not types.NoneType]
@@ -235,29 +230,10 @@ def _typer_type(kind: Any) -> tuple[Any, bool]:
     return kind, False
 
 
-def _metavar(kind: Any) -> str:
-    """What stands for a value in the help, where Typer knows no name for it."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in {typing.Union, types.UnionType}:
-        return "|".join(_metavar(arm) for arm in args if arm is not types.NoneType)
-    if origin is tuple:
-        one = _metavar(args[0])
-        return f"{one},{one}"
-    if origin is Literal:
-        return "|".join(map(str, args))
-    return {int: "INTEGER", float: "FLOAT", Path: "PATH", str: "TEXT"}.get(kind, "TEXT")
-
-
 def _common_parameters() -> list[inspect.Parameter]:
-    def option(name: str, kind: Any, default: Any, *flags: str, help: str) -> inspect.Parameter:  # noqa: A002
-        mark = typer.Option(*flags, help=help, rich_help_panel=COMMON_PANEL, show_default=False)
-        return inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, mark]
-        )
+    def parameter(name: str, flags: tuple[str, ...], kind: Any) -> inspect.Parameter:
+        default = False if kind is bool else None
+        annotation = Annotated[kind, typer.Option(*flags)]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
-    return [
-        option("config", Path | None, None, "--config", help="YAML file with values for these options; flags win."),
-        option("print_config", bool, False, "--print-config", help="Print the resolved options as YAML and stop."),
-        option("json", bool, False, "--json", help="Print one JSON document alone on stdout."),
-        option("quiet", bool, False, "--quiet", "-q", help="Print the verdict, warnings and errors only."),
-    ]
+    return [parameter(name, flags, kind) for name, (flags, kind, _) in help.COMMON.items()]

@@ -1,13 +1,13 @@
-"""Settings: one frozen dataclass a command, from which its options, its YAML and its Python API all come.
+"""Settings: one frozen dataclass per command, which defines its options, its YAML and its Python API.
 
-A command's settings stand in the room that uses them, as a subclass of `Settings`:
+A command's settings are a subclass of `Settings`, in the package that uses them:
 
     @dataclass(frozen=True, kw_only=True)
     class TrainSettings(Settings):
         epochs: Annotated[int, Range(1)] = 50
         "Passes over the training set."
 
-The text below a field is its help. Its type says what may be given: bool, int, float, str, Path, Literal, a union of
+The docstring below a field is its help. Its type defines its values: bool, int, float, str, Path, Literal, a union of
 these, `| None`, `tuple[X, ...]` (a comma-separated list on the command line) or `tuple[X, Y]` (two words there).
 
 Values are resolved in one order: defaults < a preset's (`presets`) < YAML (`--config`) < flags; `Settings.sources` says
@@ -30,20 +30,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from transit_cli.convert import convert, describe, describe_value, nearest
+from transit_cli import config_file
+from transit_cli.convert import convert, describe
 from transit_cli.results import ExitCode, TransitError
 
-_S = TypeVar("_S", bound="Settings")
+__all__ = ["Flag", "Panel", "Positional", "Range", "Settings"]
 
-#: Version of the YAML that `--print-config` writes. A file of a later version is refused, not guessed at.
-CONFIG_VERSION = 1
-_VERSION_KEY = "transit_config"
-_COMMAND_KEY = "command"
+_S = TypeVar("_S", bound="Settings")
 
 
 @dataclass(frozen=True)
 class Range:
-    """The values a number may take: `minimum <= value <= maximum`, or `<` at the ends named in `open`."""
+    """The range of a number: `minimum <= value <= maximum`, or `<` at the ends named in `open`."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -63,24 +61,32 @@ class Range:
         return self.open in {"right", "both"}
 
     def __str__(self) -> str:
-        low = "" if self.minimum is None else f"{self.minimum:g} {'<' if self._left else '<='} "
-        high = "" if self.maximum is None else f" {'<' if self._right else '<='} {self.maximum:g}"
-        return f"{low}x{high}"
+        left, right = "<" if self._left else "<=", "<" if self._right else "<="
+        if self.maximum is None:
+            return f"x {left.replace('<', '>')} {self.minimum:g}"
+        return f"{f'{self.minimum:g} {left} ' if self.minimum is not None else ''}x {right} {self.maximum:g}"
 
 
 @dataclass(frozen=True)
 class Positional:
-    """Marks a field that is given by its place on the command line, shown as `metavar`."""
+    """Marks a field as a positional argument, shown as `metavar`."""
 
     metavar: str = ""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """Adds a short name (`-n`) to an option, or another `metavar` for its value."""
+    """Adds a short name (`-n`) to an option, or a `metavar` for its value."""
 
     short: str = ""
     metavar: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lists an option in this panel of `--help`, in place of its class's."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Setting:
     range: Range | None = None
     positional: Positional | None = None
     flag: Flag | None = None
+    panel: str = ""
 
     @property
     def required(self) -> bool:
@@ -102,7 +109,7 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """Its name in YAML: that of the field, less the `_` that keeps it apart from a word of Python (`try_`)."""
+        """Its name in YAML: that of the field, without the final `_` of a Python keyword (`try_`)."""
         return self.name.rstrip("_")
 
     @property
@@ -112,19 +119,28 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """What a person calls it: `--epochs`, or `RUN` where it is given by its place."""
+        """Its name in messages: `--epochs`, or `RUN` for a positional argument."""
         return self.positional.metavar or self.name.upper() if self.positional else self.option
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of every command's settings. Values are checked when they are made, so a `Settings` is always valid."""
+    """Base of every command's settings. Values are validated on construction, so a `Settings` is always valid."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Values for other fields by the value of a field named `preset`; what is given in YAML or by a flag wins."""
+    """Values for other fields by the value of a field named `preset`; values in YAML or flags take precedence."""
+
+    panel: ClassVar[str] = ""
+    """The panel of `--help` that lists the fields which this class declares; those without one come first."""
+
+    first: ClassVar[tuple[str, ...]] = ()
+    """Fields that `--help` lists before all panels: what a beginner needs."""
+
+    hidden: ClassVar[tuple[str, ...]] = ()
+    """Inherited fields that are not options of this command, because they do not affect it."""
 
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Where each value came from ("default", "run.yaml:3", "--epochs"); empty when made in Python."""
+    """The source of each value ("default", "run.yaml:3", "--epochs"); empty when made in Python."""
 
     def __post_init__(self) -> None:
         for setting in settings_of(type(self)):
@@ -133,15 +149,15 @@ class Settings:
             for item in items:
                 number = isinstance(item, int | float) and not isinstance(item, bool)
                 if setting.range is not None and number and item not in setting.range:
-                    self.refuse(setting.name, f"a value in {setting.range}")
+                    self.refuse(setting.name, f"a value with {setting.range}")
 
     def refuse(self, name: str, wanted: str, fix: str = "") -> typing.NoReturn:
-        """Raise the error for a field whose value will not do, naming where the value came from.
+        """Raise the error for an invalid value, naming its source.
 
         Args:
             name: the field.
-            wanted: what would have done instead.
-            fix: what to type, if there is something better to say than where the value stands.
+            wanted: what is valid.
+            fix: what to type; by default to correct the value where it was given.
         """
         setting = next(item for item in settings_of(type(self)) if item.name == name)
         source = self.sources.get(name, "")
@@ -156,7 +172,7 @@ class Settings:
         )
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some values changed, checked again."""
+        """A copy with some values changed, validated again."""
         return dataclasses.replace(self, **changes)
 
 
@@ -165,12 +181,14 @@ def settings_of(cls: type[Settings]) -> tuple[Setting, ...]:
     """The fields of a settings class, in the order in which they are declared (base classes first)."""
     hints = typing.get_type_hints(cls, include_extras=True)
     texts: dict[str, str] = {}
+    panels: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if issubclass(base, Settings):
             texts |= _field_texts(base)
+            panels = dict.fromkeys(vars(base).get("__annotations__", {}), vars(base).get("panel", "")) | panels
     found = []
     for item in dataclasses.fields(cls):
-        if item.name == "sources":
+        if item.name == "sources" or item.name in cls.hidden:
             continue
         kind, marks = _unwrap(hints[item.name])
         default = item.default
@@ -185,6 +203,7 @@ def settings_of(cls: type[Settings]) -> tuple[Setting, ...]:
                 range=next((mark for mark in marks if isinstance(mark, Range)), None),
                 positional=next((mark for mark in marks if isinstance(mark, Positional)), None),
                 flag=next((mark for mark in marks if isinstance(mark, Flag)), None),
+                panel=next((mark.name for mark in marks if isinstance(mark, Panel)), panels[item.name]),
             ),
         )
     return tuple(found)
@@ -202,10 +221,10 @@ def _unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _field_texts(cls: type) -> dict[str, str]:
-    """The text below each field of a class, read from its source: Python itself does not keep it."""
+    """The docstring below each field of a class, read from the source, since Python does not keep it."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
-    except (OSError, KeyError):  # made in an interactive session: no help text, everything else works
+    except (OSError, KeyError):  # defined in an interactive session: no help text, everything else works
         return {}
     found = (n.body for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == cls.__name__)
     texts: dict[str, str] = {}
@@ -226,13 +245,14 @@ def resolve(cls: type[_S], flags: Mapping[str, Any], file: Path | None = None) -
         file: a YAML file, as `--print-config` writes it.
 
     Raises:
-        TransitError: a value or key that will not do, with the place where it stands.
+        TransitError: a value or key is invalid; the error names its place.
     """
     known = {setting.name: setting for setting in settings_of(cls)}
     values: dict[str, Any] = {}
     sources = dict.fromkeys(known, "default")
     if file is not None:
-        for name, (value, line) in _read_yaml(file, known).items():
+        types = {name: setting.type for name, setting in known.items()}
+        for name, (value, line) in config_file.read(file, types).items():
             values[name], sources[name] = value, f"{file}:{line}"
     for name, value in flags.items():
         setting = known[name]
@@ -263,98 +283,13 @@ def resolve(cls: type[_S], flags: Mapping[str, Any], file: Path | None = None) -
     return cls(**values, sources=sources)
 
 
-def _read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, tuple[Any, int]]:
-    """Values of a YAML file with their line numbers."""
-    import yaml
-
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise TransitError(
-            f"cannot read the configuration {file}: {reason}",
-            wanted="a YAML file, as --print-config writes it",
-            fix="give the path of an existing file",
-            code="config-unreadable",
-        ) from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed"
-        raise TransitError(
-            f"{file}{line} is not YAML: {problem}",
-            wanted="lines of the form `key: value`",
-            fix=f"correct {file}{line}",
-            code="config-yaml",
-        ) from None
-    if node is None:
-        return {}
-    if not isinstance(content, dict):
-        raise TransitError(
-            f"{file}:1 holds {describe_value(content)}",
-            wanted="lines of the form `key: value`",
-            fix="write one with --print-config",
-            code="config-yaml",
-        )
-    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
-    if len(lines) < len(node.value):
-        keys = [key.value for key, _ in node.value]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise TransitError(
-            f"{file}:{lines[twice]} gives {twice} a second time",
-            wanted="each key once",
-            fix=f"remove one of the two lines from {file}",
-            code="config-duplicate",
-        )
-    _check_version(file, content.pop(_VERSION_KEY, CONFIG_VERSION))
-    content.pop(_COMMAND_KEY, None)
-    values = {}
-    for key, value in content.items():
-        line = lines.get(str(key), 1)
-        name = str(key).replace("-", "_")
-        name = name if name in known else f"{name}_"
-        if name not in known:
-            guess = nearest(name, known).rstrip("_")
-            raise TransitError(
-                f"{file}:{line} has an unknown key {key!r}",
-                wanted=f"{guess}?" if guess else f"one of {', '.join(item.key for item in known.values())}",
-                fix=f"write {guess} in {file}:{line}" if guess else f"remove line {line} of {file}",
-                code="config-unknown-key",
-            )
-        try:
-            values[name] = (convert(value, known[name].type), line)
-        except ValueError as wanted:
-            raise TransitError(
-                f"{file}:{line} gives {name} {describe_value(value)}",
-                wanted=str(wanted),
-                fix=f"correct {file}:{line}",
-                code="config-type",
-            ) from None
-    return values
-
-
-def _check_version(file: Path, version: Any) -> None:
-    if version == CONFIG_VERSION:
-        return
-    newer = isinstance(version, int) and version > CONFIG_VERSION
-    raise TransitError(
-        f"{file} is a configuration of version {version}",
-        wanted=f"version {CONFIG_VERSION}, which this transit reads",
-        fix="pip install --upgrade transit-cli" if newer else f"write {_VERSION_KEY}: {CONFIG_VERSION}",
-        code="config-version",
-    )
-
-
 def to_yaml(settings: Settings, command: str = "") -> str:
     """The settings as YAML that `--config` reads back, each value with its source as a comment."""
     import yaml
 
-    rows = [(_VERSION_KEY, str(CONFIG_VERSION), "")]
+    rows = [(config_file.VERSION_KEY, str(config_file.VERSION), "")]
     if command:
-        rows.append((_COMMAND_KEY, command, ""))
+        rows.append((config_file.COMMAND_KEY, command, ""))
     for setting in settings_of(type(settings)):
         value = getattr(settings, setting.name)
         value = _yaml_types(value)

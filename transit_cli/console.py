@@ -1,8 +1,7 @@
-"""Tables, progress and notes: the one place that prints.
+"""Tables, progress and messages: the only module that prints.
 
-stdout carries the answer and nothing else: tables and text for a person, or one JSON document with `--json`. Notes,
-warnings, progress and errors go to stderr. Used from Python, outside `session`, everything here is silent, except that
-a warning is raised as a Python warning.
+stdout has only the result: tables and text, or one JSON document with `--json`. Notes, warnings, progress and errors go
+to stderr. Outside `session`, when transit is used from Python, nothing is printed and warnings are Python warnings.
 """
 
 from __future__ import annotations
@@ -26,9 +25,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-#: Seconds between two lines of progress where stderr is not a terminal.
+__all__ = ["note", "progress", "warn"]
+
+#: Seconds between two lines of progress if stderr is not a terminal.
 PLAIN_INTERVAL = 10.0
-#: The code of an error that another process, which did not `mute`, says as well or better.
+#: The code of an error that another process, which is not muted, reports better.
 SECONDARY_ERROR = "process-lost"
 
 
@@ -57,7 +58,7 @@ def session(*, as_json: bool = False, quiet: bool = False) -> Iterator[None]:
 
 
 def mute(name: str) -> None:
-    """Print nothing from now on but errors, with this name before them: another process shows what is to be shown."""
+    """Print only errors from now on, after this name, because another process prints everything else."""
     if _session:
         _session.quiet, _session.muted = True, name
 
@@ -69,13 +70,13 @@ def _rich(*, stderr: bool) -> Console:
 
 
 def note(text: str) -> None:
-    """Say something that a person may want to know while the command runs."""
+    """Print a message while the command runs."""
     if _session and not _session.quiet:
         _error_line(text, style="dim")
 
 
 def warn(text: str) -> None:
-    """Say something that a person should know. It also stands among the document's warnings."""
+    """Print a warning, which is also in the warnings of the JSON document."""
     if _session is None:
         warnings.warn(text, stacklevel=2)
         return
@@ -90,8 +91,8 @@ def _error_line(text: str, style: str = "") -> None:
     if sys.stderr.isatty():
         _rich(stderr=True).print(RichText(text, style=style))
     else:
-        with contextlib.suppress(BrokenPipeError):  # nobody listens: no reason for the work to stop
-            print(text, file=sys.stderr, flush=True)  # noqa: T201 - a pipe gets the line as it is, never wrapped
+        with contextlib.suppress(BrokenPipeError):  # stderr is closed, which must not stop the work
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - not wrapped in a pipe
 
 
 class Progress:
@@ -111,13 +112,13 @@ class Progress:
         status: str | None = None,
         line: bool = False,
     ) -> None:
-        """Move on.
+        """Show that work has advanced.
 
         Args:
-            completed: how much is done in all.
-            advance: how much more is done.
+            completed: the amount that is done in total.
+            advance: the additional amount that is done.
             status: a few words beside the bar ("loss 0.21, 3,400 samples/s").
-            line: print this state as a line of its own where there is no bar (the end of an epoch).
+            line: print this state as a line of its own if there is no bar (the end of an epoch).
         """
         self._done = self._done + advance if completed is None else completed
         if status is not None:
@@ -129,7 +130,7 @@ class Progress:
             _error_line("  ".join(filter(None, (self._description, self._amount(), self._status))))
 
     def print(self, text: str) -> None:
-        """A line that stays, above the bar."""
+        """Print a line above the bar that stays."""
         if self._bar:
             from rich.text import Text as RichText
 
@@ -141,14 +142,14 @@ class Progress:
         if not self._total:
             return f"{self._done:g}"
         spent = time.monotonic() - self._started
-        known = self._done >= min(self._total / 50, 5)  # the first of many carries what starting takes
+        known = self._done >= min(self._total / 50, 5)  # the first of many includes the start-up time
         left = spent / self._done * (self._total - self._done) if known else 0.0
         return f"{self._done:g}/{self._total:g}" + (f", {duration(left)} left" if left >= 1 else "")
 
 
 @contextmanager
 def progress(description: str, total: float | None = None) -> Iterator[Progress]:
-    """Show how far a long piece of work is, and the time left."""
+    """Show the progress of long work, and the time left."""
     if _session is None or _session.quiet or not sys.stderr.isatty():
         yield Progress(description, total, None, plain=bool(_session and not _session.quiet))
         return
@@ -167,7 +168,7 @@ def progress(description: str, total: float | None = None) -> Iterator[Progress]
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit a person would use: "0.4 s", "12 s", "3 min 5 s", "2 h 10 min"."""
+    """A duration in suitable units: "0.4 s", "12 s", "3 min 5 s", "2 h 10 min"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -200,7 +201,7 @@ def show(result: Result, *, command: str, version: str) -> None:
     if not state.quiet:
         for index, block in enumerate(result.blocks):
             if index and not sys.stdout.isatty():
-                print()  # noqa: T201 - between blocks; on a terminal tables bring their own space
+                print()  # noqa: T201 - between blocks; on a terminal tables have their own margins
             _block(block)
     if result.verdict:
         _out(result.verdict, style="bold")
@@ -282,7 +283,7 @@ def _rich_table(table: Table) -> Any:
 
 
 def _plain_table(table: Table) -> str:
-    """Aligned columns two spaces apart, one line a row: what `grep`, `awk` and a log want."""
+    """Aligned columns two spaces apart, one line per row, for `grep`, `awk` and logs."""
     rows = [[str(cell).replace("\n", " ") for cell in row] for row in (table.columns, *table.rows)]
     widths = [max(len(row[index]) for row in rows) for index in range(len(table.columns))]
     right = [_right(table, index) for index in range(len(table.columns))]
@@ -295,10 +296,10 @@ def _plain_table(table: Table) -> str:
 
 
 def close() -> None:
-    """Give stdout its last bytes.
+    """Flush stdout.
 
     Raises:
-        OSError: they could not be written. They are dropped then, or Python would try once more as it exits.
+        OSError: the bytes cannot be written. They are then dropped, or Python would try again on exit.
     """
     try:
         sys.stdout.flush()

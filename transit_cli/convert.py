@@ -1,4 +1,4 @@
-"""Values from the command line and from YAML as values of a setting's type, and in words where they are not.
+"""Conversion of values from the command line and YAML to the type of a setting.
 
 Bool, int, float, str, Path, Literal, a union of these, `| None`, `tuple[X, ...]` and `tuple[X, Y]`: the types that a
 settings class may use, see `transit_cli.config`.
@@ -6,6 +6,7 @@ settings class may use, see `transit_cli.config`.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import types
 import typing
@@ -13,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 class _NotThisType(Exception):  # noqa: N818 - it never leaves this module
-    """The value is not of the type; its words say what would be."""
+    """The value is not of the type; the message describes the type."""
 
 
 def describe(kind: Any) -> str:
-    """A type in words, for an error message."""
+    """A description of a type, for an error message."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return " or ".join(map(str, args))
@@ -37,7 +38,7 @@ def convert(value: Any, kind: Any) -> Any:
     """`value`, from the command line or YAML, as a value of type `kind`.
 
     Raises:
-        ValueError: it is not one; the text says what would be.
+        ValueError: it is not one; the message describes the type.
     """
     try:
         return _convert(value, kind)
@@ -45,56 +46,89 @@ def convert(value: Any, kind: Any) -> Any:
         raise ValueError(str(wrong)) from None
 
 
-def _convert(value: Any, kind: Any) -> Any:  # noqa: C901, PLR0912 - one branch a type is what it is
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in {typing.Union, types.UnionType}:
-        if value is None and types.NoneType in args:
-            return None
-        for arm in args:
-            if arm is not types.NoneType:
-                try:
-                    return _convert(value, arm)
-                except _NotThisType:
-                    continue
-    elif origin is Literal:
-        for choice in args:
-            if value == choice and isinstance(value, bool) == isinstance(choice, bool):
-                return choice
-            if isinstance(value, str) and value == str(choice):
-                return choice
-    elif origin is tuple:
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(",") if part.strip()]
-        if isinstance(value, list | tuple) and args[-1] is Ellipsis:
-            return tuple(_convert(item, args[0]) for item in value)
-        if isinstance(value, list | tuple) and len(value) == len(args):
-            return tuple(_convert(item, arm) for item, arm in zip(value, args, strict=True))
-    elif kind is bool:
-        if isinstance(value, bool):
-            return value
-    elif kind is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            try:
-                return int(value.replace("_", ""))
-            except ValueError:
-                pass
-    elif kind is float:
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            try:  # PyYAML reads 1e-3 as text, since YAML 1.1 wants 1.0e-3
-                return float(value)
-            except ValueError:
-                pass
-    elif kind is str:
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return str(value)
-    elif kind is Path:
-        if isinstance(value, str | Path) and str(value):
-            return Path(value).expanduser()
-    else:  # a developer's mistake, found by the first test that enters the command
+def _convert(value: Any, kind: Any) -> Any:
+    converter = _CONVERTERS.get(typing.get_origin(kind) or kind)
+    if converter is None:  # a developer's mistake, found by the first test that enters the command
         raise TypeError(f"settings cannot be of type {kind}")
+    return converter(value, kind)
+
+
+def _union(value: Any, kind: Any) -> Any:
+    arms = typing.get_args(kind)
+    if value is None and types.NoneType in arms:
+        return None
+    for arm in arms:
+        if arm is not types.NoneType:
+            with contextlib.suppress(_NotThisType):
+                return _convert(value, arm)
     raise _NotThisType(describe(kind))
+
+
+def _choice(value: Any, kind: Any) -> Any:
+    for choice in typing.get_args(kind):
+        if value == choice and isinstance(value, bool) == isinstance(choice, bool):
+            return choice
+        if isinstance(value, str) and value == str(choice):
+            return choice
+    raise _NotThisType(describe(kind))
+
+
+def _tuple(value: Any, kind: Any) -> Any:
+    arms = typing.get_args(kind)
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list | tuple) and arms[-1] is Ellipsis:
+        return tuple(_convert(item, arms[0]) for item in value)
+    if isinstance(value, list | tuple) and len(value) == len(arms):
+        return tuple(_convert(item, arm) for item, arm in zip(value, arms, strict=True))
+    raise _NotThisType(describe(kind))
+
+
+def _bool(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise _NotThisType(describe(kind))
+
+
+def _int(value: Any, kind: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return int(value.replace("_", ""))
+    raise _NotThisType(describe(kind))
+
+
+def _float(value: Any, kind: Any) -> float:
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):  # PyYAML reads 1e-3 as text, since YAML 1.1 wants 1.0e-3
+            return float(value)
+    raise _NotThisType(describe(kind))
+
+
+def _str(value: Any, kind: Any) -> str:
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    raise _NotThisType(describe(kind))
+
+
+def _path(value: Any, kind: Any) -> Path:
+    if isinstance(value, str | Path) and str(value):
+        return Path(value).expanduser()
+    raise _NotThisType(describe(kind))
+
+
+_CONVERTERS: dict[Any, Callable[[Any, Any], Any]] = {
+    typing.Union: _union,
+    types.UnionType: _union,
+    Literal: _choice,
+    tuple: _tuple,
+    bool: _bool,
+    int: _int,
+    float: _float,
+    str: _str,
+    Path: _path,
+}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -103,6 +137,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def describe_value(value: Any) -> str:
-    """A value from YAML in words, for an error message."""
+    """A description of a value from YAML, for an error message."""
     words = {type(None): "nothing", list: "a list", dict: "a table of keys"}
     return words.get(type(value), repr(value))

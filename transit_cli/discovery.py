@@ -2,7 +2,7 @@
 
 Three groups work the same way: `transit.commands` (a Typer app), `transit.models` (a network's factory) and
 `transit.readers` (a reader of light-curve files). Listing imports nothing: names come from the metadata of installed
-distributions, and a one-line help from the docstring of the module's source, read as text.
+distributions, and a one-line help from the docstring of the module, read from its source.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Plugin:
         """Import it.
 
         Raises:
-            TransitError: whatever the plugin did instead of loading; the text names it, its cause and its removal.
+            TransitError: the plugin cannot be loaded; the error names it, the cause, and how to remove it.
         """
         module, _, attributes = self.value.partition(":")
         try:
             loaded: Any = importlib.import_module(module)
             for attribute in filter(None, attributes.split(".")):
                 loaded = getattr(loaded, attribute)
-        except (Exception, SystemExit) as error:  # a plugin may fail in any way it likes; the rest must work
+        except (Exception, SystemExit) as error:  # a plugin may fail in any way, and the others must work
             if os.environ.get("TRANSIT_DEBUG"):
                 raise
             raise self.failure(f"{type(error).__name__}: {error}") from error
@@ -74,7 +74,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Discovered:
-    """The plugins of a group: those in use by name, and those whose name was taken by another."""
+    """The plugins of a group: those in use by name, and those with the name of another."""
 
     used: dict[str, Plugin]
     shadowed: tuple[Plugin, ...]
@@ -83,8 +83,8 @@ class Discovered:
 def discover(group: str = COMMANDS) -> Discovered:
     """The plugins registered in `group`, sorted by name.
 
-    transit's own win a duplicate name, then the distribution first in the alphabet. With TRANSIT_PLUGINS=none only
-    transit's own are found: a way out where somebody's plugin is in the way.
+    Of plugins with one name, transit's own takes precedence, then the alphabetically first distribution. With
+    TRANSIT_PLUGINS=none only transit's own are found, in case another plugin is in the way.
     """
     from importlib.metadata import entry_points
 
@@ -119,7 +119,7 @@ def _first_doc_line(module: str) -> str:
 
 
 def _source_of(module: str) -> Path | None:
-    """The source file of a module, found part by part so that not even its parent package is executed."""
+    """The source file of a module, found part by part so that its parent packages are not executed either."""
     from pathlib import Path
 
     locations = None

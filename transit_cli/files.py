@@ -50,18 +50,23 @@ def atomic_output(path: Path) -> Iterator[Path]:
     The temporary path has the name of `path` and lies in a temporary folder beside it. An existing file is replaced; an
     existing folder that is not empty is not: OSError (ENOTEMPTY). Missing parent folders are created.
     """
-    make_folder(path.parent)
-    with _temporary_folder(path.parent) as folder:
+    with temporary_folder(path.parent) as folder:
         temporary = folder / path.name
         yield temporary
-        _sync_tree(temporary)
-        temporary.replace(path)
-        sync_folder(path.parent)
+        publish(temporary, path)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Synchronise a temporary file or folder to the disk and rename it to `path` in the same file system."""
+    _sync_tree(temporary)
+    temporary.replace(path)
+    sync_folder(path.parent)
 
 
 @contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
-    """A folder, locked against `remove_abandoned`, that is removed when the block ends."""
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A temporary folder in `parent`, locked against `remove_abandoned`, that is removed when the block ends."""
+    make_folder(parent)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
         try:

@@ -214,10 +214,11 @@ def serve(handler: Callable[[dict[str, Any], Callable[[Event], None]], object]) 
         while True:
             handler(jobs.get(), emit)
             emit(_FINISHED)
-    except BaseException:  # noqa: BLE001 - the parent reads the last line
+    except BaseException as error:  # noqa: BLE001 - the parent reads the last line
+        code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
         traceback.print_exc()
         sys.stderr.flush()
-        os._exit(1)  # without unloading torch, which takes long and may itself crash
+        os._exit(code)  # without unloading torch, which takes long and may itself crash
 
 
 def _read_jobs(jobs: queue.SimpleQueue[dict[str, Any]]) -> None:

@@ -1,8 +1,8 @@
-"""What a command returns and how it fails: `Result`, `ExitCode`, `TransitError`.
+"""Results and errors of commands: `Result`, `ExitCode`, `TransitError`.
 
 A command never prints and never exits. It returns a `Result`, or raises a `TransitError`;
-`transit_cli.command` renders either one, as tables for a person or as one JSON document.
-Standard library only, because every start of `transit` may pass through here.
+`transit_cli.command` renders either one, as tables or as one JSON document. Imports only the standard library, because
+every start of `transit` may import this module.
 """
 
 from __future__ import annotations
@@ -12,33 +12,35 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-#: Version of the JSON document. It grows when a field changes meaning or goes; new fields do not change it.
+__all__ = ["ExitCode", "Result", "Table", "Text", "TransitError"]
+
+#: Version of the JSON document, increased when a field is removed or changes its meaning; not for new fields.
 JSON_VERSION = 1
 
 
 class ExitCode(IntEnum):
-    """Every status `transit` exits with. Scripts may rely on these."""
+    """The exit codes of `transit`, on which scripts may rely."""
 
-    DONE = 0  # done, also with warnings
-    NEGATIVE = 1  # it worked, and the answer is no: a check failed, a difference was found
+    DONE = 0  # done, possibly with warnings
+    NEGATIVE = 1  # done, with a negative result: a check failed, a difference was found
     USAGE = 2  # unknown command or option, or a value out of its range
     PLUGIN = 3  # a plugin could not be loaded
-    BAD_INPUT = 4  # a file, configuration or data set is not what it should be
-    MACHINE = 5  # this machine could not do it: no memory, no disk, no device, no permission
-    BUG = 70  # transit itself is wrong (EX_SOFTWARE of sysexits.h); please report it
+    BAD_INPUT = 4  # a file, configuration or data set is invalid
+    MACHINE = 5  # this machine cannot do it: no memory, no disk, no device, no permission
+    BUG = 70  # a bug in transit (EX_SOFTWARE of sysexits.h); please report it
     INTERRUPTED = 130  # Ctrl-C (128 + SIGINT); progress is saved
     TERMINATED = 143  # SIGTERM (128 + 15); progress is saved
 
 
 class TransitError(Exception):
-    """A failure that its user can do something about.
+    """A failure that the user can fix.
 
     Args:
         found: what was found, a sentence without its full stop ("runs/a has no checkpoint").
         wanted: what was wanted instead ("a folder that `transit train` wrote").
-        fix: one command or edit that puts it right.
-        exit_code: the class of failure; `BAD_INPUT` unless said.
-        code: a short stable name for scripts ("viewset-missing"); the class of failure unless said.
+        fix: a command or edit that fixes it.
+        exit_code: the kind of failure; `BAD_INPUT` by default.
+        code: a short stable name for scripts ("viewset-missing"); the kind of failure by default.
     """
 
     def __init__(
@@ -58,15 +60,15 @@ class TransitError(Exception):
         self.code = code or exit_code.name.lower().replace("_", "-")
 
     def document(self) -> dict[str, str]:
-        """The error as it stands in a JSON document."""
+        """The error in the JSON document."""
         return {"code": self.code, "found": self.found, "wanted": self.wanted, "fix": self.fix}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table for a person: `rows` of cells, one per entry of `columns`; numbers are aligned right.
+    """A table: `rows` of cells, one per entry of `columns`; numbers are right-aligned.
 
-    Cells are shown as they are: format figures where their meaning is known. `note` stands below the table.
+    Cells are shown as they are, so numbers are formatted by the caller. `note` is shown below the table.
     """
 
     columns: Sequence[str]
@@ -77,22 +79,22 @@ class Table:
 
 @dataclass(frozen=True)
 class Text:
-    """Lines for a person, shown as they are (a terminal chart, a command to paste)."""
+    """Lines of text, shown as they are (a chart, a command to paste)."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command found.
+    """The result of a command.
 
     Attributes:
-        data: the answer for programs: JSON types only (NaN and infinity become null). Stable names, SI units or a unit
-            in the name (`seconds`, `peak_memory_bytes`).
-        blocks: the same answer for a person, shown in this order.
-        verdict: the answer in one line, shown last.
+        data: the result for programs: JSON types only (NaN and infinity become null), with stable names that include
+            the unit (`seconds`, `peak_memory_bytes`).
+        blocks: the result as tables and text, in this order.
+        verdict: the result in one line, shown last.
         warnings: things to know; they do not change the exit code.
-        exit_code: `DONE`, or `NEGATIVE` where the command asks a question and the answer is no.
+        exit_code: `DONE`, or `NEGATIVE` if the command checks something and the check fails.
     """
 
     data: Mapping[str, Any]
@@ -115,7 +117,7 @@ class Document:
     errors: Sequence[Mapping[str, str]] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The document in JSON types, in the order in which people read it."""
+        """The document in JSON types, in reading order."""
         status = {ExitCode.DONE: "done", ExitCode.NEGATIVE: "negative"}.get(self.exit_code, "error")
         return {
             "transit_json": JSON_VERSION,
@@ -134,7 +136,7 @@ def plain(value: Any) -> Any:
     """`value` in JSON types: mappings, lists, text, finite numbers, booleans and null.
 
     NumPy and torch scalars answer `.item()`, arrays `.tolist()`; paths and enums become text. NaN and infinity become
-    null, because JSON has neither and readers differ on what they make of them.
+    null, because JSON has neither.
     """
     if value is None or isinstance(value, bool | str):
         return value

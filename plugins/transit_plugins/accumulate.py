@@ -1,4 +1,10 @@
-"""Plan a larger effective batch than fits in memory, and prove it exact."""
+"""Plan gradient accumulation for a large batch, and prove it exact.
+
+The plan runs the step in micro-batches of several sizes and reports what each costs. The proof compares the gradients
+that the optimizer gets with those of one full batch, for every parameter. Exits with 1 if they differ.
+
+    transit accumulate my_views --effective-batch 1024
+"""
 
 from __future__ import annotations
 
@@ -17,11 +23,6 @@ app = typer.Typer()
 
 @command(app, AccumulateSettings)
 def accumulate(settings: AccumulateSettings) -> Result:
-    """Plan a larger effective batch than fits in memory, and prove it exact.
-
-    The plan runs the step in micro-batches of several sizes and says what each costs. The proof compares the gradients
-    that the optimizer is handed with those of one full batch, for every parameter. Exits 1 if they differ.
-    """
     from transit_cli.tuning.accumulation import accumulate as run
 
     return run(settings)

@@ -1,4 +1,10 @@
-"""Measure how fast this machine trains and infers, and how near to its limits."""
+"""Measure training and inference speed, and this machine's limits.
+
+It takes about a minute. `transit train` then reports which share of these figures a run reaches.
+
+    transit bench --json > before.json
+    transit bench --compare before.json
+"""
 
 from __future__ import annotations
 
@@ -17,10 +23,6 @@ app = typer.Typer()
 
 @command(app, BenchSettings)
 def bench(settings: BenchSettings) -> Result:
-    """Measure how fast this machine trains and infers, and how near to its limits.
-
-    About a minute. `transit train` then says what share of the figures a run has reached.
-    """
     from transit_cli.bench import bench_result, benchmark
 
     return bench_result.result(benchmark.bench(settings))

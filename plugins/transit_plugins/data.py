@@ -1,4 +1,10 @@
-"""Make, import, fetch and look at view sets: what networks are trained on."""
+"""Make, import, fetch and inspect view sets.
+
+A view set is a folder of folded light curves with their labels and measurements: what networks are trained on.
+
+    transit data simulate my_views
+    transit data prepare tces.csv light_curves/ my_views
+"""
 
 from __future__ import annotations
 
@@ -16,23 +22,19 @@ from transit_cli.data.settings import (
     PrepareSettings,
     SimulateSettings,
 )
+from transit_cli.help import group
 
 if TYPE_CHECKING:
     from transit_cli.results import Result
 
-app = typer.Typer(no_args_is_help=True)
-
-
-@app.callback()
-def data() -> None:
-    """Make, import, fetch and look at view sets: what networks are trained on."""
+app = typer.Typer(cls=group(), help=__doc__, no_args_is_help=True)
 
 
 @command(app, ImportSettings, name="import")
 def import_(settings: ImportSettings) -> Result:
     """Import folded views (TFRecord, .npz, .npy, HDF5) as a view set.
 
-    Features are recognised by the names that AstroNet, Yu et al. 2019 and ExoMiner gave them; --map names others.
+    Features are recognised by the names of AstroNet, Yu et al. 2019 and ExoMiner; --map gives others.
     """
     from transit_cli.data.catalogs.importer import import_views
 
@@ -41,7 +43,7 @@ def import_(settings: ImportSettings) -> Result:
 
 @command(app, InfoSettings, name="info")
 def info(settings: InfoSettings) -> Result:
-    """Show what a view set holds: labels, splits, what was dropped and why, duplicates, leakage."""
+    """Describe a view set: labels, splits, dropped signals, duplicates, leakage."""
     from transit_cli.data.inspection import info
     from transit_cli.data.viewset import ViewSet
 
@@ -63,7 +65,9 @@ def check(settings: CheckSettings) -> Result:
 def prepare(settings: PrepareSettings) -> Result:
     """Make a view set from light curves and a catalog of signals.
 
-    What cannot become a view is dropped with its reason. A run that was stopped goes on with the same command.
+    Signals without usable views are dropped, with the reason. The same command resumes where it was interrupted.
+
+        transit data prepare tces.csv light_curves/ my_views
     """
     from transit_cli.data.prepare import prepare
 
@@ -72,7 +76,10 @@ def prepare(settings: PrepareSettings) -> Result:
 
 @command(app, FoldSettings, name="fold")
 def fold(settings: FoldSettings) -> Result:
-    """Look at one signal: the light curve with its trend, folded, and every view."""
+    """Inspect one signal: light curve, trend, folded light curve and views.
+
+    transit data fold star.fits --period 3.52 --epoch 2458354.1 --duration 2.6 --plot star.png
+    """
     from transit_cli.data.views.inspect_signal import inspect_signal
 
     return inspect_signal(settings)
@@ -80,7 +87,10 @@ def fold(settings: FoldSettings) -> Result:
 
 @command(app, FetchSettings, name="fetch")
 def fetch(settings: FetchSettings) -> Result:
-    """Fetch light curves from the public archive; resumes, checks every file, and replaces one that was cut short."""
+    """Fetch light curves from the public archive.
+
+    Every file is checked, and downloads are resumed.
+    """
     from transit_cli.data.lightcurves.fetch import fetch
 
     return fetch(settings)
@@ -88,7 +98,7 @@ def fetch(settings: FetchSettings) -> Result:
 
 @command(app, SimulateSettings, name="simulate")
 def simulate(settings: SimulateSettings) -> Result:
-    """Simulate planets, eclipsing binaries and junk as a view set: no download, the same for the same seed."""
+    """Simulate a view set of planets, eclipsing binaries and junk."""
     from transit_cli.data.simulation import simulate
 
     return simulate.simulate(settings)

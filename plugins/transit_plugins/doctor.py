@@ -1,4 +1,7 @@
-"""Check whether this machine will train well, and say what to type where it will not."""
+"""Check whether this machine is ready to train, and how to fix it.
+
+Every device that is present is checked by real training steps. Exits with 1 if a check fails.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,13 @@ app = typer.Typer()
 
 @command(app, DoctorSettings, prepare=False)
 def doctor(settings: DoctorSettings) -> Result:
-    """Check whether this machine will train well, and say what to type where it will not.
-
-    Every device that is there is proven by real training steps. Exits 1 if a check fails.
-    """
     from transit_cli.doctor.diagnosis import diagnose
 
     rows = diagnose(settings)
     statuses = [row.status for row in rows]
     verdict = summary.verdict(rows, everything=not settings.only)
-    if settings.report:
-        settings.report.write_text(summary.markdown(rows, verdict), encoding="utf-8")
+    if settings.out:
+        settings.out.write_text(summary.markdown(rows, verdict), encoding="utf-8")
     if settings.fix:
         blocks, verdict = [summary.snippet(rows)], f"# {verdict}"
     else:

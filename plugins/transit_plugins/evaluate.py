@@ -1,4 +1,9 @@
-"""Judge a network on labelled signals: every figure with its interval, plots, worst mistakes."""
+"""Evaluate a network on labelled signals, with confidence intervals.
+
+With RUN only, the set that it was trained on is used; with VIEWSET only, the network that comes with transit.
+
+    transit evaluate runs/triage other_views --split all
+"""
 
 from __future__ import annotations
 
@@ -17,10 +22,6 @@ app = typer.Typer()
 
 @command(app, EvaluateSettings)
 def evaluate(settings: EvaluateSettings) -> Result:
-    """Judge a network on labelled signals: every figure with its interval, plots, worst mistakes.
-
-    RUN alone is judged on the set that it was trained on; VIEWSET alone, with the network that comes with transit.
-    """
     from transit_cli.vetting.evaluate import evaluate
 
     return evaluate(settings)

@@ -1,4 +1,10 @@
-"""Write a run's networks as one ONNX, ExecuTorch, Core ML or TorchScript file, and verify it."""
+"""Export a run as ONNX, ExecuTorch, Core ML or TorchScript.
+
+The file holds all networks of the run and the description of their inputs. It is compared with PyTorch if the format
+can be run on this machine; if the results differ, no file is kept and the exit code is 1.
+
+    transit export runs/triage --format onnx
+"""
 
 from __future__ import annotations
 
@@ -17,11 +23,6 @@ app = typer.Typer()
 
 @command(app, ExportSettings)
 def export(settings: ExportSettings) -> Result:
-    """Write a run's networks as one ONNX, ExecuTorch, Core ML or TorchScript file, and verify it.
-
-    The file holds all members, and what its inputs are and how they are made. It is compared with PyTorch's numbers
-    where the format can be run on this machine; exits 1, and keeps nothing, where they differ.
-    """
     from transit_cli.export.export import export
 
     return export(settings)

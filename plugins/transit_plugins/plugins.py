@@ -1,4 +1,7 @@
-"""List the installed plugins, where each comes from, and why one does not load."""
+"""List the installed plugins, and why one does not load.
+
+Every plugin is imported to find out. Exits with 1 if one is broken.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,6 @@ class PluginsSettings(Settings):
 
 @command(app, PluginsSettings)
 def plugins(settings: PluginsSettings) -> Result:  # noqa: ARG001
-    """List the installed plugins, where each comes from, and why one does not load.
-
-    Every plugin is imported to find out. Exits 1 if any is broken.
-    """
     rows = [row for group in (discovery.COMMANDS, discovery.MODELS, discovery.READERS) for row in _rows(group)]
     broken = [row for row in rows if row["status"] == "broken"]
     table = Table(

@@ -1,4 +1,11 @@
-"""Score new signals: a light curve with its period, a catalog, or a view set."""
+"""Score new signals: a light curve, a catalog, or a view set.
+
+One argument is INPUT, scored by the network that comes with transit; of two, the first is the RUN. A signal that
+cannot be scored is a row with its error. The exit code does not depend on the scores.
+
+    transit predict star.fits --period 3.52 --epoch 2458354.1 --duration 2.6
+    transit predict runs/triage toi.csv --light-curves fits/
+"""
 
 from __future__ import annotations
 
@@ -17,11 +24,6 @@ app = typer.Typer()
 
 @command(app, PredictSettings)
 def predict(settings: PredictSettings) -> Result:
-    """Score new signals: a light curve with its period, a catalog, or a view set.
-
-    One argument is INPUT, scored by the network that comes with transit; of two, the first is the RUN. A signal that
-    cannot be scored is a row with its error, never a 0. Exits 0 whatever the scores are.
-    """
     from transit_cli.vetting.predict import predict
 
     return predict(settings)

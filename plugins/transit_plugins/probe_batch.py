@@ -1,4 +1,11 @@
-"""Find the largest batch that this machine can safely train, and the best."""
+"""Find the largest safe batch size, and the fastest.
+
+Real training steps are run at up to 12 sizes, each in a process of its own: if one runs out of memory, swaps, hangs or
+crashes, only its trial is lost. The largest size is verified by a longer run.
+
+    transit probe-batch my_views --write batch.yaml
+    transit probe-batch my_views --memory-limit 4GiB
+"""
 
 from __future__ import annotations
 
@@ -17,12 +24,6 @@ app = typer.Typer()
 
 @command(app, ProbeSettings)
 def probe_batch(settings: ProbeSettings) -> Result:
-    """Find the largest batch that this machine can safely train, and the best.
-
-    Real training steps are run at up to 12 sizes, each in a process of its own: one that runs out of memory, swaps,
-    hangs or crashes costs one trial. Only sizes that ran are answered, and the largest is proven by a longer run.
-    --memory-limit 4GiB plans for a smaller machine.
-    """
     from transit_cli.tuning.batch_probe import probe
 
     return probe(settings)

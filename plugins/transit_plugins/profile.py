@@ -1,4 +1,10 @@
-"""Show where a training step's time and memory go, and what would help."""
+"""Show where the time and memory of a training step go.
+
+The step that trains is run on random numbers, a view set, or your own loader and network. Exits with 1 if memory grows
+from step to step.
+
+    transit profile --trace --report
+"""
 
 from __future__ import annotations
 
@@ -20,17 +26,9 @@ app = typer.Typer()
 
 @command(app, ProfileSettings)
 def profile(settings: ProfileSettings) -> Result:
-    """Show where a training step's time and memory go, and what would help.
+    from transit_cli.profiling import compare, hotspots, html_report, profile_result, profiler, tools
 
-    It runs the step that trains, on random numbers, a view set, or your own loader and network. Exits 1 if memory
-    grows from step to step.
-    """
-    if settings.compare:
-        from transit_cli.profiling import compare, profile_result
-
-        return profile_result.comparison(compare.compare(*settings.compare))
-    from transit_cli.profiling import hotspots, html_report, profile_result, profiler, tools
-
+    before = compare.read(settings.compare) if settings.compare else None
     if settings.report:
         html_report.require()
     with ExitStack() as stack:
@@ -46,4 +44,7 @@ def profile(settings: ProfileSettings) -> Result:
     if settings.report:
         written.append(settings.out / "report.html")
         html_report.write(found, profile_result.result(found, []).verdict, written[-1])
-    return profile_result.result(found, written)
+    result = profile_result.result(found, written)
+    if before is None:
+        return result
+    return profile_result.with_comparison(result, compare.compare(before, result.data))

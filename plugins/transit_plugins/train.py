@@ -1,15 +1,19 @@
-"""Train a classifier on a view set: safely, resumably, and ready to evaluate."""
+"""Train a classifier on a view set; stop and resume at any time.
+
+A run that was stopped continues with `transit train --resume RUN` as if it had never stopped.
+
+    transit train my_views --target PC,EB --out runs/triage
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import typer
 
 from transit_cli.command import command
-from transit_cli.config import Range
-from transit_cli.training.settings import TrainSettings
+from transit_cli.training.settings import TrainOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,30 +24,20 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions(TrainSettings):
-    """Options of `transit train`: its settings, and a batch size that may be found here."""
-
-    batch_size: Annotated[int | Literal["auto"], Range(1, 65_535)] = 64  # type: ignore[assignment]
-    "Samples that pass the network at once: the micro-batch. auto probes for the best one, once a machine and network."
-
-
 @command(app, TrainOptions)
-def train(settings: TrainSettings) -> Result:
-    """Train a classifier on a view set: safely, resumably, and ready to evaluate.
-
-    Stop it at any moment: transit train --resume RUN goes on as if it had never stopped.
-    """
+def train(options: TrainOptions) -> Result:
     from transit_cli.training import sanity, train
     from transit_cli.training.distributed import require_single_process
 
-    if settings.overfit or settings.dry_run:
-        require_single_process("--overfit" if settings.overfit else "--dry-run", "the same command without torchrun")
-    if cast("int | str", settings.batch_size) == "auto":
+    if options.overfit or options.dry_run:
+        require_single_process("--overfit" if options.overfit else "--dry-run", "the same command without torchrun")
+    batch_size = options.batch_size
+    if batch_size == "auto":
         require_single_process("--batch-size auto", "transit probe-batch, then --batch-size with its answer")
         from transit_cli.tuning.auto import best_batch
 
-        settings = settings.replace(batch_size=best_batch(settings))
+        batch_size = best_batch(options)
+    settings = options.with_batch_size(batch_size)
     if settings.overfit:
         return sanity.overfit(settings)
     if settings.dry_run:

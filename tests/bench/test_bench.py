@@ -7,7 +7,7 @@ import torch
 
 from tests.training.conftest import GLOBAL, LOCAL, write_set
 from transit_cli import cache
-from transit_cli.bench import bench_result, benchmark, figures, frameworks, previous
+from transit_cli.bench import bench_result, benchmark, frameworks, previous, throughput
 from transit_cli.bench.settings import BenchSettings
 from transit_cli.device.select import select
 from transit_cli.results import TransitError, plain
@@ -18,13 +18,13 @@ from transit_cli.training import bench_record
 def alone(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(benchmark, "PATIENCE", float("inf"))  # a busy machine must not leave anything out
-    monkeypatch.setattr(figures, "BLOCK", 0.02)
+    monkeypatch.setattr(benchmark, "MAX_TIME_RATIO", float("inf"))  # a busy machine must not leave anything out
+    monkeypatch.setattr(throughput, "BLOCK", 0.02)
     monkeypatch.setattr(benchmark.psutil, "cpu_percent", lambda interval: 0.0)
 
 
 def small(**changes):
-    given = {"network": ("two-branch",), "views": "64/32", "batch_size": (4, 2), "seconds": 1.0, "device": "cpu"}
+    given = {"network": ("two-branch",), "bins": "64/32", "batch_size": (4, 2), "seconds": 1.0, "device": "cpu"}
     return BenchSettings(**(given | changes))
 
 
@@ -37,7 +37,7 @@ def test_the_figures_follow_from_what_was_measured():
         ("infer", 4),
     ]
     for item in found.figures:
-        assert len(item.seconds) >= figures.LEAST_BLOCKS
+        assert len(item.seconds) >= throughput.MIN_BLOCKS
         assert item.samples_per_second == pytest.approx(
             item.batch_size / sorted(item.seconds)[len(item.seconds) // 2], rel=0.5
         )
@@ -47,7 +47,7 @@ def test_the_figures_follow_from_what_was_measured():
     train, infer = found.figures[1], found.figures[3]
     assert 2 < train.flops / infer.flops < 3.01  # backward is twice forward, but for the first layers' inputs
     assert found.figures[3].flops == 2 * found.figures[2].flops
-    work = bench_record.Work("two-branch", {"global": 64, "local": 32}, 4, "fp32")
+    work = bench_record.RecordKey("two-branch", {"global": 64, "local": 32}, 4, "fp32")
     assert bench_record.benched(work, select("cpu")) == train.samples_per_second
 
 
@@ -55,7 +55,7 @@ def test_the_guide_s_figures_are_marked_as_claims():
     result = bench_result.result(benchmark.bench(small(batch_size=(2,))))
     table = next(block for block in result.blocks if "claim" in str(block))
     assert all("(claim)" in column for column in table.columns[2:])
-    assert "nobody here has checked" in table.note
+    assert "not verified" in table.note
     assert result.data["guide_claims"]["M4 16 GB"]["train"] == 2850
     json.dumps(plain(result.data))
 
@@ -68,17 +68,17 @@ def test_a_busy_machine_is_said(monkeypatch):
 
 def test_a_batch_that_takes_too_long_is_left_out_with_what_it_needs(monkeypatch):
     def measure(settings, network, kind, size, seconds, **_):
-        return figures.Figure(network, kind, size, "", "fp32", (0.1 * size,) * 5, 0.0, 1, 1, None)
+        return throughput.Throughput(network, kind, size, "", "fp32", (0.1 * size,) * 5, 0.0, 1, 1, None)
 
-    monkeypatch.setattr(figures, "measure", measure)
-    monkeypatch.setattr(benchmark, "PATIENCE", 3.0)
+    monkeypatch.setattr(throughput, "measure", measure)
+    monkeypatch.setattr(benchmark, "MAX_TIME_RATIO", 3.0)
     settings = small(batch_size=(1, 64), seconds=20.0)
     found = benchmark.bench(settings)
-    assert [(item.kind, item.batch_size) for item in found.left_out] == [("train", 64), ("infer", 64)]
+    assert [(item.kind, item.batch_size) for item in found.skipped] == [("train", 64), ("infer", 64)]
     note = bench_result.figure_table(found).note
     assert "left out: two-branch, train, batch 64" in note
-    enough = benchmark.bench(settings.replace(seconds=max(item.needed for item in found.left_out) + 1))
-    assert enough.left_out == []
+    enough = benchmark.bench(settings.replace(seconds=max(item.needed for item in found.skipped) + 1))
+    assert enough.skipped == []
 
 
 def test_an_earlier_run_is_set_beside_it(tmp_path):
@@ -107,35 +107,37 @@ def test_what_is_no_bench_is_refused_before_anything_runs(tmp_path, text):
         previous.read(tmp_path / "absent.json")
 
 
-def test_contenders_take_turns_and_absent_ones_are_said(monkeypatch):
+def test_frameworks_take_turns_and_missing_ones_are_reported(monkeypatch):
     monkeypatch.setattr(frameworks, "PACKAGES", ("no_such_package",))
-    course = frameworks.BenchmarkConfig("two-branch", {"global": 64, "local": 32}, 4)
+    config = frameworks.BenchmarkConfig("two-branch", {"global": 64, "local": 32}, 4)
     done = []
-    race = frameworks.race(course, 2, 3, contenders=("no_such_package", "plain", "transit"), after=done.append)
+    comparison = frameworks.compare_frameworks(
+        config, 2, 3, names=("no_such_package", "plain", "transit"), after=done.append
+    )
     assert done == [1, 2]
-    assert (race.absent, race.yardstick) == (("no_such_package",), "plain")
-    by_name = {item.name: item for item in race.standings}
+    assert (comparison.absent, comparison.baseline) == (("no_such_package",), "plain")
+    by_name = {item.name: item for item in comparison.results}
     assert by_name["plain"].ratios == (1.0, 1.0)
     assert by_name["transit"].execution
-    assert all(item.samples_per_second > 0 and len(item.ratios) == 2 for item in race.standings)
-    assert "pip install no_such_package" in bench_result.race_table("two-branch", race, 4).note
+    assert all(item.samples_per_second > 0 and len(item.ratios) == 2 for item in comparison.results)
+    assert "pip install no_such_package" in bench_result.framework_table("two-branch", comparison, 4).note
 
 
-def test_a_contender_that_fails_says_why():
-    with pytest.raises(TransitError, match=r"plain ended before its time: .*no-such-network"):
-        frameworks.race(frameworks.BenchmarkConfig("no-such-network", {"global": 64}, 4), 1, 1, contenders=("plain",))
+def test_a_framework_that_fails_is_reported_with_the_reason():
+    with pytest.raises(TransitError, match=r"training with plain failed: .*no-such-network"):
+        frameworks.compare_frameworks(
+            frameworks.BenchmarkConfig("no-such-network", {"global": 64}, 4), 1, 1, names=("plain",)
+        )
 
 
 def test_a_view_set_gives_its_lengths_alone(tmp_path):
     write_set(tmp_path / "views", size=24)  # fewer rows than a batch has
     found = benchmark.bench(small(viewset=tmp_path / "views", batch_size=(32,)))
     assert found.views == {"global": GLOBAL, "local": LOCAL}
-    assert (
-        found.figures[0].flops == benchmark.bench(small(views=f"{GLOBAL}/{LOCAL}", batch_size=(32,))).figures[0].flops
-    )
+    assert found.figures[0].flops == benchmark.bench(small(bins=f"{GLOBAL}/{LOCAL}", batch_size=(32,))).figures[0].flops
 
 
 def test_nothing_to_measure_is_refused():
-    for changes in ({"views": "64"}, {"network": ()}, {"batch_size": ()}):
+    for changes in ({"bins": "64"}, {"network": ()}, {"batch_size": ()}):
         with pytest.raises(TransitError):
             small(**changes)

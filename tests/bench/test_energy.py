@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from transit_cli.bench import energy, figures
+from transit_cli.bench import energy, throughput
 from transit_cli.bench.energy import EnergyUnavailable, Meter, joules
 from transit_cli.device.select import select
 
@@ -73,10 +73,12 @@ def test_nothing_to_read_says_so(kind, word):
 def test_energy_of_a_figure_is_that_of_one_run(zeus):
     zeus({0: 30.0})
     runs = []
-    _, found, each = figures.timed(lambda: runs.append(sum(range(20_000))), select("cpu"), 0.01, Meter(select("cpu")))
-    counted = each * (len(runs) - 1 - figures.WARM_UP)
+    _, found, each = throughput.timed(
+        lambda: runs.append(sum(range(20_000))), select("cpu"), 0.01, Meter(select("cpu"))
+    )
+    counted = each * (len(runs) - 1 - throughput.WARM_UP)
     assert counted == pytest.approx(30.0)
-    assert len(found) >= figures.LEAST_BLOCKS
+    assert len(found) >= throughput.MIN_BLOCKS
 
 
 def test_without_counters_it_is_left_out(zeus):

@@ -47,7 +47,7 @@ def write(
 
 def fold(file, epoch=BJD, **changes):
     settings = {"period": 3.1, "epoch": epoch, "duration": 2.4} | changes
-    return inspect_signal(FoldSettings(lightcurve=file, **settings))
+    return inspect_signal(FoldSettings(light_curve=file, **settings))
 
 
 def depth(file, epoch=BJD):
@@ -368,8 +368,8 @@ def run(folder, rows, out="set", **changes):
     (folder / "one.csv").write_text(
         "\n".join(["star,period_days,epoch_bjd,duration_hours,depth_ppm,label", *rows]) + "\n"
     )
-    settings = {"views": "201/61", "workers": 1, "mission": "tess"} | changes
-    prepare(PrepareSettings(catalog=folder / "one.csv", lightcurves=folder / "lcs", out=folder / out, **settings))
+    settings = {"bins": "201/61", "workers": 1, "mission": "tess"} | changes
+    prepare(PrepareSettings(catalog=folder / "one.csv", light_curves=folder / "lcs", out=folder / out, **settings))
     return ViewSet.open(folder / out)
 
 
@@ -414,9 +414,9 @@ def test_a_replaced_light_curve_is_seen(tmp_path, monkeypatch):  # reprocessed u
     prepare(
         PrepareSettings(
             catalog=tmp_path / "one.csv",
-            lightcurves=tmp_path / "lcs",
+            light_curves=tmp_path / "lcs",
             out=tmp_path / "set",
-            views="201/61",
+            bins="201/61",
             mission="tess",
         ),
         overwrite=True,
@@ -447,7 +447,7 @@ def test_a_file_column_needs_a_name_that_is_unique(tmp_path):
     (tmp_path / "one.csv").write_text("\n".join(rows))
     prepare(
         PrepareSettings(
-            catalog=tmp_path / "one.csv", lightcurves=tmp_path / "lcs", out=tmp_path / "set", views="201/61", workers=1
+            catalog=tmp_path / "one.csv", light_curves=tmp_path / "lcs", out=tmp_path / "set", bins="201/61", workers=1
         )
     )
     views = ViewSet.open(tmp_path / "set")

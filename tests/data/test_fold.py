@@ -23,7 +23,7 @@ def curve(tmp_path):
 
 
 def settings(curve, **changes):
-    return FoldSettings(lightcurve=curve, **({"period": 4.0, "epoch": 133.3, "duration": 4.8} | changes))
+    return FoldSettings(light_curve=curve, **({"period": 4.0, "epoch": 133.3, "duration": 4.8} | changes))
 
 
 def test_one_signal_is_measured(curve):
@@ -51,7 +51,7 @@ def test_a_page_is_drawn(curve, tmp_path, name, begins):
         ({"epoch": 300.0, "period": 500.0}, "no cadence in transit"),
         ({"duration": 200.0}, "duration is longer than period"),
         ({"plot": "a.gif"}, "a.gif"),
-        ({"views": "7"}, "--views is 7"),
+        ({"bins": "7"}, "--bins is 7"),
         ({"flux_column": "NONE"}, "no column NONE"),
     ],
 )

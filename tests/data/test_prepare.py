@@ -49,9 +49,9 @@ def survey(tmp_path):
 
 
 def run(folder, out="set", **changes):
-    settings = {"views": "201/61", "workers": 1} | changes
+    settings = {"bins": "201/61", "workers": 1} | changes
     return prepare(
-        PrepareSettings(catalog=folder / "tces.csv", lightcurves=folder / "curves", out=folder / out, **settings)
+        PrepareSettings(catalog=folder / "tces.csv", light_curves=folder / "curves", out=folder / out, **settings)
     )
 
 
@@ -146,7 +146,7 @@ def test_another_planet_is_taken_out_of_the_views_and_a_secondary_eclipse_is_not
         (star, s.period, s.epoch, s.duration * 24, d, "PC") for s, d in ((planet, 1e4), (eclipse, 4e3), (other, 9e3))
     ]
     (survey / "tces.csv").write_text(catalog(rows))
-    run(survey, views="2001/201")
+    run(survey, bins="2001/201")
     views = ViewSet.open(survey / "set")
     world = views.views["global"][0]
     phase = (np.arange(2001) + 0.5) / 2001 * 6.0 - 3.0
@@ -167,7 +167,7 @@ def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(survey)
     run(survey)
     assert digest(survey / "set") == before
     with pytest.raises(TransitError, match="exists already"):
-        run(survey, views="301/31")
+        run(survey, bins="301/31")
 
 
 def start(folder, out, *options):
@@ -181,7 +181,7 @@ def start(folder, out, *options):
         folder / "curves",
         folder / out,
     ]
-    command += ["--views", "201/61", *options]
+    command += ["--bins", "201/61", *options]
     return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -280,7 +280,7 @@ def test_a_scheduler_that_does_not_answer_says_so(survey):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"views": "12"}, "--views is 12"),
+        ({"bins": "12"}, "--bins is 12"),
         ({"detrend": "magic"}, "--detrend is magic|wotan"),
         ({"mission": "k2"}, "none of"),
     ],

@@ -8,7 +8,7 @@ import pytest
 @pytest.mark.torture
 def test_a_network_trained_on_simulated_views_ranks_real_signals(shared_data, transit, tmp_path):
     """The aim is 0.93 (docs/simulation.md says what is reached); processors differ by some thousandths."""
-    training = "--target PC,EB --scalars= --members 5 --epochs 6 --batch-size 128 --seed 1 --device cpu --run-dir run"
+    training = "--target PC,EB --scalars= --members 5 --epochs 6 --batch-size 128 --seed 1 --device cpu --out run"
     commands = (
         ["data", "simulate", "simulated", "--mission", "tess", "--tces", 7500, "--seed", 1],
         ["data", "import", shared_data / "tess_yu2019", "real"],

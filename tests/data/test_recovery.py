@@ -26,7 +26,7 @@ def test_signals_of_the_real_light_curves_are_recovered(shared_data, tmp_path, l
     with (folder / "tces.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     out = tmp_path / "set"
-    prepare(PrepareSettings(catalog=folder / "tces.csv", lightcurves=folder, out=out, views=lengths, workers=1))
+    prepare(PrepareSettings(catalog=folder / "tces.csv", light_curves=folder, out=out, bins=lengths, workers=1))
     tces = ViewSet.open(out).tces
     found = {int(number): index for index, number in enumerate(tces["catalog_row"])}
     print(f"\n{'star':>10} {'signal':10} {'file':8} {'S/N':>7} {'catalog':>8} {'measured':>8} {'offset':>6}  why not")

@@ -97,10 +97,10 @@ def test_a_planet_shows_a_dip_in_the_middle_of_both_views(mission, recipe):
 
 
 def test_more_views_can_be_asked_for(tmp_path):
-    made = make(settings(tmp_path / "set", tces=5, views="101/31", secondary=True, odd_even=True))
+    made = make(settings(tmp_path / "set", tces=5, bins="101/31", secondary=True, odd_even=True))
     assert made.lengths == {"global": 101, "local": 31, "secondary": 31, "odd": 31, "even": 31}
-    with pytest.raises(TransitError, match="--views is 5"):
-        make(settings(tmp_path / "other", views="5"))
+    with pytest.raises(TransitError, match="--bins is 5"):
+        make(settings(tmp_path / "other", bins="5"))
 
 
 def test_the_embedded_set_is_made_once(tmp_path, monkeypatch):

@@ -20,10 +20,10 @@ def one_thread():
 
 
 def stored_and_read(view_set, scalars):
-    among = samples.rows(view_set, ("train",))
+    among = samples.labelled_rows(view_set, ("train",))
     target = samples.targets(view_set, ("PC",))[among]
     numbers = np.random.default_rng(0).normal(size=(len(among), 2)).astype(np.float32) if scalars else None
-    examples = samples.read(view_set, among, VIEWS, numbers, target)
+    examples = samples.read_samples(view_set, among, VIEWS, numbers, target)
     tensor = None if numbers is None else torch.from_numpy(numbers)
     return OnDiskSamples(view_set.path, VIEWS, tensor, torch.from_numpy(target), among), examples
 
@@ -51,7 +51,7 @@ def test_a_value_that_is_no_number_is_named_from_the_worker(tmp_path):
         views["local"][np.flatnonzero(tces["split"] == "train")[5], 3] = np.nan
 
     view_set = write_set(tmp_path / "views", change=spoil)
-    among = samples.rows(view_set, ("train",))
+    among = samples.labelled_rows(view_set, ("train",))
     row = among[5]
     stored = OnDiskSamples(view_set.path, VIEWS, None, torch.zeros(len(among)), among)
     with pytest.raises(TransitError, match=rf"local\.npy holds NaN or infinity in row {row}") as caught:
@@ -62,18 +62,18 @@ def test_a_value_that_is_no_number_is_named_from_the_worker(tmp_path):
 @pytest.mark.parametrize(("count", "batch_size", "accumulate"), [(100, 16, 3), (5, 16, 1), (64, 16, 2), (65, 64, 4)])
 def test_an_epoch_uses_each_sample_at_most_once_in_whole_micro_batches(count, batch_size, accumulate):
     batching = Batching(count, batch_size, accumulate)
-    groups = batching.groups(samples.order(count, 0, 3))
+    groups = batching.groups(samples.epoch_order(count, 0, 3))
     places = torch.cat([places for group in groups for places in group])
     assert len(groups) == batching.steps
-    assert len(places.unique()) == len(places) == batching.used
-    assert count - batching.used < batch_size
+    assert len(places.unique()) == len(places) == batching.samples
+    assert count - batching.samples < batch_size
     assert {len(part) for group in groups for part in group} == {min(batch_size, count)}
 
 
 def test_an_order_depends_on_seed_and_epoch_alone():
     torch.manual_seed(1)
-    first = samples.order(50, 3, 4)
+    first = samples.epoch_order(50, 3, 4)
     torch.manual_seed(2)
-    assert torch.equal(first, samples.order(50, 3, 4))
-    assert not torch.equal(first, samples.order(50, 3, 5))
-    assert not torch.equal(first, samples.order(50, 4, 4))
+    assert torch.equal(first, samples.epoch_order(50, 3, 4))
+    assert not torch.equal(first, samples.epoch_order(50, 3, 5))
+    assert not torch.equal(first, samples.epoch_order(50, 4, 4))

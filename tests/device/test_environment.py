@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from transit_cli.device import environment
-from transit_cli.device.environment import FALLBACK, FAST_MATH, HIGH_WATERMARK, LOW_WATERMARK, findings
+from transit_cli.device.environment import FALLBACK, FAST_MATH, HIGH_WATERMARK, LOW_WATERMARK, variable_problems
 from transit_cli.results import TransitError
 
 
 @pytest.mark.parametrize("environ", [{}, {FALLBACK: "0"}, {FALLBACK: "1"}, {HIGH_WATERMARK: "1.5"}, {FAST_MATH: "0"}])
 def test_what_torch_takes_is_not_mentioned(environ):
-    assert findings(environ) == []
+    assert variable_problems(environ) == []
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_what_torch_takes_is_not_mentioned(environ):
     ],
 )
 def test_each_trap_is_found_with_its_own_fix(environ, variable, fatal, fix):
-    (finding,) = findings(environ)
+    (finding,) = variable_problems(environ)
     assert (finding.variable, finding.fatal, finding.fix) == (variable, fatal, fix)
 
 
@@ -56,7 +56,7 @@ import json, os, sys
 {before}
 from transit_cli.device import environment
 environment.prepare()
-found = [[f.variable, f.found] for f in environment.findings(os.environ, environment.late())]
+found = [[f.variable, f.found] for f in environment.variable_problems(os.environ, environment.late())]
 print(json.dumps([os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK"), found, "torch" in sys.modules]))
 """
 

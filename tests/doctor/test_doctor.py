@@ -13,9 +13,9 @@ import pytest
 from transit_cli.config import settings_of
 from transit_cli.device import environment
 from transit_cli.doctor import summary
-from transit_cli.doctor.check import Row
+from transit_cli.doctor.check import CheckResult
 from transit_cli.doctor.check_runner import CheckRunner
-from transit_cli.doctor.diagnosis import IDS, chosen, diagnose
+from transit_cli.doctor.diagnosis import IDS, diagnose, select_checks
 from transit_cli.doctor.settings import DoctorSettings
 from transit_cli.results import ExitCode, TransitError
 
@@ -115,8 +115,8 @@ def test_a_torch_that_hangs_is_given_up(monkeypatch, tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("import time; time.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with CheckRunner("auto", ["torch", "cpu-step"], timeout=2) as prover:
-        rows = prover.rows(lambda row_id: None)
+    with CheckRunner("auto", ["torch", "cpu-step"], timeout=2) as runner:
+        rows = runner.rows(lambda row_id: None)
     assert [(row.id, row.status) for row in rows] == [("torch", "fail"), ("cpu-step", "skip")]
     assert "no answer" in rows[0].found
 
@@ -132,20 +132,20 @@ def test_a_torch_py_in_the_current_folder_is_not_torch(transit, tmp_path):
 
 def test_a_wrong_row_is_a_usage_error_with_a_guess():
     with pytest.raises(TransitError, match="swpa") as caught:
-        chosen(["swpa"])
+        select_checks(["swpa"])
     assert caught.value.exit_code is ExitCode.USAGE
     assert caught.value.wanted == "swap?"
 
 
 def test_options_that_leave_no_row_are_a_usage_error():
-    with pytest.raises(TransitError, match="leave no row") as caught:
+    with pytest.raises(TransitError, match="select no check") as caught:
         diagnose(DoctorSettings(only=("mps",), device="cpu"))
     assert caught.value.exit_code is ExitCode.USAGE
 
 
 def test_a_device_names_its_parts():
-    assert chosen(["cpu"]) == ("cpu", "cpu-step", "cpu-strided", "cpu-fp16", "cpu-bf16")
-    assert chosen(["cpu-fp16", "python"]) == ("python", "cpu-fp16")
+    assert select_checks(["cpu"]) == ("cpu", "cpu-step", "cpu-strided", "cpu-fp16", "cpu-bf16")
+    assert select_checks(["cpu-fp16", "python"]) == ("python", "cpu-fp16")
 
 
 def test_a_device_asked_for_and_absent_fails(transit):
@@ -178,7 +178,7 @@ def test_fix_prints_a_snippet_that_a_shell_takes(transit):
 
 
 def test_the_report_is_markdown(transit, tmp_path):
-    done = transit("doctor", "--only", "python,chip", "--report", tmp_path / "report.md")
+    done = transit("doctor", "--only", "python,chip", "--out", tmp_path / "report.md")
     text = (tmp_path / "report.md").read_text()
     assert done.returncode == 0
     assert "| check | status | found | wanted |" in text
@@ -186,7 +186,7 @@ def test_the_report_is_markdown(transit, tmp_path):
 
 
 def test_a_report_that_cannot_be_written_is_an_error_in_words(transit, tmp_path):
-    done = transit("doctor", "--only", "python", "--report", tmp_path / "absent" / "report.md")
+    done = transit("doctor", "--only", "python", "--out", tmp_path / "absent" / "report.md")
     assert done.returncode == ExitCode.BAD_INPUT
     assert "Traceback" not in done.stderr
 
@@ -197,7 +197,7 @@ def test_a_check_that_breaks_is_a_row(monkeypatch):
     def broken(machine):
         raise KeyError("planted")
 
-    monkeypatch.setitem(diagnosis.MACHINE_ROWS, "chip", broken)
+    monkeypatch.setitem(diagnosis.MACHINE_CHECKS, "chip", broken)
     monkeypatch.setattr(diagnosis.machine, "read", lambda: 1 / 0)
     rows = {row.id: row for row in diagnose(DoctorSettings(only=("chip", "python", "disk")))}
     assert rows["chip"].status == "warn"
@@ -225,7 +225,7 @@ def test_ctrl_c_ends_the_doctor_and_its_child(tmp_path):
 
 
 def row(row_id, status, found="found", why="", fix=""):
-    return Row(row_id, status, found, "", why, fix)
+    return CheckResult(row_id, status, found, "", why, fix)
 
 
 @pytest.mark.parametrize(

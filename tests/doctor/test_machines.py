@@ -11,7 +11,8 @@ import pytest
 
 from transit_cli import console
 from transit_cli.device import environment, machine
-from transit_cli.doctor import summary
+from transit_cli.device.machine import Machine
+from transit_cli.doctor import machine_checks, summary
 from transit_cli.doctor.diagnosis import diagnose
 from transit_cli.doctor.settings import DoctorSettings
 
@@ -84,7 +85,7 @@ def test_commands_that_print_nothing_or_nonsense_leave_facts_unknown():
         assert facts.memory_bytes is facts.gpu_cores is facts.swap_used_bytes is None
         rows = diagnose(DoctorSettings(only=ROWS), facts)
         assert [row.id for row in rows] == list(ROWS)
-        assert not [row for row in rows if "fault of the doctor" in row.why]
+        assert not [row for row in rows if "error of the doctor" in row.why]
 
 
 def test_a_missing_or_slow_command_prints_nothing():
@@ -96,3 +97,22 @@ def test_this_machine_is_read():
     assert here.memory_bytes > 0
     assert here.cores >= 1
     assert here.chip
+
+
+@pytest.mark.parametrize(("cores", "efficiency_cores"), [(10, 6), (8, 4), (12, None), (4, None), (2, 0), (1, None)])
+def test_the_doctor_names_the_loader_workers_that_train_starts(monkeypatch, cores, efficiency_cores):
+    """An M4 has six efficiency cores."""
+    import numpy as np
+    import torch
+
+    from transit_cli.device import host
+    from transit_cli.training.loading import stream
+
+    started = []
+    monkeypatch.setattr(host, "sysctl", lambda name: efficiency_cores)
+    monkeypatch.setattr(host, "usable_cores", lambda: cores)
+    monkeypatch.setattr(stream, "StreamingLoader", lambda samples, device, workers: started.append(workers))
+    samples = stream.OnDiskSamples(Path(), (), None, torch.zeros(1), np.zeros(1))
+    samples.loader(torch.device("cpu"), None)
+    row = machine_checks.workers(Machine("Darwin", "15", cores=cores, efficiency_cores=efficiency_cores))
+    assert row.found.startswith(f"{started[0]} ")

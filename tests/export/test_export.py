@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -28,7 +29,7 @@ def run(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("export")
     write_set(folder / "views")
-    options = {"epochs": 1, "members": 2, "batch_size": 16, "device": "cpu", "run_dir": folder / "run"}
+    options = {"epochs": 1, "members": 2, "batch_size": 16, "device": "cpu", "out": folder / "run"}
     train(config.resolve(TrainSettings, {"viewset": folder / "views"} | options))
     return folder / "run"
 
@@ -78,7 +79,7 @@ def test_torchscript(run, signals):
 
 
 def test_onnx(run, signals, tmp_path):
-    result = exported(run, "onnx", output=tmp_path / "deep" / "triage.onnx")
+    result = exported(run, "onnx", out=tmp_path / "deep" / "triage.onnx")
     assert result.data["verified"]
     assert result.data["file"] == tmp_path / "deep" / "triage.onnx"
     assert [file.name for file in result.data["file"].parent.iterdir()] == ["triage.onnx"]
@@ -123,7 +124,7 @@ def test_other_numbers_are_found_and_not_kept(run, monkeypatch, tmp_path):
         return score, logits + (0.01 if int(arrays[0].shape[0]) == 37 else 0.0)  # a choice that tracing fixes
 
     monkeypatch.setattr(Exported, "forward", wrong_for_other_batches)
-    result = exported(run, "torchscript", output=tmp_path / "model.ts")
+    result = exported(run, "torchscript", out=tmp_path / "model.ts")
     assert result.exit_code == ExitCode.NEGATIVE
     assert 1e-3 < result.data["largest_difference"]["logits"] <= 0.011
     assert not list(tmp_path.iterdir())
@@ -134,7 +135,7 @@ def test_a_missing_package_is_said_before_anything_starts(name, run, monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     kind = FORMATS[name]
     if not kind.packages:
-        assert exported(run, name, output=tmp_path / f"model{kind.suffix}").data["file"]
+        assert exported(run, name, out=tmp_path / f"model{kind.suffix}").data["file"]
         return
     settings = config.resolve(ExportSettings, {"run": tmp_path / "no run", "format": name})
     with pytest.raises(TransitError, match="not installed") as caught:
@@ -149,5 +150,40 @@ def test_a_network_that_cannot_be_exported_is_refused(run, monkeypatch, tmp_path
 
     monkeypatch.setattr(Exported, "forward", choosing)
     with pytest.raises(TransitError, match="cannot be exported to torchscript: no such operator"):
-        exported(run, "torchscript", output=tmp_path / "model.ts")
+        exported(run, "torchscript", out=tmp_path / "model.ts")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_given_as_output_keeps_its_content(run, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    result = exported(run, "torchscript", out=tmp_path)
+    assert result.data["file"] == tmp_path / "model.ts"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.ts", "thesis.tex"]
+    assert exported(run, "torchscript", out=tmp_path).data["file"] == tmp_path / "model.ts"  # its own may be replaced
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "notes.ts", "mine.mlpackage", "link.ts"])
+def test_nothing_that_is_not_an_export_is_replaced(run, tmp_path, name):
+    target = tmp_path / name
+    if name == "model.safetensors":
+        shutil.copy(run / name, target)
+    elif name == "mine.mlpackage":
+        (target / "Data").mkdir(parents=True)
+        (target / "Data" / "precious.bin").write_bytes(b"1")
+    elif name == "link.ts":
+        target.symlink_to(tmp_path / "gone")
+    else:
+        target.write_text("precious")
+    before = [(file, file.is_file() and file.read_bytes()) for file in sorted(tmp_path.rglob("*"))]
+    with pytest.raises(TransitError) as caught:
+        exported(run, "torchscript", out=target)
+    assert caught.value.code == "output-exists"
+    assert [(file, file.is_file() and file.read_bytes()) for file in sorted(tmp_path.rglob("*"))] == before
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_an_export_is_replaced_by_the_next(run, tmp_path, name):
+    file = tmp_path / f"model{FORMATS[name].suffix}"
+    for _ in range(2):
+        exported(run, name, out=file)
+    assert list(tmp_path.iterdir()) == [file]

@@ -11,7 +11,7 @@ import torch
 from transit_cli.device.base import DeviceMemory
 from transit_cli.device.select import select
 from transit_cli.memory import limit, pressure, reading
-from transit_cli.memory.limit import MemoryLimit
+from transit_cli.memory.limit import MemoryLimit, impose, limit_bytes
 from transit_cli.memory.monitor import Monitor
 from transit_cli.memory.reading import Reading
 from transit_cli.memory.settings import MemorySettings, parse_size
@@ -67,7 +67,7 @@ def test_the_monitor_stops_when_the_work_fails():
 class Capped:
     """A device that only remembers its cap: the real one would limit the test process."""
 
-    held = 0
+    held, kind = 0, "mps"
 
     def cap_memory(self, fraction):
         self.fraction = fraction
@@ -82,7 +82,7 @@ class Capped:
         (Reading(GIB, 8 * GIB, 16 * GIB, 0, None), "normal", ""),
         (Reading(GIB, 8 * GIB, 16 * GIB, 2 * GIB, None), "normal", "swap has grown by 2.0 GiB"),
         (Reading(GIB, 8 * GIB, 16 * GIB, 0, None), "warn", "memory pressure is warn"),
-        (Reading(GIB, 1 * GIB, 16 * GIB, 0, None), "normal", "94% of the memory is in use"),
+        (Reading(GIB, 1 * GIB, 16 * GIB, 0, None), "normal", "89% of the usable memory is taken"),
     ],
 )
 def test_the_limit_says_why_it_is_exceeded(monkeypatch, now, state, words):
@@ -90,7 +90,7 @@ def test_the_limit_says_why_it_is_exceeded(monkeypatch, now, state, words):
     monkeypatch.setattr(reading, "read", lambda: Reading(GIB, 8 * GIB, 16 * GIB, 0, None))
     device = Capped()
     held = MemoryLimit(device, 0.85)
-    assert device.fraction == 0.85
+    assert device.fraction == pytest.approx(0.85 * 8 / 16)
     monkeypatch.setattr(reading, "read", lambda: now)
     monkeypatch.setattr(pressure, "read", lambda: pressure.Pressure(state, "planted"))
     assert held.exceeded().startswith(words)
@@ -135,6 +135,29 @@ def test_sizes_as_people_write_them(text, size):
 def test_a_limit_that_is_neither_share_nor_size():
     with pytest.raises(TransitError, match="--memory-limit is plenty"):
         MemorySettings(memory_limit="plenty")
+
+
+@pytest.mark.parametrize("limit", [0.85, 0.5, "4GiB"])
+@pytest.mark.parametrize("kind", ["cpu", "mps", "cuda"])
+def test_training_and_probing_stay_under_the_same_limit(monkeypatch, kind, limit):
+    """With other programs in 40 % of the memory: what a probe has found to fit is not too much for training."""
+    monkeypatch.setattr(reading, "read", lambda: Reading(GIB, 8 * GIB, 16 * GIB, 0, None))
+    monkeypatch.setattr(pressure, "read", lambda: pressure.Pressure("normal", "planted"))
+    probing, training = Capped(), Capped()
+    probing.kind = training.kind = kind
+    probing.held = training.held = GIB
+    in_probe = limit_bytes(probing, limit)
+    impose(probing, in_probe)
+    held = MemoryLimit(training, limit)
+    assert held.bytes == in_probe
+    assert probing.fraction == training.fraction
+    taken = in_probe - GIB
+    training.held = in_probe
+    if kind != "cuda":
+        monkeypatch.setattr(reading, "read", lambda: Reading(GIB + taken, 8 * GIB - taken, 16 * GIB, 0, None))
+    assert held.exceeded() == ""
+    training.held = in_probe + 1
+    assert held.exceeded()
 
 
 def test_a_limit_in_bytes_counts_what_this_process_took(monkeypatch):

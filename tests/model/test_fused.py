@@ -16,7 +16,7 @@ from transit_cli.device.select import select  # noqa: E402
 from transit_cli.model import astronet, registry  # noqa: E402
 from transit_cli.model.acceleration import fused as fused_module  # noqa: E402
 from transit_cli.model.acceleration import layout  # noqa: E402
-from transit_cli.model.acceleration.fused import fused, watching  # noqa: E402
+from transit_cli.model.acceleration.fused import fused_forwards, watch_launches  # noqa: E402
 from transit_cli.model.pooling import AverageAndMaximum  # noqa: E402
 from transit_cli.training import inference  # noqa: E402
 from transit_cli.training.batch import Batch  # noqa: E402
@@ -49,7 +49,10 @@ def errors(network, inputs, *, autocast=False):
     network = network.to(WHERE)
     exact = copy.deepcopy(network).double()
     results = []
-    for module, cast, forwards in ((exact, torch.Tensor.double, {}), (network, torch.Tensor.float, fused(network))):
+    for module, cast, forwards in (
+        (exact, torch.Tensor.double, {}),
+        (network, torch.Tensor.float, fused_forwards(network)),
+    ):
         given = {name: cast(values.to(WHERE)).requires_grad_() for name, values in inputs.items()}
         halved = torch.autocast(WHERE.type, HALF, enabled=autocast and bool(forwards))
         with layout.replaced(forwards), halved:
@@ -85,7 +88,7 @@ def relu(*layers):
 )
 def test_layers(network, length):
     channels = network[0].in_channels
-    assert fused(network)
+    assert fused_forwards(network)
     found = errors(network, {"x": torch.randn(3, channels, length)})
     assert max(found) < TOLERANCE, found
 
@@ -123,7 +126,7 @@ def test_equal_bins_are_told_apart_as_torch_does():
         network[0].bias.zero_()
     values = torch.tensor([1.0, 1.0, 2.0, 1.0, 0.0, 0.0], device=WHERE).view(1, 1, 6)
     gradients = []
-    for forwards in ({}, fused(network)):
+    for forwards in ({}, fused_forwards(network)):
         given = values.clone().requires_grad_()
         with layout.replaced(forwards):
             network(given).sum().backward()
@@ -150,7 +153,7 @@ def test_equal_bins_are_told_apart_as_torch_does():
     ],
 )
 def test_what_has_no_kernel_runs_as_it_is(layer):
-    assert not fused(nn.Sequential(layer, nn.ReLU()))
+    assert not fused_forwards(nn.Sequential(layer, nn.ReLU()))
 
 
 def test_a_run_is_cut_by_what_has_no_kernel():
@@ -181,11 +184,11 @@ def test_inference_on_a_gpu_runs_on_kernels(monkeypatch):
     with torch.no_grad():
         expected = network({name: values.to(WHERE) for name, values in inputs.items()}).cpu()
     launches = []
-    with watching(launches.append):
+    with watch_launches(launches.append):
         assert torch.allclose(inference.logits([network], inputs, device)[0], expected, atol=1e-4)
     assert len(launches) == 3 * (6 * 2 + 2)  # pieces of a turned weight and a kernel for each convolution, two ends
     launches.clear()
-    with watching(launches.append):
+    with watch_launches(launches.append):
         inference.logits([network], {name: values[:4] for name, values in inputs.items()}, device)
     assert not launches  # not worth compiling for
 
@@ -193,9 +196,9 @@ def test_inference_on_a_gpu_runs_on_kernels(monkeypatch):
 def test_the_kernels_tell_what_they_read_and_write():
     network = relu(nn.Conv1d(1, 16, 5), nn.MaxPool1d(2)).to(WHERE)
     values, seen = torch.randn(4, 1, 100, device=WHERE), []
-    with watching(seen.append), layout.replaced(fused(network)):
+    with watch_launches(seen.append), layout.replaced(fused_forwards(network)):
         network(values).sum().backward()
-    with layout.replaced(fused(network)):
+    with layout.replaced(fused_forwards(network)):
         network(values)
     assert len(seen) == 4  # the weight turned, forward, the weight's gradient in parts, their sum
     assert any(tensor.shape == (4, 48, 16) for tensor in seen[1])
@@ -206,6 +209,6 @@ def test_a_repeated_step_repeats_its_bits():
     values = torch.randn(4, 1, 100, device=WHERE)
     gradients = []
     for _ in range(2):
-        with layout.replaced(fused(network)):
+        with layout.replaced(fused_forwards(network)):
             gradients.append(torch.autograd.grad(network(values).square().sum(), list(network.parameters())))
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))

@@ -121,10 +121,10 @@ def test_a_persons_own_network(tmp_path, factory, scalars):
     ("name", "words"),
     [
         ("own.py:wrong", r"returned \[2, 20\]"),
-        ("own.py:none", "gave NoneType"),
+        ("own.py:none", "is NoneType"),
         ("own.py:failing", "ZeroDivisionError"),
         ("own.py:absent", "no function 'absent'"),
-        ("gone.py:build", "not there"),
+        ("gone.py:build", "does not exist"),
         ("broken.py:build", "SyntaxError"),
     ],
 )

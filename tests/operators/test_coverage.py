@@ -72,13 +72,13 @@ def test_every_operator_of_the_installed_torch_is_declared():
 
 
 def test_an_unknown_version_is_refused(transit):
-    done = transit("fallback-test", "--operators", "--torch", "1.0", "--json")
+    done = transit("fallback-test", "operators", "--torch", "1.0", "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["errors"][0]["code"] == "torch-unknown"
 
 
 def test_operators_as_json(transit):
-    done = transit("fallback-test", "--operators", "--torch", "2.11", "--json")
+    done = transit("fallback-test", "operators", "--torch", "2.11", "--json")
     document = json.loads(done.stdout)
     assert document["exit_code"] == 0
     assert document["data"]["torch"] == "2.11.0"
@@ -87,7 +87,7 @@ def test_operators_as_json(transit):
 
 
 def test_what_a_mac_would_do_with_our_network(transit):
-    done = transit("fallback-test", "--target", "mps", "--json")
+    done = transit("fallback-test", "predict", "--json")
     document = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
     operators = document["data"]["operators"]
@@ -101,7 +101,7 @@ def test_what_a_mac_would_do_with_our_network(transit):
 def test_what_a_mac_would_refuse_of_a_persons_network(transit, tmp_path):
     (tmp_path / "net.py").write_text(NET)
     options = ("--network", f"{tmp_path}/net.py:build", "--views", "local", "--json")
-    done = transit("fallback-test", "--target", "mps", "--torch", "2.14", *options)
+    done = transit("fallback-test", "predict", "--torch", "2.14", *options)
     assert done.returncode == 1, done.stderr
     data = json.loads(done.stdout)["data"]
     assert [name for name, status in data["operators"].items() if status == "missing"] == ["heaviside.out"]
@@ -114,7 +114,7 @@ def test_what_a_mac_would_refuse_of_a_persons_network(transit, tmp_path):
 def test_a_network_that_does_not_train_is_named(transit, tmp_path):
     broken = NET.replace("x.detach()", "x")  # heaviside has no derivative
     (tmp_path / "net.py").write_text(broken)
-    done = transit("fallback-test", "--target", "mps", "--network", f"{tmp_path}/net.py:build", "--views", "local")
+    done = transit("fallback-test", "predict", "--network", f"{tmp_path}/net.py:build", "--views", "local")
     assert done.returncode == 4
     assert "fails on the CPU: derivative for aten::heaviside is not implemented" in done.stderr
 
@@ -129,19 +129,19 @@ def test_the_trace_is_what_the_device_meets(mps):
         from transit_cli.device.select import select
         from transit_cli.operators.registrations import table
         from transit_cli.operators.settings import FallbackTestSettings
+        from transit_cli.operators.step_factory import StepFactory
         from transit_cli.operators.trace import trace
-        from transit_cli.operators.workload import Workload
 
         torch.set_num_threads(1)
-        workload = Workload.of(FallbackTestSettings(precision="fp32"))
+        factory = StepFactory.of(FallbackTestSettings(precision="fp32"))
         device = select("mps")
-        runner = workload.runner_on(device)
-        batch = workload.batch(device, 4)
+        runner = factory.runner_on(device)
+        batch = factory.batch(device, 4)
         simulated_mps.reset_counters()
         runner.run([batch])
         met = simulated_mps.counters()["ran"]
         statuses = table().statuses
-        calls = trace(workload, 4, statuses)
+        calls = trace(factory, 4, statuses)
         predicted = {call.operator for call in calls if statuses.get(call.operator) == "native"}
         return sorted(met), sorted(predicted)
 

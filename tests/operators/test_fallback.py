@@ -200,7 +200,7 @@ def test_training_goes_on_where_it_is_told_to(mps, tmp_path, choice):
         choice,
     )
     done = mps.transit(
-        "train", str(tmp_path / "views"), *options, "--run-dir", str(tmp_path / "run"), "--json", timeout=580
+        "train", str(tmp_path / "views"), *options, "--out", str(tmp_path / "run"), "--json", timeout=580
     )
     document = json.loads(done.stdout)
     if choice == "error":

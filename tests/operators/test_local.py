@@ -76,7 +76,7 @@ def test_planted_faults_of_the_device_are_found(mps, options):
     assert rows["_fused_adamw_"]["variant"] == "strided"
     assert rows["gelu_backward"]["without_variable"] == "missing"
     assert rows["gelu_backward"]["milliseconds"] > 0
-    assert "SIGABRT" in rows["native_layer_norm"]["words"]
+    assert "SIGABRT" in rows["native_layer_norm"]["message"]
 
 
 @pytest.mark.torture
@@ -90,15 +90,6 @@ def test_losses_that_leave_the_cpu_are_noticed(mps, options):
     document = json.loads(done.stdout)
     assert document["data"]["whole_step"]["fp32"]["status"] == "wrong"
     assert "do not trust fp32" in document["verdict"]
-
-
-def test_planted_faults_on_the_cpu_are_found(transit, options):
-    done = transit(*options, "--device", "cpu", "--inject", "missing,refuse,wrong", timeout=580)
-    document = json.loads(done.stdout)
-    assert done.returncode == 1, done.stderr
-    assert len(document["data"]["injected"]) == 3
-    assert all(fault["caught"] for fault in document["data"]["injected"])
-    assert len(statuses(document, "missing", "refused", "wrong", "error")) == 3
 
 
 @pytest.mark.torture

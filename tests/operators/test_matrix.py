@@ -6,9 +6,9 @@ import pytest
 
 from transit_cli.isolation import ChildExit
 from transit_cli.operators import matrix
-from transit_cli.operators.settings import FallbackTestSettings
+from transit_cli.operators.settings import OperatorDatabaseSettings
 
-NAMES = ["add", "exp", "heaviside", "nn.functional.adaptive_avg_pool1d", "nn.functional.gelu", "tan"]
+NAMES = ["add", "empty_permuted", "exp", "heaviside", "nn.functional.adaptive_avg_pool1d", "nn.functional.gelu", "tan"]
 
 
 def some(device, names):
@@ -35,6 +35,7 @@ def test_a_device_with_faults(mps):
     rows = done.value
     assert {name: (row["forward"], row["gradient"]) for name, row in rows.items()} == {
         "add": ("ok", "ok"),
+        "empty_permuted": ("not judged", "none"),  # uninitialised memory
         "exp": ("wrong", "wrong"),  # its gradient is its value
         "heaviside": ("ok", "none"),
         "nn.functional.adaptive_avg_pool1d": ("refused", "none"),
@@ -46,7 +47,7 @@ def test_a_device_with_faults(mps):
 
 
 def rows(**statuses):
-    row = {"gradient": "ok", "samples": 3, "error": 1e-7, "words": "", "fell_back": False}
+    row = {"gradient": "ok", "samples": 3, "error": 1e-7, "message": "", "fell_back": False}
     return {name: row | {"forward": status} for name, status in statuses.items()}
 
 
@@ -66,7 +67,7 @@ def test_a_run_goes_on_where_it_was_and_compares(monkeypatch, tmp_path):
     monkeypatch.setattr(matrix, "run_in_child", ask)
     monkeypatch.setattr("transit_cli.operators.database.operators", lambda: list("abcd"))
     monkeypatch.setattr("transit_cli.operators.database.key_of", str)
-    settings = FallbackTestSettings(all_ops=True, device="cpu", out=tmp_path / "m")
+    settings = OperatorDatabaseSettings(device="cpu", out=tmp_path / "m")
     first = matrix.check_op_db(settings)
     assert first.exit_code == 1
     assert asked == [["a", "b", "c", "d"], ["d"]]
@@ -94,14 +95,14 @@ def test_what_upstream_knows_is_read_from_the_installed_torch():
 
 def test_a_matrix_that_is_none_is_refused(transit, tmp_path):
     (tmp_path / "no.json").write_text("{}")
-    done = transit("fallback-test", "--all-ops", "--compare", tmp_path / "no.json")
+    done = transit("fallback-test", "all-ops", "--compare", tmp_path / "no.json")
     assert done.returncode == 4
     assert "is not a matrix of operators" in done.stderr
 
 
 @pytest.mark.torture
 def test_the_whole_database_on_the_cpu(transit, tmp_path):
-    done = transit("fallback-test", "--all-ops", "--device", "cpu", "--out", tmp_path, "--json", timeout=600)
+    done = transit("fallback-test", "all-ops", "--device", "cpu", "--out", tmp_path, "--json", timeout=600)
     data = json.loads(done.stdout)["data"]
     assert data["samples"] > 3000
     assert data["counts"].get("wrong", 0) == 0

@@ -2,7 +2,7 @@
 
 import json
 
-SMALL = ["--views", "32/16", "--batch-size", "4", "--steps", "5", "--growth-steps", "12"]
+SMALL = ["--bins", "32/16", "--batch-size", "4", "--steps", "5", "--growth-steps", "12"]
 
 NETWORK = """
 import torch

@@ -1,5 +1,6 @@
 """The figures of a profile hold together, and what it writes can be opened."""
 
+import gzip
 import json
 import re
 import statistics
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from transit_cli.profiling import (
+    batches,
     compare,
     fallbacks,
     hotspots,
@@ -19,11 +21,12 @@ from transit_cli.profiling import (
     profiler,
     roofline,
     step_memory,
-    workload,
 )
 from transit_cli.profiling.settings import ProfileSettings
 from transit_cli.profiling.step_memory import Growth
-from transit_cli.results import TransitError
+from transit_cli.results import Result, TransitError
+from transit_cli.training.marks import INFERENCE_PHASES, PHASES
+from transit_cli.training.workload import Workload
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,15 +36,15 @@ def _one_thread():
 
 def small(**changes):
     return ProfileSettings(
-        **({"views": "201/61", "batch_size": 16, "steps": 12, "growth_steps": 0, "device": "cpu"} | changes)
+        **({"bins": "201/61", "batch_size": 16, "steps": 12, "growth_steps": 0, "device": "cpu"} | changes)
     )
 
 
 @pytest.mark.parametrize(("accumulate", "inference"), [(1, False), (3, False), (1, True)])
 def test_every_phase_occurs_and_they_make_up_the_step(accumulate, inference):
     settings = small(accumulate=accumulate, inference=inference)
-    times = phases.measure(workload.build(settings), settings.steps)
-    expected = phases.INFERENCE_PHASES if inference else phases.PHASES
+    times = phases.measure(batches.build(settings), settings.steps)
+    expected = INFERENCE_PHASES if inference else PHASES
     assert tuple(times.phases) == expected
     for name, samples in times.phases.items():
         assert len(samples) == settings.steps
@@ -52,10 +55,10 @@ def test_every_phase_occurs_and_they_make_up_the_step(accumulate, inference):
 
 
 def test_marks_change_no_numbers():
-    plain = workload.build(small())
+    plain = batches.build(small())
     for _ in range(3):
         plain.run_step()
-    marked = workload.build(small())  # seeds anew: dropout draws the same numbers
+    marked = batches.build(small())  # seeds anew: dropout draws the same numbers
     for _ in range(3):
         marked.run_step(phases.Marks(marked))
     assert plain.last.item() == marked.last.item()
@@ -66,7 +69,7 @@ def test_marks_change_no_numbers():
 
 def test_inspection_counts_what_torch_counts():
     settings = small()
-    found = operator_counts.inspect(workload.build(settings))
+    found = operator_counts.inspect(batches.build(settings))
     views = {"global": (201, (7, 5, 5)), "local": (61, (5, 3, 3))}
     flops = 0
     for length, kernels in views.values():
@@ -105,8 +108,8 @@ def test_a_leak_is_growth_that_does_not_end(held, leaks):
 
 
 def test_memory_is_seen_at_the_end_of_each_phase():
-    samples = step_memory.timeline(workload.build(small(batch_size=64)), 2)
-    assert [sample.phase for sample in samples[:8]] == list(phases.PHASES)
+    samples = step_memory.timeline(batches.build(small(batch_size=64)), 2)
+    assert [sample.phase for sample in samples[:8]] == list(PHASES)
     held = {sample.phase: sample.allocated for sample in samples[8:]}
     assert held["forward"] > held["data"] + 64 * 32 * 201 * 4
     assert held["backward"] < held["forward"]
@@ -115,10 +118,10 @@ def test_memory_is_seen_at_the_end_of_each_phase():
 def test_a_trace_opens_and_names_the_phases(tmp_path):
     file = tmp_path / "trace.json.gz"
     settings = small()
-    assert hotspots.trace(workload.build(settings), file) < 5_000_000
-    events = hotspots.read_trace(file)
+    assert hotspots.trace(batches.build(settings), file) < 5_000_000
+    events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
     complete = [event for event in events if event.get("ph") == "X"]
-    assert {f"phase: {name}" for name in phases.PHASES} <= {event["name"] for event in complete}
+    assert {f"phase: {name}" for name in PHASES} <= {event["name"] for event in complete}
     assert all(event["dur"] >= 0 for event in complete)
     forward = next(event for event in complete if event["name"] == "phase: forward")
     inside = [e for e in complete if forward["ts"] <= e["ts"] <= forward["ts"] + forward["dur"]]
@@ -134,12 +137,17 @@ def test_two_runs_of_one_program_differ_by_noise_and_a_slower_one_does_not(tmp_p
         file.write_text(json.dumps({"command": "profile", "data": data}))
         return file
 
-    before, again, slower = save("a.json", 0.100), save("b.json", 0.1005), save("c.json", 0.120)
+    files = save("a.json", 0.100), save("b.json", 0.1005), save("c.json", 0.120)
+    before, again, slower = map(compare.read, files)
     assert [change.significant for change in compare.compare(before, again)] == [False, False, False]
     changes = compare.compare(before, slower)
     assert [change.name for change in changes if change.significant] == ["step", "forward"]
     assert changes[0].ratio == pytest.approx(1.2)
-    assert "1.20 x" in profile_result.comparison(changes).verdict
+    both = profile_result.with_comparison(Result({"steps": 30}, verdict="10 samples/s."), changes)
+    assert both.verdict.startswith("10 samples/s.")
+    assert "1.20 x" in both.verdict
+    assert both.data["steps"] == 30
+    assert both.data["changes"][0]["significant"]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"command": "doctor", "data": {}}'])
@@ -147,9 +155,9 @@ def test_what_is_no_profile_cannot_be_compared(tmp_path, text):
     file = tmp_path / "a.json"
     file.write_text(text)
     with pytest.raises(TransitError, match=r"a\.json"):
-        compare.compare(file, file)
+        compare.read(file)
     with pytest.raises(TransitError, match="cannot be read"):
-        compare.compare(tmp_path / "absent.json", file)
+        compare.read(tmp_path / "absent.json")
 
 
 TABLE = """\
@@ -192,7 +200,7 @@ def test_memory_that_runs_out_leaves_what_was_known(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError(text)
 
-    monkeypatch.setattr(workload.Workload, "compute", fail)
+    monkeypatch.setattr(Workload, "compute", fail)
     with pytest.raises(TransitError, match="memory ran out at a batch of 16") as caught:
         profiler.profile(settings)
     assert "--batch-size 8 --accumulate 2" in caught.value.fix
@@ -203,16 +211,16 @@ def test_a_view_set_is_fed_as_training_feeds_it(tmp_path):
     from tests.training.conftest import write_set
 
     write_set(tmp_path / "views")
-    found = workload.build(small(viewset=tmp_path / "views", batch_size=8))
+    found = batches.build(small(viewset=tmp_path / "views", batch_size=8))
     found.run_step()
     assert found.samples == 8
     assert str(tmp_path / "views") in found.source
 
 
 def test_replicas_are_timed_as_trained_and_seen_blocked(tmp_path):
-    found = profiler.profile(small(views="401/101", batch_size=32, steps=5, execution="replicas", out=tmp_path))
-    assert (found.own.name, len(found.own.seconds)) == ("replicas", 5)
+    found = profiler.profile(small(bins="401/101", batch_size=32, steps=5, execution="replicas", out=tmp_path))
+    assert (found.as_trained.name, len(found.as_trained.seconds)) == ("replicas", 5)
     assert found.workload.runner.execution == "onednn"
     data = profile_result.document(found)
-    assert data["samples_per_second"] == pytest.approx(32 / statistics.median(found.own.seconds))
+    assert data["samples_per_second"] == pytest.approx(32 / statistics.median(found.as_trained.seconds))
     assert all(data["phase_seconds"].values())

@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-SMALL = ["--views", "64/32", "--batch-size", "8", "--steps", "8", "--growth-steps", "60", "--device", "cpu"]
+SMALL = ["--bins", "64/32", "--batch-size", "8", "--steps", "8", "--growth-steps", "60", "--device", "cpu"]
 
 NETWORK = """
 import torch
@@ -93,7 +93,7 @@ def test_a_thousand_tiny_operators_are_launches(profile):
     document, _ = profile("tiny")
     assert ids(document) == ["bound-by-launches"]
     assert document["data"]["operators_per_step"] > 2000
-    assert "operators a step" in document["verdict"]
+    assert "operators per step" in document["verdict"]
 
 
 def test_a_leak_of_the_graph_fails_the_check(profile):

@@ -61,7 +61,7 @@ def settings(tmp_path, views):
     """`settings(epochs=3)`: settings for the small set, as if given by flags."""
 
     def make(**flags):
-        given = {"viewset": views.path, "run_dir": tmp_path / "run", "epochs": 2, "batch_size": 16, "device": "cpu"}
+        given = {"viewset": views.path, "out": tmp_path / "run", "epochs": 2, "batch_size": 16, "device": "cpu"}
         return config.resolve(TrainSettings, given | flags)
 
     return make

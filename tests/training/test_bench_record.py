@@ -16,7 +16,7 @@ def own_cache(tmp_path, monkeypatch):
 def test_a_run_says_what_share_of_the_bench_it_reached(settings):
     given = settings(scalars=())
     bench_record.keep(
-        bench_record.Work("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu"), 1e6, quiet=True
+        bench_record.RecordKey("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu"), 1e6, quiet=True
     )
     result = train(given)
     assert 0 < result.data["bench_share"] < 1
@@ -28,22 +28,24 @@ def test_a_run_says_what_share_of_the_bench_it_reached(settings):
 @pytest.mark.parametrize(
     "other",
     [
-        bench_record.Work("astronet", {"global": 40, "local": 20}, 16, "fp32"),
-        bench_record.Work("two-branch", {"global": 41, "local": 20}, 16, "fp32"),
-        bench_record.Work("two-branch", {"global": 40, "local": 20}, 17, "fp32"),
-        bench_record.Work("two-branch", {"global": 40, "local": 20}, 16, "bf16"),
+        bench_record.RecordKey("astronet", {"global": 40, "local": 20}, 16, "fp32"),
+        bench_record.RecordKey("two-branch", {"global": 41, "local": 20}, 16, "fp32"),
+        bench_record.RecordKey("two-branch", {"global": 40, "local": 20}, 17, "fp32"),
+        bench_record.RecordKey("two-branch", {"global": 40, "local": 20}, 16, "bf16"),
     ],
 )
 def test_figures_of_other_work_say_nothing(other):
     bench_record.keep(other, select("cpu"), 1e6, quiet=True)
     assert (
-        bench_record.benched(bench_record.Work("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu"))
+        bench_record.benched(
+            bench_record.RecordKey("two-branch", {"global": 40, "local": 20}, 16, "fp32"), select("cpu")
+        )
         is None
     )
 
 
 def test_a_busy_machine_s_figure_gives_way_to_a_quiet_one_s():
-    work, device = bench_record.Work("two-branch", {"global": 40}, 16, "fp32"), select("cpu")
+    work, device = bench_record.RecordKey("two-branch", {"global": 40}, 16, "fp32"), select("cpu")
     for speed, quiet, kept in (
         (1.0, False, 1.0),
         (2.0, False, 2.0),

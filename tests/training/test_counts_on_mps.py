@@ -31,7 +31,7 @@ def train(folder, steps):
         screen.INTERVAL = interval
         for count in (steps, 2 * steps):
             simulated_mps.reset_counters()
-            where = {"viewset": Path(folder, f"views-{count}"), "run_dir": Path(folder, f"{what}-{count}")}
+            where = {"viewset": Path(folder, f"views-{count}"), "out": Path(folder, f"{what}-{count}")}
             train.train(TrainSettings(**where, epochs=1, batch_size=4, precision=precision, scalars=(), device="mps"))
             totals = {name: sum(counter.values()) for name, counter in simulated_mps.counters().items()}
             found.setdefault(what, []).append(totals)

@@ -71,14 +71,14 @@ def kill_and_resume(start, views, folder, kills, seed, **options):
     """Train unbroken; train again, killed `kills` times at random moments; both must end the same."""
     flags = {"viewset": views.path, "device": "cpu", "batch_size": 16} | options
     begun = time.monotonic()
-    assert finish(start(flags | {"run_dir": folder / "whole"})) == 0
+    assert finish(start(flags | {"out": folder / "whole"})) == 0
     lasted = time.monotonic() - begun
     moments = random.Random(seed)
     broken, done = folder / "broken", 0
 
     def go_on():
         begun = (broken / "config.yaml").exists()
-        return start({"resume": broken} if begun else flags | {"run_dir": broken, "checkpoint_minutes": 1e-3})
+        return start({"resume": broken} if begun else flags | {"out": broken, "checkpoint_minutes": 1e-3})
 
     while done < kills:
         process = go_on()
@@ -108,8 +108,8 @@ def test_killed_20_times_it_ends_with_the_same_weights(start, views, tmp_path, o
 
 def test_without_room_on_the_disk_the_last_good_state_stays(start, views, tmp_path):
     flags = {"viewset": views.path, "device": "cpu", "batch_size": 16, "epochs": 8}
-    assert finish(start(flags | {"run_dir": tmp_path / "whole"})) == 0
-    process = start(flags | {"run_dir": tmp_path / "full", "checkpoint_minutes": 1e-3})
+    assert finish(start(flags | {"out": tmp_path / "whole"})) == 0
+    process = start(flags | {"out": tmp_path / "full", "checkpoint_minutes": 1e-3})
     while not list(tmp_path.glob("full/checkpoints/*/step-*.pt")):
         time.sleep(0.01)
     process.kill()
@@ -128,7 +128,7 @@ def test_without_room_on_the_disk_the_last_good_state_stays(start, views, tmp_pa
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_go_on(start, views, tmp_path, number, code):
     run = tmp_path / "run"
-    process = start({"viewset": views.path, "device": "cpu", "batch_size": 16, "epochs": 100_000, "run_dir": run})
+    process = start({"viewset": views.path, "device": "cpu", "batch_size": 16, "epochs": 100_000, "out": run})
     while not list(run.glob("checkpoints/*/step-*.pt")):
         time.sleep(0.01)
     os.kill(process.pid, number)
@@ -141,7 +141,7 @@ def test_a_signal_saves_and_says_how_to_go_on(start, views, tmp_path, number, co
 
 def test_two_processes_do_not_train_one_run(start, views, tmp_path):
     run = tmp_path / "run"
-    first = start({"viewset": views.path, "device": "cpu", "batch_size": 16, "epochs": 100_000, "run_dir": run})
+    first = start({"viewset": views.path, "device": "cpu", "batch_size": 16, "epochs": 100_000, "out": run})
     while not list(run.glob("checkpoints/*/step-*.pt")):
         time.sleep(0.01)
     assert finish(start({"resume": run})) == 4

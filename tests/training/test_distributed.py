@@ -47,7 +47,7 @@ def train_here(flags, environment, said, saves, silence):
     output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, sys.stderr.fileno())
     os.dup2(output, sys.stdout.fileno())
-    distributed.PATIENCE = silence
+    distributed.STEP_TIMEOUT_S = silence
     if saves:
         Fit.save = interrupting(Fit.save, saves)
     sys.exit(execute("train", lambda: train(config.resolve(TrainSettings, flags)), as_json=False, quiet=False))
@@ -72,7 +72,7 @@ def free_port():
 
 @pytest.fixture
 def start(tmp_path, views):
-    """`start(2, run_dir=...)`: processes that train together; what they say is in said.txt."""
+    """`start(2, out=...)`: processes that train together; what they say is in said.txt."""
     started = []
 
     def begin(count, *, saves=0, silence=60, **options):
@@ -139,8 +139,8 @@ HARD = {"accumulate": 3, "mixup": 0.2, "ema": 0.9, "drop_bins": 0.1, "shift": 0.
 )
 def test_the_weights_are_those_of_one_process(start, settings, tmp_path, count, options):
     alone, several = tmp_path / "alone", tmp_path / "several"
-    train(settings(**{"batch_size": 15} | options | {"run_dir": alone, "execution": "channels-last"}))
-    assert ended(start(count, run_dir=several, **options)) == [0] * count
+    train(settings(**{"batch_size": 15} | options | {"out": alone, "execution": "channels-last"}))
+    assert ended(start(count, out=several, **options)) == [0] * count
     assert distance(several, alone) < (1e-2 if "precision" in options else TOLERANCE)
     mine, theirs = lines(several), lines(alone)
     assert [line["epoch"] for line in mine] == [line["epoch"] for line in theirs]
@@ -155,8 +155,8 @@ def test_the_weights_are_those_of_one_process(start, settings, tmp_path, count, 
 def test_a_run_goes_on_with_another_number_of_processes(start, settings, tmp_path):
     options = HARD | {"epochs": 6}
     whole, changing = tmp_path / "whole", tmp_path / "changing"
-    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"run_dir": whole}))
-    assert ended(start(1, saves=2, run_dir=changing, **options)) == [130]
+    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"out": whole}))
+    assert ended(start(1, saves=2, out=changing, **options)) == [130]
     assert ended(start(2, saves=2, resume=changing)) == [130, 130]
     assert ended(start(1, resume=changing)) == [0]
     assert distance(changing, whole) < TOLERANCE
@@ -166,8 +166,8 @@ def test_a_run_goes_on_with_another_number_of_processes(start, settings, tmp_pat
 def test_members_are_dealt_out_and_keep_their_bits(start, settings, tmp_path):
     options = {"epochs": 2, "members": 3}
     alone, several = tmp_path / "alone", tmp_path / "several"
-    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"run_dir": alone}))
-    assert ended(start(2, run_dir=several, **options)) == [0, 0]
+    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"out": alone}))
+    assert ended(start(2, out=several, **options)) == [0, 0]
     mine, theirs = weights(several), weights(alone)
     for name, value in mine.items():
         if name.startswith("2."):  # what is left over is trained by both together
@@ -197,7 +197,7 @@ def test_tasks_are_dealt_out_round_by_round():
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_interrupt_to_one_of_them_ends_all_with_a_checkpoint(start, tmp_path, rank):
     run = tmp_path / "run"
-    ranks = start(2, run_dir=run, epochs=100_000)
+    ranks = start(2, out=run, epochs=100_000)
     wait_for_checkpoint(run, ranks)
     os.kill(ranks[rank].pid, signal.SIGINT)
     assert ended(ranks) == [130, 130]
@@ -209,7 +209,7 @@ def test_an_interrupt_to_one_of_them_ends_all_with_a_checkpoint(start, tmp_path,
 @pytest.mark.parametrize("dead", [0, 1])
 def test_a_dead_process_ends_the_others_with_its_reason_and_a_checkpoint(start, settings, tmp_path, dead):
     run = tmp_path / "run"
-    ranks = start(2, run_dir=run, epochs=2000)
+    ranks = start(2, out=run, epochs=2000)
     wait_for_checkpoint(run, ranks)
     time.sleep(0.3)
     ranks[dead].kill()
@@ -227,8 +227,8 @@ def test_a_dead_process_ends_the_others_with_its_reason_and_a_checkpoint(start, 
 def test_what_is_saved_by_those_that_are_left_is_the_unbroken_run(start, settings, tmp_path):
     options = HARD | {"epochs": 25}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"run_dir": whole}))
-    ranks = start(2, run_dir=broken, **options)
+    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"out": whole}))
+    ranks = start(2, out=broken, **options)
     wait_for_checkpoint(broken, ranks)
     ranks[1].kill()
     assert ended(ranks)[0] == 5
@@ -238,11 +238,11 @@ def test_what_is_saved_by_those_that_are_left_is_the_unbroken_run(start, setting
 
 def test_a_process_that_hangs_is_not_waited_for_without_end(start, tmp_path):
     run = tmp_path / "run"
-    ranks = start(2, run_dir=run, epochs=100_000, silence=2)
+    ranks = start(2, out=run, epochs=100_000, silence=2)
     wait_for_checkpoint(run, ranks)
     os.kill(ranks[1].pid, signal.SIGSTOP)
     assert ended(ranks[:1], within=30) == [5]
-    assert "does not answer" in (tmp_path / "said.txt").read_text()
+    assert "does not respond" in (tmp_path / "said.txt").read_text()
 
 
 BATCH_NORM = """
@@ -259,14 +259,14 @@ class Net(nn.Module):
 
 def test_a_network_that_mixes_samples_is_refused_with_what_to_do(start, tmp_path):
     (tmp_path / "net.py").write_text(BATCH_NORM)
-    assert ended(start(2, run_dir=tmp_path / "run", network=f"{tmp_path / 'net.py'}:Net")) == [4, 4]
+    assert ended(start(2, out=tmp_path / "run", network=f"{tmp_path / 'net.py'}:Net")) == [4, 4]
     said = (tmp_path / "said.txt").read_text()
     assert said.count("BatchNorm needs the whole batch") == 1
     assert "--members" in said
 
 
 def test_what_one_process_does_by_itself_is_refused(monkeypatch):
-    for name in distributed.VARIABLES:
+    for name in distributed.TORCHRUN_VARIABLES:
         monkeypatch.setenv(name, "2")
     with pytest.raises(TransitError, match="--overfit is given to 2 processes"):
         distributed.require_single_process("--overfit", "do without")
@@ -285,7 +285,7 @@ def test_torchrun_starts_it(views, tmp_path):
         str(free_port()),
     ]
     command += ["-m", "transit_cli", "train", str(views.path), "--epochs", "1", "--device", "cpu", "--json"]
-    command += ["--batch-size", "15", "--run-dir", str(tmp_path / "run")]
+    command += ["--batch-size", "15", "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -298,14 +298,14 @@ def test_killed_and_resumed_with_any_number_of_processes_members_keep_their_bits
     options = HARD | {"epochs": 60, "members": 3, "checkpoint_minutes": 1e-3}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     begun = time.monotonic()
-    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"run_dir": whole}))
+    train(settings(**{"batch_size": 15, "execution": "channels-last"} | options | {"out": whole}))
     lasted = time.monotonic() - begun
     moments = random.Random(random.randrange(1000))
     kills = 0
     while kills < 12:
         begun = (broken / "config.yaml").exists()
         count = moments.choice([1, 2, 2, 3])
-        ranks = start(count, silence=20, **({"resume": broken} if begun else {"run_dir": broken} | options))
+        ranks = start(count, silence=20, **({"resume": broken} if begun else {"out": broken} | options))
         ranks[0].join(moments.uniform(0, lasted / 3))
         if any(process.exitcode is not None for process in ranks):
             assert ended(ranks) == [0] * count

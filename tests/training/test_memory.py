@@ -42,9 +42,9 @@ def hungry(tmp_path):
 
 
 def test_out_of_memory_it_learns_the_same_in_smaller_pieces(settings, hungry, tmp_path):
-    train(settings(network=hungry(1000), run_dir=tmp_path / "plenty"))
+    train(settings(network=hungry(1000), out=tmp_path / "plenty"))
     with pytest.warns(UserWarning, match="continuing with micro-batches of"):
-        train(settings(network=hungry(4), run_dir=tmp_path / "short"))
+        train(settings(network=hungry(4), out=tmp_path / "short"))
     plenty, short = (saved.load(tmp_path / run / saved.FILE)[0][0].state_dict() for run in ("plenty", "short"))
     for name, weight in plenty.items():
         assert torch.allclose(short[name], weight, atol=1e-5)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from transit_cli import config
 from transit_cli.data import viewset
+from transit_cli.device.select import select
 from transit_cli.model import saved
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import checkpoint
@@ -18,6 +19,7 @@ from transit_cli.training.loading.scaling import Scaling, scaled
 from transit_cli.training.plan import plan
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.train import train
+from transit_cli.tuning.batch_probe import training_rows
 
 
 def weights(run):
@@ -72,13 +74,13 @@ def test_a_run_learns_and_is_complete(settings, tmp_path):
     ],
 )
 def test_stopped_at_every_kind_of_place_it_ends_with_the_same_weights(settings, tmp_path, monkeypatch, options):
-    train(settings(run_dir=tmp_path / "whole", **options))
+    train(settings(out=tmp_path / "whole", **options))
     monkeypatch.setattr("transit_cli.training.fit.Fit.save", _die_in_turn(Fit.save))
     with pytest.raises(ZeroDivisionError):
-        train(settings(run_dir=tmp_path / "broken", checkpoint_minutes=1e-9, **options))
+        train(settings(out=tmp_path / "broken", checkpoint_minutes=1e-9, **options))
     for _ in range(50):
         try:
-            train(settings(resume=tmp_path / "broken", run_dir=tmp_path / "broken"))
+            train(settings(resume=tmp_path / "broken", out=tmp_path / "broken"))
         except ZeroDivisionError:
             continue
         break
@@ -107,14 +109,14 @@ def _die_in_turn(save):
 
 
 def test_a_torn_checkpoint_is_passed_over(settings, tmp_path):
-    train(settings(run_dir=tmp_path / "whole", epochs=3))
-    train(settings(run_dir=tmp_path / "torn", epochs=3))
+    train(settings(out=tmp_path / "whole", epochs=3))
+    train(settings(out=tmp_path / "torn", epochs=3))
     folder = tmp_path / "torn" / "checkpoints" / "member-0"
     last = checkpoint.files(folder)[-1]
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     (tmp_path / "torn" / saved.FILE).unlink()
-    with pytest.warns(UserWarning, match="torn"):
-        train(settings(resume=tmp_path / "torn", run_dir=tmp_path / "torn", epochs=3))
+    with pytest.warns(UserWarning, match="corrupt"):
+        train(settings(resume=tmp_path / "torn", out=tmp_path / "torn", epochs=3))
     assert same(tmp_path / "whole", tmp_path / "torn")
 
 
@@ -146,8 +148,8 @@ def test_nothing_is_learned_from_the_test_split(settings, tmp_path, make_set):
     spoiled = make_set("spoiled", change=spoil)
     for name, folds in (("", 0), ("folds", 3)):
         options = {"scalars": "depth_ppm", "folds": folds, "epochs": 1}
-        train(settings(run_dir=tmp_path / f"clean{name}", **options))
-        train(settings(run_dir=tmp_path / f"other{name}", viewset=spoiled.path, **options))
+        train(settings(out=tmp_path / f"clean{name}", **options))
+        train(settings(out=tmp_path / f"other{name}", viewset=spoiled.path, **options))
         assert same(tmp_path / f"clean{name}", tmp_path / f"other{name}")
 
 
@@ -205,7 +207,7 @@ def test_the_default_scalars_are_those_that_the_set_has(tmp_path, make_set):
 
     def columns(views, **changes):
         given = {"viewset": views.path, "epochs": 1, "device": "cpu"}
-        return [scaling.column for scaling in plan(TrainSettings(**given | changes)).scalings]
+        return [scaling.column for scaling in plan(TrainSettings(**given | changes), select("cpu")).scalings]
 
     def hours(views, tces):
         tces["duration_hours"] = np.linspace(1, 9, len(tces["star"]))
@@ -243,5 +245,21 @@ def test_the_network_that_the_documentation_shows_trains(settings, tmp_path):
     (tmp_path / "small.py").write_text(page.split("```python\n")[1].split("```")[0])
     result = train(settings(network=f"{tmp_path / 'small.py'}:build", scalars="depth_ppm", epochs=8))
     assert result.data["average_precision"] > 0.8
-    networks, _ = saved.load(tmp_path / "run" / saved.FILE)
+    networks, _ = saved.load(tmp_path / "run" / saved.FILE, trust=True)
     assert type(networks[0].network).__name__ == "Small"
+
+
+def test_a_row_without_a_label_is_not_a_negative(settings, tmp_path, make_set):
+    """Training, probing and evaluation count the same rows: those with a label, and UNK is none."""
+
+    def unlabel(views, tces):
+        junk = tces["label"] == "J"
+        tces["label"] = tces["label"].astype("U3")
+        tces["label"][junk] = np.where(np.arange(junk.sum()) % 2, "", "UNK")
+
+    partly = make_set("partly", change=unlabel)
+    labelled = np.isin(partly.labels, ["PC", "EB"])
+    planned = plan(settings(viewset=partly.path), select("cpu"))
+    assert set(planned.samples.rows) == set(np.flatnonzero(labelled & (partly.splits != "test")))
+    assert training_rows(partly.path) == (labelled & (partly.splits == "train")).sum()
+    assert set(partly.labelled(("test",))) == set(np.flatnonzero(labelled & (partly.splits == "test")))

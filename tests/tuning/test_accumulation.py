@@ -1,6 +1,7 @@
 """The proof of accumulation: that it passes where it should, and that it can fail."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -8,21 +9,22 @@ from torch import nn
 
 from transit_cli.device.select import select
 from transit_cli.model import registry
-from transit_cli.tuning import ddp_check
+from transit_cli.results import TransitError
 from transit_cli.tuning.accumulation import micro_batches
+from transit_cli.tuning.ddp_check import check_two_processes
 from transit_cli.tuning.gradient_check import (
-    PARTS,
+    MICRO_BATCH_COUNTS,
     SAMPLES,
     TOLERANCE_DEVICE,
     TOLERANCE_FLOAT64,
-    Recorder,
+    GradientRecorder,
     batch_dependent_layers,
+    check_gradients,
     compare,
     device_tolerance,
-    prove,
-    rounding,
-    sample,
-    split,
+    random_batch,
+    rounding_error,
+    split_batch,
     unweighted_error,
 )
 
@@ -42,8 +44,8 @@ def network(name):
 @pytest.mark.parametrize("name", ["two-branch", "astronet"])
 def test_micro_batches_give_the_gradients_of_the_full_batch(name):
     device = select("cpu")
-    checks = prove(network(name).double(), sample(SHAPES, device, torch.float64), device)
-    assert {check.parts for check in checks} == set(PARTS) == {2, 3, 4, 7}
+    checks = check_gradients(network(name).double(), random_batch(SHAPES, device, torch.float64), device)
+    assert {check.count for check in checks} == set(MICRO_BATCH_COUNTS) == {2, 3, 4, 7}
     assert {(check.clip, check.scaler) for check in checks} == {
         (False, False),
         (True, False),
@@ -51,37 +53,37 @@ def test_micro_batches_give_the_gradients_of_the_full_batch(name):
         (True, True),
     }
     assert max(check.difference.worst for check in checks) < TOLERANCE_FLOAT64
-    single = prove(network(name), sample(SHAPES, device, torch.float32), device, scalers=(False,))
+    single = check_gradients(network(name), random_batch(SHAPES, device, torch.float32), device, scalers=(False,))
     assert max(check.difference.worst for check in single if check.what == "gradients") < TOLERANCE_DEVICE[0]
 
 
 @pytest.mark.parametrize("name", ["two-branch", "astronet"])
 def test_rounding_is_told_from_a_wrong_weight(name):
     device, built = select("cpu"), network(name)
-    batch = sample(SHAPES, device, torch.float32)
-    found = rounding(built, batch, device, device)
+    batch = random_batch(SHAPES, device, torch.float32)
+    found = rounding_error(built, batch, device, device)
     assert found > 1e-9
     assert unweighted_error(built, batch, device) > 100 * device_tolerance(found)
     assert unweighted_error(built, batch, device) > 10 * device_tolerance(1.0)
 
 
-def test_no_number_of_parts_divides_the_set_and_the_last_micro_batch_may_be_a_single_sample():
-    batch = sample(SHAPES, select("cpu"), torch.float32)
-    sizes = {parts: [len(part) for part in split(batch, parts)] for parts in PARTS}
+def test_no_number_of_parts_divides_the_set_and_the_last_micro_batch_may_be_a_single_random_batch():
+    batch = random_batch(SHAPES, select("cpu"), torch.float32)
+    sizes = {parts: [len(part) for part in split_batch(batch, parts)] for parts in MICRO_BATCH_COUNTS}
     assert all(len(found) == parts and sum(found) == SAMPLES and found[-1] < found[0] for parts, found in sizes.items())
     assert sizes[7][-1] == 1
 
 
 def test_the_proof_can_fail():
     device = select("cpu")
-    batch = sample(SHAPES, device, torch.float64)
+    batch = random_batch(SHAPES, device, torch.float64)
     assert unweighted_error(network("two-branch").double(), batch, device) > 1e-3
 
 
 def test_clipping_acts_in_the_proof():
     device = select("cpu")
-    batch, built = sample(SHAPES, device, torch.float64), network("two-branch").double()
-    free, clipped = (Recorder(built, device, clip=clip).take([batch]) for clip in (0.0, 1e-3))
+    batch, built = random_batch(SHAPES, device, torch.float64), network("two-branch").double()
+    free, clipped = (GradientRecorder(built, device, clip=clip).run([batch]) for clip in (0.0, 1e-3))
     norm = torch.stack([values.norm() for values in clipped.values()]).norm()
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
     assert compare(free, clipped).worst > 0.1
@@ -106,17 +108,46 @@ def test_what_is_not_equal_by_nature_is_named_and_measured():
 
     device = select("cpu")
     torch.manual_seed(0)
-    built, batch = Normed().double(), sample({"x": (8,)}, device, torch.float64)
-    assert max(check.difference.worst for check in prove(built, batch, device)) < TOLERANCE_FLOAT64
+    built, batch = Normed().double(), random_batch({"x": (8,)}, device, torch.float64)
+    assert max(check.difference.worst for check in check_gradients(built, batch, device)) < TOLERANCE_FLOAT64
     found = batch_dependent_layers(built, batch, device)
     assert [name.split(":")[0] for name in found] == ["BatchNorm", "dropout"]
     assert min(found.values()) > 1e-4
 
 
-@pytest.mark.torture
-@pytest.mark.parametrize("parts", PARTS)
-def test_two_processes_of_uneven_shares_are_exact_too(parts):
-    assert ddp_check.prove("two-branch", SHAPES, parts) < TOLERANCE_FLOAT64
+def test_two_processes_of_uneven_shares_are_exact_too():
+    found = check_two_processes("two-branch", SHAPES, MICRO_BATCH_COUNTS)
+    assert set(found) == set(MICRO_BATCH_COUNTS)
+    assert max(found.values()) < TOLERANCE_FLOAT64
+
+
+def test_two_processes_go_through_the_data_parallel_step_of_train(tmp_path, monkeypatch):
+    """A fault planted into the all-reduce of `train` is found."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from transit_cli.training.execution.data_parallel import DataParallel\n"
+        "DataParallel.all_reduce = lambda self, values: None\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert check_two_processes("two-branch", SHAPES, (2,))[2] > 0.1
+
+
+BATCH_NORM = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, views, scalars):
+        super().__init__()
+        self.layers = nn.Sequential(nn.BatchNorm1d(views["global"]), nn.Linear(views["global"], 1))
+
+    def forward(self, inputs):
+        return self.layers(inputs["global"]).squeeze(1)
+"""
+
+
+def test_two_processes_refuse_what_train_refuses(tmp_path):
+    (tmp_path / "net.py").write_text(BATCH_NORM)
+    with pytest.raises(TransitError, match="BatchNorm"):
+        check_two_processes(f"{tmp_path / 'net.py'}:Net", SHAPES, (2,))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +161,7 @@ def test_ways_to_cut_an_effective_batch(effective, ways):
 
 
 def test_the_command_proves_and_plans(transit):
-    done = transit("accumulate", "--input", "global=31,local=21", "--device", "cpu", "--effective-batch", "3", "--json")
+    done = transit("accumulate", "--bins", "31/21", "--device", "cpu", "--effective-batch", "3", "--json")
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)["data"]
     assert data["max_relative_error_float64"] < 1e-10

@@ -38,8 +38,8 @@ def test_a_run_trains_with_what_was_probed(transit, tmp_path):
     write_set(tmp_path / "views")
     env = {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
     command = ("train", tmp_path / "views", "--batch-size", "auto", "--epochs", "1", "--device", "cpu", "--json")
-    first = transit(*command, "--run-dir", tmp_path / "a", env=env)
-    again = transit(*command, "--run-dir", tmp_path / "b", env=env)
+    first = transit(*command, "--out", tmp_path / "a", env=env)
+    again = transit(*command, "--out", tmp_path / "b", env=env)
     assert (first.returncode, again.returncode) == (0, 0), first.stderr
     assert "batch 8: fits" in first.stderr
     assert "as probed on" in again.stderr

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-SHORT = ("--input", "global=31,local=21")
+SHORT = ("--bins", "31/21")
 RECOMMENDED = 32 << 20
 
 
 def one_trial(size, limit=None, steps=None):
     from transit_cli.results import TransitError
     from transit_cli.tuning import trial
-    from transit_cli.tuning.trial_process import TrialSpec
+    from transit_cli.tuning.spec import TrialSpec
 
     spec = TrialSpec(size, views={"global": 31, "local": 21}, limit_bytes=limit, steps=steps)
     try:

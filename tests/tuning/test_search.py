@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from transit_cli.tuning.batch_search import MAX_TRIALS, TOLERANCE, Trial, Verdict, search
+from transit_cli.tuning.batch_search import MAX_TRIALS, TOLERANCE, NothingFitsError, Trial, Verdict, search
 
 GIB = 2**30
 
@@ -80,12 +80,17 @@ ceilings = st.one_of(st.just(65_535), st.integers(1, 65_535))
 @example(Machine(limit=24 * GIB, fixed=0, per_sample=1), 65_535, False)
 @example(Machine(limit=GIB, fixed=0, per_sample=1 << 20, wall=3), 65_535, False)
 def test_every_machine_gets_a_safe_answer_that_ran(machine, ceiling, stop_at_best):
-    answer = search(machine, ceiling=ceiling, stop_at_best=stop_at_best)
-    assert machine.runs == len(answer.trials) <= MAX_TRIALS
-    assert answer.stopped_by
-    if answer.largest is None:
+    try:
+        answer = search(machine, ceiling=ceiling, stop_at_best=stop_at_best)
+    except NothingFitsError as error:
+        trials, answer = error.trials, None
+    else:
+        trials = answer.trials
+    assert machine.runs == len(trials) <= MAX_TRIALS
+    if answer is None:
         assert not machine.holds(1) or machine.runs == MAX_TRIALS
         return
+    assert answer.stopped_by
     ran = {(trial.size, trial.fits) for trial in answer.trials}
     for chosen in (answer.largest, answer.best):
         assert (chosen.size, True) in ran
@@ -100,9 +105,10 @@ def test_every_machine_gets_a_safe_answer_that_ran(machine, ceiling, stop_at_bes
 @settings(deadline=None)
 @given(machine=machines.map(lambda machine: replace(machine, noise=0.0)), ceiling=ceilings)
 def test_the_largest_leaves_less_than_a_quarter_unused(machine, ceiling):
-    answer = search(machine, ceiling=ceiling)
     capacity = largest_that_holds(machine, ceiling)
-    if answer.largest is None or not answer.verified:
+    assume(capacity >= 1)
+    answer = search(machine, ceiling=ceiling)
+    if not answer.verified:
         return
     size = answer.largest.size
     used = machine.peak(size) / machine.limit
@@ -114,17 +120,18 @@ def test_the_largest_leaves_less_than_a_quarter_unused(machine, ceiling):
 def test_a_machine_that_can_is_always_answered_and_proven(machine):
     """But for one whose jumps alone fill it: where nothing but noise is left, no size is safe."""
     assume(machine.fixed + sum(jump for _, jump in machine.jumps) <= 0.8 * machine.limit)
-    answer = search(machine, ceiling=65_535)
     if largest_that_holds(machine, 65_535) >= 1:
-        assert answer.largest is not None
-        assert answer.verified
+        assert search(machine, ceiling=65_535).verified
 
 
 @settings(deadline=None)
 @given(machine=machines)
 def test_the_best_is_the_smallest_within_five_percent_of_the_best_that_ran(machine):
-    answer = search(machine, ceiling=65_535)
-    if answer.best is None or not answer.verified:
+    try:
+        answer = search(machine, ceiling=65_535)
+    except NothingFitsError:
+        return
+    if not answer.verified:
         return
     speeds = {
         trial.size: machine.speed(trial.size)
@@ -182,9 +189,9 @@ def test_searching_only_the_best_stops_where_throughput_does():
 
 
 def test_not_even_one_sample():
-    answer = search(Machine(limit=GIB, fixed=2 * GIB, per_sample=1), ceiling=65_535)
-    assert answer.largest is None
-    assert [trial.size for trial in answer.trials] == [8, 2, 1]
+    with pytest.raises(NothingFitsError) as error:
+        search(Machine(limit=GIB, fixed=2 * GIB, per_sample=1), ceiling=65_535)
+    assert [trial.size for trial in error.value.trials] == [8, 2, 1]
 
 
 def test_an_error_of_another_kind_ends_the_search():

@@ -14,7 +14,7 @@ from transit_cli.results import TransitError
 from transit_cli.tuning import batch_probe, trial, trial_process
 from transit_cli.tuning.batch_search import Verdict
 from transit_cli.tuning.settings import ProbeSettings
-from transit_cli.tuning.trial_process import TrialSpec
+from transit_cli.tuning.spec import TrialSpec
 from transit_cli.tuning.work import Work
 
 NETWORK = """
@@ -121,7 +121,7 @@ def test_an_error_that_is_not_about_memory_surfaces(spec):
 
 def test_a_network_that_cannot_be_built_is_told_in_its_own_words(spec, tmp_path):
     asked = TrialSpec(4, train={"network": f"{tmp_path}/none.py:build"}, inputs=((8,),))
-    with pytest.raises(TransitError, match="names a file that is not there"):
+    with pytest.raises(TransitError, match="names a file that does not exist"):
         trial.run(asked, 60)
 
 
@@ -165,7 +165,7 @@ def test_nobody_is_left_behind(spec, tmp_path):
     asked = spec("hang")
     script = f"""
 from transit_cli.tuning import trial
-from transit_cli.tuning.trial_process import TrialSpec
+from transit_cli.tuning.spec import TrialSpec
 trial.run(TrialSpec(16, train={asked.train!r}, inputs=((8,),)), 100)
 """
     parent = subprocess.Popen([sys.executable, "-c", script])
@@ -178,4 +178,4 @@ trial.run(TrialSpec(16, train={asked.train!r}, inputs=((8,),)), 100)
         parent.kill()
         parent.wait()
     psutil.wait_procs(children, timeout=20)
-    assert not any(trial_process.is_running() for child in children)
+    assert not any(child.is_running() for child in children)

@@ -1,4 +1,4 @@
-"""`evaluate` on sets whose answer is known: figures, parts, threshold, stars seen in training, what is written."""
+"""`evaluate` on sets with known results: metrics, splits, threshold, stars seen in training, output files."""
 
 import csv
 import json
@@ -13,16 +13,16 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from transit_cli.results import TransitError, plain
-from transit_cli.vetting import evaluation as judging
+from transit_cli.vetting import evaluation as evaluating
 from transit_cli.vetting import report
 from transit_cli.vetting.settings import EvaluateSettings
 
 
 def evaluate_split(ensemble, views, **changes):
-    return judging.evaluate_split(ensemble, views, EvaluateSettings(run=Path("dips"), resamples=60, **changes))
+    return evaluating.evaluate_split(ensemble, views, EvaluateSettings(run=Path("dips"), resamples=60, **changes))
 
 
-def test_the_figures_are_those_of_the_mean_of_the_members(views, dip_ensemble):
+def test_the_metrics_are_those_of_the_mean_of_the_members(views, dip_ensemble):
     found = evaluate_split(dip_ensemble(), views)
     assert found.split == "test"
     assert (views.splits[found.rows] == "test").all()
@@ -31,7 +31,7 @@ def test_the_figures_are_those_of_the_mean_of_the_members(views, dip_ensemble):
     scores = np.mean([1 / (1 + np.exp(-logit)) for logit in logits], axis=0)
     np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
     truth = views.labels[found.rows] == "PC"
-    document = judging.document(found, views, dip_ensemble())
+    document = evaluating.to_document(found, views, dip_ensemble())
     assert document["average_precision"] == pytest.approx(average_precision_score(truth, scores))
     assert document["average_precision_low"] < document["average_precision"] < document["average_precision_high"]
     assert sum(document["confusion"].values()) == document["signals"] == len(found.rows)
@@ -39,7 +39,7 @@ def test_the_figures_are_those_of_the_mean_of_the_members(views, dip_ensemble):
     json.dumps(plain(document), allow_nan=False)
 
 
-def test_the_threshold_comes_from_the_val_part_and_never_from_the_judged_one(make_set, dip_ensemble):
+def test_the_threshold_comes_from_the_val_split_and_never_from_the_evaluated_one(make_set, dip_ensemble):
     views = make_set()
     found = evaluate_split(dip_ensemble(), views)
     val = np.flatnonzero(views.splits == "val")
@@ -47,26 +47,26 @@ def test_the_threshold_comes_from_the_val_part_and_never_from_the_judged_one(mak
     from transit_cli.vetting.metrics import best_threshold
 
     assert found.threshold == best_threshold(views.labels[val] == "PC", scores)
-    assert "val part" in found.threshold_from
+    assert "val split" in found.threshold_from
     assert evaluate_split(dip_ensemble(), views, threshold=0.3).threshold == 0.3
 
 
-def test_without_a_val_part_the_training_sets_own_is_taken(make_set, dip_ensemble):
+def test_without_a_val_split_the_training_sets_own_is_taken(make_set, dip_ensemble):
     own, alone = make_set("own"), make_set("alone", splits=("test",), seed=5)
     assert evaluate_split(dip_ensemble(), alone).threshold == 0.5
-    assert "no val part" in evaluate_split(dip_ensemble(), alone).threshold_from
+    assert "no val split" in evaluate_split(dip_ensemble(), alone).threshold_from
     with pytest.warns(UserWarning, match="trained on"):
         found = evaluate_split(dip_ensemble(training_set=own), alone)
     assert found.threshold == evaluate_split(dip_ensemble(), own).threshold
 
 
 @pytest.mark.parametrize(("splits", "taken"), [(("train", "val"), "val"), (("train",), "all"), (("test",), "test")])
-def test_auto_takes_the_best_part_there_is(make_set, dip_ensemble, splits, taken):
+def test_auto_takes_the_best_split(make_set, dip_ensemble, splits, taken):
     assert evaluate_split(dip_ensemble(), make_set(splits=splits)).split == taken
 
 
 def test_stars_that_were_trained_on_are_reported(make_set, dip_ensemble):
-    """The authors of a set may have split it by signal: the figure on new stars stands beside the whole one."""
+    """The authors of a set may have split it by signal: the metric of new stars is reported too."""
     own = make_set("own", size=120)  # stars 0..59, every third of them in its training part
     other = make_set("other", splits=("test",), seed=9)  # stars 0..119
     with pytest.warns(UserWarning, match="trained on"):
@@ -76,7 +76,7 @@ def test_stars_that_were_trained_on_are_reported(make_set, dip_ensemble):
     assert found.new_stars.value == pytest.approx(expected)
 
 
-def test_a_nan_is_left_out_and_said(make_set, dip_ensemble):
+def test_a_nan_is_left_out_with_a_warning(make_set, dip_ensemble):
     views = make_set(splits=("test",), nan_row=7)
     with pytest.warns(UserWarning, match="1 labelled signals"):
         found = evaluate_split(dip_ensemble(), views)
@@ -99,15 +99,17 @@ def test_what_does_not_fit_is_refused_by_name(views, dip_ensemble, changes, code
     assert error.value.fix
 
 
-def test_mistakes_are_wrong_and_worst_first(views, dip_ensemble):
+def test_errors_are_wrong_and_worst_first(views, dip_ensemble):
     found = evaluate_split(dip_ensemble(), views, split="all", threshold=0.4)
-    alarms, misses = judging.worst_errors(found, views)
-    assert alarms
-    assert misses
-    assert all(item["label"] != "PC" and item["score"] >= 0.4 for item in alarms)
-    assert all(item["label"] == "PC" and item["score"] < 0.4 for item in misses)
-    assert [item["score"] for item in alarms] == sorted((item["score"] for item in alarms), reverse=True)
-    assert [item["score"] for item in misses] == sorted(item["score"] for item in misses)
+    false_positives, false_negatives = evaluating.describe_errors(found, views)
+    assert false_positives
+    assert false_negatives
+    assert all(item["label"] != "PC" and item["score"] >= 0.4 for item in false_positives)
+    assert all(item["label"] == "PC" and item["score"] < 0.4 for item in false_negatives)
+    assert [item["score"] for item in false_positives] == sorted(
+        (item["score"] for item in false_positives), reverse=True
+    )
+    assert [item["score"] for item in false_negatives] == sorted(item["score"] for item in false_negatives)
 
 
 class Page(HTMLParser):
@@ -154,12 +156,12 @@ def test_the_report_stands_alone(make_set, dip_ensemble, tmp_path):
     assert len(rows) == len(found.rows)
     np.testing.assert_allclose([float(row["score"]) for row in rows], found.scores)
     assert rows[0]["trained_on"] == ensemble.trained_on
-    figures = json.loads((tmp_path / "out" / "figures.json").read_text())
-    assert figures["average_precision"] == pytest.approx(found.figures["average_precision"].value)
+    document = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert document["average_precision"] == pytest.approx(found.metrics["average_precision"].value)
     drawn = {path.name for path in (tmp_path / "out" / "plots").iterdir()}
     for name in ("precision_recall", "roc", "calibration", "histogram", "by_snr"):
         assert {f"{name}.svg", f"{name}.png"} <= drawn
-    assert {"false_alarm_1.svg", "miss_1.svg"} <= drawn
+    assert {"false_positive_1.svg", "false_negative_1.svg"} <= drawn
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -193,3 +195,10 @@ def test_a_real_browser_fits_it_to_a_phone(make_set, dip_ensemble, tmp_path):
     assert screen <= 390
     assert wide <= screen
     assert plots == text.count("<svg")
+
+
+def test_the_name_of_a_star_is_not_read_as_mathematics(make_set, tmp_path):
+    from transit_cli.vetting import plots
+
+    figure = plots.folded({name: values[0] for name, values in make_set().views.items()}, "KIC $x^$ 1")
+    assert "$x^$" in plots.save(figure, tmp_path, "signal")

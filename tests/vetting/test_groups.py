@@ -22,7 +22,7 @@ def test_quartiles_of_the_positives_divide_the_whole_set():
     assert sum(group.signals for group in found) == 400
     assert [group.positives for group in found] == [25, 25, 25, 25]
     assert all(before.high < after.low for before, after in itertools.pairwise(found))
-    assert all(0 < group.figures["average_precision"].value < 1 + 1e-9 for group in found)
+    assert all(0 < group.metrics["average_precision"].value < 1 + 1e-9 for group in found)
 
 
 def test_unknown_values_stand_in_no_group():

@@ -20,7 +20,7 @@ def run(tmp_path_factory, set_at):
     folder = tmp_path_factory.mktemp("predict")
     set_at(folder / "views", size=60, lengths=(201, 61))
     given = {"viewset": folder / "views", "epochs": 1, "members": 2, "device": "cpu"}
-    train(TrainSettings(run_dir=folder / "run", **given))
+    train(TrainSettings(out=folder / "run", **given))
     return folder / "run"
 
 
@@ -52,7 +52,7 @@ def at(period=PERIOD):
 
 def test_a_view_set_is_scored_row_by_row(run, cli, tmp_path):
     views = ViewSet.open(run.parent / "views")
-    done = cli("predict", run, views.path, "--json", "--no-picture", "--out", tmp_path / "o")
+    done = cli("predict", run, views.path, "--json", "--max-plots", "0", "--out", tmp_path / "o")
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)["data"]
     assert (data["scored"], data["errors"]) == (60, 0)
@@ -71,7 +71,7 @@ def test_a_view_set_is_scored_row_by_row(run, cli, tmp_path):
 
 def test_a_nan_is_an_error_row_and_never_a_zero(run, cli, tmp_path, set_at):
     set_at(tmp_path / "views", size=12, lengths=(201, 61), nan_row=5)
-    done = cli("predict", run, tmp_path / "views", "--json", "--no-picture", "--out", tmp_path / "o")
+    done = cli("predict", run, tmp_path / "views", "--json", "--max-plots", "0", "--out", tmp_path / "o")
     assert done.returncode == 0, "what cannot be scored is an answer, not a failure"
     data = json.loads(done.stdout)["data"]
     assert (data["scored"], data["errors"]) == (11, 1)
@@ -89,7 +89,7 @@ def test_signals_that_could_not_be_folded_are_error_rows_too(run, cli, tmp_path)
     views = ViewSet.open(run.parent / "views")
     dropped = {"star": ["TIC 9"], "signal": ["1"], "period_days": [3.0], "reason": ["no cadence in transit"]}
     viewset.write(tmp_path / "views", views.views, views.tces, views.recipe, dropped)
-    done = cli("predict", run, tmp_path / "views", "--json", "--no-picture", "--out", tmp_path / "o")
+    done = cli("predict", run, tmp_path / "views", "--json", "--max-plots", "0", "--out", tmp_path / "o")
     last = json.loads(done.stdout)["data"]["signals"][-1]
     assert (last["star"], last["score"], last["error"]) == ("TIC 9", None, "no cadence in transit")
 
@@ -106,7 +106,7 @@ def test_a_light_curve_gets_a_score_a_picture_and_its_period_checked(run, cli, l
     drawn = (tmp_path / "o" / "signal_0.svg").read_text()
     for words in ("whole orbit", "secondary", "odd transits", "even transits", f"score {signal['score']:.3f}"):
         assert words in drawn
-    shown = cli("predict", run, light_curve, *at(), "--no-picture", "--out", tmp_path / "p").stdout
+    shown = cli("predict", run, light_curve, *at(), "--max-plots", "0", "--out", tmp_path / "p").stdout
     assert f"score {signal['score']:.3f}" in shown
     assert "trained on" in shown
 
@@ -145,13 +145,15 @@ def test_a_catalog_and_a_folder(run, cli, light_curve, tmp_path):
         f"TIC 77,{PERIOD},{EPOCH},BTJD,{HOURS}\n"
     )
     out = tmp_path / "o"
-    done = cli("predict", run, catalog, "--light-curves", light_curve.parent, "--json", "--no-picture", "--out", out)
+    done = cli(
+        "predict", run, catalog, "--light-curves", light_curve.parent, "--json", "--max-plots", "0", "--out", out
+    )
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)["data"]
     assert (data["scored"], data["errors"]) == (2, 1)
     assert data["signals"][2]["star"] == "TIC 77"
     assert data["signals"][2]["error"]
-    alone = cli("predict", run, light_curve, *at(), "--json", "--no-picture", "--out", tmp_path / "p")
+    alone = cli("predict", run, light_curve, *at(), "--json", "--max-plots", "0", "--out", tmp_path / "p")
     (same,) = json.loads(alone.stdout)["data"]["signals"]
     for name in ("score_half_period", "score_double_period"):
         assert 0 < data["signals"][0][name] < 1
@@ -164,11 +166,11 @@ def test_a_catalog_and_a_folder(run, cli, light_curve, tmp_path):
         ([], 2, "there is no INPUT"),
         (["{run}", "{curve}"], 2, "--period and --epoch and --duration are missing"),
         (["{run}", "{curve}", "--period", "3", "--epoch", "1326"], 2, "--duration is missing"),
-        (["{run}", "{curve}", "--period", "0", "--epoch", "1", "--duration", "2"], 2, "0 < x"),
+        (["{run}", "{curve}", "--period", "0", "--epoch", "1", "--duration", "2"], 2, "x > 0"),
         (["{run}", "{run}/config.yaml", "--period", "3", "--epoch", "1", "--duration", "2"], 4, "cannot be read"),
         (["{run}", "{run}"], 4, "view set"),
         (["{run}", "list.csv"], 2, "--light-curves"),
-        (["nowhere", "{curve}"], 4, "is no run"),
+        (["nowhere", "{curve}"], 4, "is not a run"),
     ],
 )
 def test_what_cannot_be_scored_is_said(places, cli, arguments, code, words):

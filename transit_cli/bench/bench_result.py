@@ -1,4 +1,4 @@
-"""What the bench found as a `Result`: tables for a person, one document for a program."""
+"""A benchmark as a `Result`: tables, and the document for `--json`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from transit_cli.bench import claims, previous
 from transit_cli.results import Result, Table, Text
 
 if TYPE_CHECKING:
-    from transit_cli.bench.benchmark import Bench
-    from transit_cli.bench.figures import Figure
+    from transit_cli.bench.benchmark import Benchmark
     from transit_cli.bench.frameworks import Comparison
+    from transit_cli.bench.throughput import Throughput
     from transit_cli.profiling.roofline import Peaks
 
 
-def result(bench: Bench) -> Result:
-    """The whole answer."""
+def result(bench: Benchmark) -> Result:
+    """The result to print."""
     blocks: list[Table | Text] = [figure_table(bench)]
     blocks += [energy_table(bench)] if not bench.no_energy else [Text(f"energy: skip ({bench.no_energy})")]
     blocks.append(claim_table(bench))
-    blocks += [race_table(network, race, bench.peer_batch) for network, race in bench.races.items()]
+    blocks += [
+        framework_table(network, comparison, bench.framework_batch) for network, comparison in bench.comparisons.items()
+    ]
     data = document(bench)
-    if bench.earlier:
+    if bench.previous_run:
         blocks.append(change_table(bench, data))
     return Result(data, blocks, verdict(bench))
 
 
-def verdict(bench: Bench) -> str:
+def verdict(bench: Benchmark) -> str:
     """The best training and inference speed of each network."""
     parts = []
     for network in dict.fromkeys(item.network for item in bench.figures):
@@ -39,13 +41,13 @@ def verdict(bench: Bench) -> str:
     return f"on {bench.device.facts.name}, {'; '.join(parts)}"
 
 
-def best(bench: Bench, network: str, kind: str) -> Figure | None:
+def best(bench: Benchmark, network: str, kind: str) -> Throughput | None:
     """The fastest figure of a network and pass."""
     found = [item for item in bench.figures if (item.network, item.kind) == (network, kind)]
     return max(found, key=lambda item: item.samples_per_second, default=None)
 
 
-def figure_table(bench: Bench) -> Table:
+def figure_table(bench: Benchmark) -> Table:
     """Every figure."""
     rows = [
         (
@@ -62,10 +64,10 @@ def figure_table(bench: Bench) -> Table:
         )
         for item in bench.figures
     ]
-    left_out = [
+    skipped = [
         f"left out: {item.network}, {item.kind}, batch {item.batch_size}, "
-        f"about {item.seconds:.0f} s; --seconds {item.needed:.0f} has room for it"
-        for item in bench.left_out
+        f"about {item.seconds:.0f} s; needs --seconds {item.needed:.0f}"
+        for item in bench.skipped
     ]
     views = "/".join(map(str, bench.views.values()))
     peaks = f"{bench.peaks.copy / 1e9:,.1f} GB/s copied, {bench.peaks.matmul / 1e9:,.0f} GFLOP/s of a matrix product"
@@ -79,22 +81,22 @@ def figure_table(bench: Bench) -> Table:
         rows,
         title=f"{bench.device.facts.name}, {bench.device.kind}, {bench.threads} threads, "
         f"torch {torch.__version__}, views of {views} bins",
-        note="\n".join([note, *left_out]),
+        note="\n".join([note, *skipped]),
     )
 
 
-def energy_table(bench: Bench) -> Table:
+def energy_table(bench: Benchmark) -> Table:
     """Power and energy of each figure."""
     rows = [
         (item.network, item.kind, item.batch_size, f"{item.watts or 0:.1f}", f"{item.samples_per_joule or 0:.1f}")
         for item in bench.figures
     ]
-    note = "Idle power and other programs' share are in it. samples/J: samples/s a watt."
+    note = "Includes idle power and other programs. samples/J: samples/s per watt."
     return Table(("network", "pass", "batch", "W", "samples/J"), rows, title="Energy, by zeus", note=note)
 
 
-def claim_table(bench: Bench) -> Table:
-    """This machine beside the guide's claims."""
+def claim_table(bench: Benchmark) -> Table:
+    """This machine compared with the guide's claims."""
     train, infer = best(bench, claims.NETWORK, "train"), best(bench, claims.NETWORK, "infer")
 
     def row(name: str, here: str, attribute: str, form: str) -> tuple[str, ...]:
@@ -109,17 +111,17 @@ def claim_table(bench: Bench) -> Table:
         row("largest batch", largest, "largest_batch", "d"),
         row("memory bandwidth", f"{train.bytes_share(bench.peaks):.0%}" if train else "-", "bandwidth_share", ".0%"),
         row("power, W", "skip" if watts is None else f"{watts:.1f}", "watts", "d"),
-        row("samples/s a W", "skip" if per_joule is None else f"{per_joule:.1f}", "samples_per_joule", ".1f"),
+        row("samples/s per W", "skip" if per_joule is None else f"{per_joule:.1f}", "samples_per_joule", ".1f"),
     ]
     return Table(
         ("two-branch, best batch", "this machine", *(f"{name} (claim)" for name in claims.CLAIMS)),
         rows,
-        note=f"Claims of {claims.SOURCE};\nnobody here has checked them, and it names neither batch nor views.",
+        note=f"Claims of {claims.SOURCE};\nnot verified; the guide gives neither batch size nor view lengths.",
     )
 
 
-def race_table(network: str, race: Comparison, batch: int) -> Table:
-    """Beside peers."""
+def framework_table(network: str, comparison: Comparison, batch: int) -> Table:
+    """Comparison with other frameworks."""
     rows = [
         (
             item.name,
@@ -128,21 +130,21 @@ def race_table(network: str, race: Comparison, batch: int) -> Table:
             f"{item.ratios[0]:.2f} to {item.ratios[-1]:.2f}",
             item.execution,
         )
-        for item in race.standings
+        for item in comparison.results
     ]
-    absent = f"not installed, so left out: {', '.join(race.absent)} (pip install {' '.join(race.absent)})"
+    absent = f"not installed and skipped: {', '.join(comparison.absent)} (pip install {' '.join(comparison.absent)})"
     return Table(
-        ("contender", "samples/s", f"x {race.yardstick}", "over rounds", "execution"),
+        ("framework", "samples/s", f"x {comparison.baseline}", "over rounds", "execution"),
         rows,
-        title=f"{network} beside peers, training in turn, batch {batch}, float32",
-        note=absent if race.absent else "",
+        title=f"{network} compared with other frameworks, in turn, batch {batch}, float32",
+        note=absent if comparison.absent else "",
     )
 
 
-def change_table(bench: Bench, data: dict[str, Any]) -> Table:
-    """Beside an earlier run."""
-    assert bench.earlier is not None
-    before, changes = bench.earlier
+def change_table(bench: Benchmark, data: dict[str, Any]) -> Table:
+    """Comparison with a previous run."""
+    assert bench.previous_run is not None
+    before, changes = bench.previous_run
     rows = [
         (
             item.network,
@@ -151,21 +153,21 @@ def change_table(bench: Bench, data: dict[str, Any]) -> Table:
             f"{item.batch_size / change.before:,.0f}",
             f"{item.batch_size / change.after:,.0f}",
             f"{1 / change.ratio:.2f}",
-            "changed" if change.significant else "as before",
+            "changed" if change.significant else "unchanged",
         )
         for item, change in changes
     ]
     differing = previous.differences(before, data)
     return Table(
-        ("network", "pass", "batch", "then", "now", "ratio", "verdict"),
+        ("network", "pass", "batch", "previous", "current", "ratio", "verdict"),
         rows,
-        title="Samples/s, then and now",
-        note="not the same: " + "; ".join(differing) if differing else "changed: by more than 2 % and by chance < 1 %",
+        title="Samples/s, previous and current",
+        note="different: " + "; ".join(differing) if differing else "changed: by more than 2 % and significant at 1 %",
     )
 
 
-def document(bench: Bench) -> dict[str, Any]:
-    """The answer for programs."""
+def document(bench: Benchmark) -> dict[str, Any]:
+    """The document for `--json`."""
     return {
         "device": bench.device.kind,
         "device_name": bench.device.facts.name,
@@ -176,26 +178,26 @@ def document(bench: Bench) -> dict[str, Any]:
         "peak_copy_bytes_per_second": bench.peaks.copy,
         "peak_matmul_flops_per_second": bench.peaks.matmul,
         "figures": [_record(item, bench.peaks) for item in bench.figures],
-        "left_out": [
+        "skipped": [
             {
                 "network": item.network,
                 "pass": item.kind,
                 "batch_size": item.batch_size,
                 "expected_seconds": item.seconds,
             }
-            for item in bench.left_out
+            for item in bench.skipped
         ],
         "energy": bench.no_energy or "zeus",
         "largest_safe_batch": bench.largest_batch,
         "guide_claims": {name: vars(claim) for name, claim in claims.CLAIMS.items()},
         "peers": {
             network: {
-                "batch_size": bench.peer_batch,
-                "yardstick": race.yardstick,
-                "absent": race.absent,
-                "standings": [vars(item) | {"ratio": item.ratio} for item in race.standings],
+                "batch_size": bench.framework_batch,
+                "baseline": comparison.baseline,
+                "absent": comparison.absent,
+                "results": [vars(item) | {"ratio": item.ratio} for item in comparison.results],
             }
-            for network, race in bench.races.items()
+            for network, comparison in bench.comparisons.items()
         },
         "changes": [
             {
@@ -205,12 +207,12 @@ def document(bench: Bench) -> dict[str, Any]:
                 "seconds_ratio": change.ratio,
                 "significant": change.significant,
             }
-            for item, change in (bench.earlier[1] if bench.earlier else ())
+            for item, change in (bench.previous_run[1] if bench.previous_run else ())
         ],
     }
 
 
-def _record(item: Figure, peaks: Peaks) -> dict[str, Any]:
+def _record(item: Throughput, peaks: Peaks) -> dict[str, Any]:
     return {
         "network": item.network,
         "pass": item.kind,

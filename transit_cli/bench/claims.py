@@ -1,4 +1,4 @@
-"""What the guide that this project grew from claims of two machines; nobody here has checked it."""
+"""The benchmark table of the guide that this project is based on; its figures have not been verified."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class Claim:
     """One column of the guide's benchmark table.
 
     Attributes:
-        train: samples a second.
-        infer: samples a second.
+        train: samples per second.
+        infer: samples per second.
         largest_batch: samples.
         bandwidth_share: of the memory bandwidth.
         watts: power.
-        samples_per_joule: training samples a second and watt, as the guide gives it.
+        samples_per_joule: training samples per second per watt, as given in the guide.
     """
 
     train: int

@@ -1,8 +1,8 @@
-"""Joules that a piece of work takes, by `zeus` (https://ml.energy/zeus), where the machine lets itself be asked.
+"""Energy of a computation, measured by `zeus` (https://ml.energy/zeus) if the machine has readable counters.
 
-What is counted: on CUDA the whole board of the device's GPU; on Apple silicon CPU, GPU, memory and Neural Engine of
-the chip; for a CPU otherwise its packages and memory by RAPL, which Linux lets root alone read. Other programs' share
-is in it, and so is what the machine takes when idle.
+What is counted: on CUDA the whole board of the GPU; on Apple silicon CPU, GPU, memory and Neural Engine of the chip;
+for other CPUs the packages and memory by RAPL, which only root may read on Linux. Other programs and idle power are
+included.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
     from transit_cli.device.base import Device
 
-#: Parts of an Apple chip that zeus reads, in millijoules; a part that the chip does not tell of is None.
+#: Parts of an Apple chip that zeus reads, in millijoules; None for a part without a counter.
 APPLE_PARTS = ("cpu_total_mj", "gpu_mj", "gpu_sram_mj", "dram_mj", "ane_mj")
 WINDOW = "transit-bench"
 
 
-class EnergyUnavailable(Exception):  # noqa: N818 - it is an answer, not a failure
-    """Energy cannot be measured here; the text says why."""
+class EnergyUnavailable(Exception):  # noqa: N818 - expected on most machines, not an error
+    """Energy cannot be measured here; the message is the reason."""
 
 
 class Meter:
-    """Measures the energy of pieces of work on a device.
+    """Measures the energy of computations on a device.
 
     Raises:
-        NoMeter: zeus is not installed, or finds nothing that it can ask.
+        EnergyUnavailable: zeus is not installed, or finds no counter.
     """
 
     def __init__(self, device: Device) -> None:
@@ -43,15 +43,15 @@ class Meter:
             self.joules_of(lambda: None)
         except EnergyUnavailable:
             raise
-        except Exception as error:  # zeus, its drivers and their permissions fail in ways of their own
+        except Exception as error:  # zeus, its drivers and their permissions fail in many ways
             words = str(error).strip().splitlines() or [type(error).__name__]
             raise EnergyUnavailable(f"zeus cannot measure: {words[0]}") from error
 
     def joules_of(self, work: Callable[[], object]) -> float:
-        """Run a piece of work that waits for its device at its end; joules.
+        """The joules of a function that synchronizes its device at the end.
 
         Raises:
-            NoMeter: there was nothing to read.
+            EnergyUnavailable: there was nothing to read.
         """
         self._monitor.begin_window(WINDOW, restart=True)
         try:
@@ -65,17 +65,17 @@ def joules(kind: str, found: Any) -> float:
     """The energy of a `zeus.monitor.energy.Measurement` that counts for a kind of device.
 
     Raises:
-        NoMeter: it holds none.
+        EnergyUnavailable: it contains none.
     """
     if kind == "cuda":
         if found.gpu_energy:
             return float(sum(found.gpu_energy.values()))
-        raise EnergyUnavailable("zeus finds no NVIDIA GPU that tells its energy")
+        raise EnergyUnavailable("zeus finds no NVIDIA GPU with an energy counter")
     if found.soc_energy is not None:
         parts = [getattr(found.soc_energy, name, None) for name in APPLE_PARTS]
         return sum(part for part in parts if part is not None) / 1000
     if kind == "cpu" and found.cpu_energy:
         return float(sum(found.cpu_energy.values()) + sum((found.dram_energy or {}).values()))
     if kind == "mps":
-        raise EnergyUnavailable("zeus finds no Apple chip that tells its energy; it needs zeus-apple-silicon")
-    raise EnergyUnavailable("zeus finds no counter that this user may read (RAPL of Linux is for root alone)")
+        raise EnergyUnavailable("zeus finds no Apple chip with energy counters; it needs zeus-apple-silicon")
+    raise EnergyUnavailable("zeus finds no counter that this user may read (on Linux only root may read RAPL)")

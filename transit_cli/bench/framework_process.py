@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.data import DataLoader
 
-    #: Trains so many steps; seconds, and the way of the step where it has one.
+    #: Trains for a number of steps; returns seconds, and the execution of the step, if it has one.
     Steps = Callable[[int], tuple[float, str]]
 
-#: Steps of the schedule, and its peak.
-TOTAL, PEAK = 100_000, 5e-3
-#: Batches of the data: on an accelerator more, where the end of an epoch would be long beside a step.
+#: Steps of the schedule, and its peak learning rate.
+TOTAL_STEPS, PEAK_LEARNING_RATE = 100_000, 5e-3
+#: Batches per epoch: more on an accelerator, where the end of an epoch takes long compared with a step.
 BATCHES = {"cpu": 8}
-BATCHES_ELSEWHERE = 64
-#: Loading processes beside an accelerator, as peers' guides advise; beside a CPU's own work they only take its cores.
-LOADERS = {"cpu": 0}
-LOADERS_ELSEWHERE = 4
+ACCELERATOR_BATCHES = 64
+#: DataLoader workers for an accelerator, as the frameworks' guides advise; with a CPU they would only take its cores.
+WORKERS = {"cpu": 0}
+ACCELERATOR_WORKERS = 4
 
 
 @functools.cache
-def _build(name: str, config: str) -> Steps:
-    course = BenchmarkConfig(**json.loads(config))
+def _build(name: str, fields: str) -> Steps:
+    config = BenchmarkConfig(**json.loads(fields))
     if name.startswith("transit"):
         from transit_cli.device import environment
 
         environment.prepare()
-    return {"plain": plain, "accelerate": accelerate, "lightning": lightning}.get(name, transit)(course)
+    return {"plain": plain, "accelerate": accelerate, "lightning": lightning}.get(name, transit)(config)
 
 
 def run_job(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
@@ -53,107 +53,109 @@ def run_job(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None
     emit({"seconds": seconds, "execution": execution})
 
 
-def examples(course: BenchmarkConfig) -> tuple[dict[str, Tensor], Tensor]:
+def examples(config: BenchmarkConfig) -> tuple[dict[str, Tensor], Tensor]:
     """Random views and targets of a few batches."""
     import torch
 
+    from transit_cli.training.workload import random_inputs
+
     torch.manual_seed(0)
-    count = BATCHES.get(course.device, BATCHES_ELSEWHERE) * course.batch_size
-    views = {name: torch.randn(count, length) for name, length in course.views.items()}
+    count = BATCHES.get(config.device, ACCELERATOR_BATCHES) * config.batch_size
+    views = random_inputs(config.views, count)
     return views, torch.randint(2, (count,)).float()
 
 
-def parts(
-    course: BenchmarkConfig,
+def training_parts(
+    config: BenchmarkConfig,
 ) -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, DataLoader[Any]]:
-    """Network, optimizer, schedule and loader as a person would write them."""
+    """Network, optimizer, schedule and loader as users write them."""
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
     from transit_cli.model import registry
 
     torch.manual_seed(0)
-    network = registry.build(course.network, course.views)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=TOTAL)
-    views, targets = examples(course)
+    network = registry.build(config.network, config.views)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=TOTAL_STEPS)
+    views, targets = examples(config)
     rows = TensorDataset(*views.values(), targets)
-    workers = LOADERS.get(course.device, LOADERS_ELSEWHERE)
+    workers = WORKERS.get(config.device, ACCELERATOR_WORKERS)
     loader = DataLoader(
-        rows, course.batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+        rows, config.batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
     )
     return network, optimizer, schedule, loader
 
 
-def loss_of(network: nn.Module, course: BenchmarkConfig, row: list[Tensor]) -> Tensor:
-    """Mean loss of a batch as a loader gives it."""
+def loss_of(network: nn.Module, config: BenchmarkConfig, row: list[Tensor]) -> Tensor:
+    """Mean loss of a batch as a loader yields it."""
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     *views, targets = row
-    return binary_cross_entropy_with_logits(network(dict(zip(course.views, views, strict=True))), targets)
+    return binary_cross_entropy_with_logits(network(dict(zip(config.views, views, strict=True))), targets)
 
 
-def endless(rows: Any) -> Iterator[Any]:
-    """A loader begun again whenever it ends."""
+def repeat_forever(rows: Any) -> Iterator[Any]:
+    """Iterate over a loader again and again."""
     while True:
         yield from rows
 
 
-def plain(course: BenchmarkConfig) -> Steps:
+def plain(config: BenchmarkConfig) -> Steps:
     """A loop over a DataLoader."""
     import torch
 
-    device = torch.device(course.device)
-    network, optimizer, schedule, loader = parts(course)
+    device = torch.device(config.device)
+    network, optimizer, schedule, loader = training_parts(config)
     network.to(device)
-    rows = endless(loader)
+    rows = repeat_forever(loader)
 
     def steps(count: int) -> tuple[float, str]:
         begin = time.perf_counter()
         for row in islice(rows, count):
-            loss_of(network, course, [values.to(device) for values in row]).backward()
+            loss_of(network, config, [values.to(device) for values in row]).backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-        wait(device)
+        synchronize(device)
         return time.perf_counter() - begin, ""
 
     return steps
 
 
-def wait(device: torch.device) -> None:
-    """Wait for an accelerator."""
+def synchronize(device: torch.device) -> None:
+    """Wait for the device."""
     import torch
 
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
-def accelerate(course: BenchmarkConfig) -> Steps:
+def accelerate(config: BenchmarkConfig) -> Steps:
     """Hugging Face's Accelerate."""
-    accelerator = importlib.import_module("accelerate").Accelerator(cpu=course.device == "cpu")
-    network, optimizer, schedule, loader = accelerator.prepare(*parts(course))
-    rows = endless(loader)
+    accelerator = importlib.import_module("accelerate").Accelerator(cpu=config.device == "cpu")
+    network, optimizer, schedule, loader = accelerator.prepare(*training_parts(config))
+    rows = repeat_forever(loader)
 
     def steps(count: int) -> tuple[float, str]:
         begin = time.perf_counter()
         for row in islice(rows, count):
-            accelerator.backward(loss_of(network, course, row))
+            accelerator.backward(loss_of(network, config, row))
             accelerator.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-        wait(accelerator.device)
+        synchronize(accelerator.device)
         return time.perf_counter() - begin, ""
 
     return steps
 
 
-def lightning(course: BenchmarkConfig) -> Steps:
+def lightning(config: BenchmarkConfig) -> Steps:
     """Lightning's Trainer with its defaults."""
     package = importlib.import_module("lightning")
-    network, optimizer, schedule, loader = parts(course)
+    network, optimizer, schedule, loader = training_parts(config)
 
     class Module(package.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -161,13 +163,13 @@ def lightning(course: BenchmarkConfig) -> Steps:
             self.network = network
 
         def training_step(self, row: list[Tensor]) -> Tensor:
-            return loss_of(self.network, course, row)
+            return loss_of(self.network, config, row)
 
         def configure_optimizers(self) -> dict[str, Any]:
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     class Clock(package.Callback):  # type: ignore[misc]
-        """From the end of the first step, which sets things up, to the end of the last."""
+        """Times from the end of the first step, which initialises, to the end of the last."""
 
         def __init__(self, last: int) -> None:
             self.last = last
@@ -175,11 +177,11 @@ def lightning(course: BenchmarkConfig) -> Steps:
 
         def on_train_batch_end(self, trainer: Any, module: Any, *_: object) -> None:
             if trainer.global_step in {1, self.last}:
-                wait(module.device)
+                synchronize(module.device)
                 self.ends.append(time.perf_counter())
 
     module = Module()
-    kind = {"cuda": "gpu"}.get(course.device, course.device)
+    kind = {"cuda": "gpu"}.get(config.device, config.device)
 
     def steps(count: int) -> tuple[float, str]:
         clock = Clock(count + 1)
@@ -198,34 +200,29 @@ def lightning(course: BenchmarkConfig) -> Steps:
     return steps
 
 
-def transit(course: BenchmarkConfig) -> Steps:
-    """What `transit train` runs: the resident feed and the step."""
+def transit(config: BenchmarkConfig) -> Steps:
+    """What `transit train` runs: samples on the device, and its step."""
     import numpy as np
     import torch
 
     from transit_cli.device.select import select
-    from transit_cli.model import registry
-    from transit_cli.training.batch import Batch
-    from transit_cli.training.loading.samples import Batching, DeviceLoader, InMemorySamples
-    from transit_cli.training.runner import StepRunner
+    from transit_cli.training import workload
+    from transit_cli.training.loading.samples import InMemorySamples
     from transit_cli.training.settings import StepSettings
-    from transit_cli.training.step import OptimizerStep
 
-    torch.manual_seed(0)
-    device, size = select(course.device), course.batch_size
+    device, size = select(config.device), config.batch_size
+    views, targets = examples(config)
+    groups = workload.repeat(InMemorySamples(views, targets, np.arange(len(targets))), size, 1, device)
     settings = StepSettings(batch_size=size, precision="fp32")  # as the others compute
-    runner = StepRunner(OptimizerStep(registry.build(course.network, course.views), device, settings, TOTAL))
-    views, targets = examples(course)
-    feed = DeviceLoader(InMemorySamples(views, targets, np.arange(len(targets))), device.torch_device)
-    groups = (group for epoch in range(10**6) for group in feed.epoch(Batching(len(targets), size, 1), 0, epoch))
+    run = workload.build(settings, config.network, config.views, device, groups=groups)
     total = torch.zeros((), device=device.torch_device)
 
     def steps(count: int) -> tuple[float, str]:
         begin = time.perf_counter()
-        for group in islice(groups, count):
-            total.add_(runner.run([Batch(*pair) for pair in group]))
+        for _ in range(count):
+            total.add_(run.runner.run(run.place(run.draw())))
         device.synchronize()
-        return time.perf_counter() - begin, runner.execution
+        return time.perf_counter() - begin, run.runner.execution
 
     return steps
 

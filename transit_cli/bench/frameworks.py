@@ -1,8 +1,8 @@
-"""Training speed beside what one would otherwise use: Lightning, Accelerate, a plain loop with a DataLoader.
+"""Training speed compared with other frameworks: Lightning, Accelerate, a plain loop with a DataLoader.
 
-Each contender is a process of its own (`bench.contender`), so that none profits from another's settings, and they take
-turns, so that a busy spell hits all of them. All train the same network on the same views in memory, with AdamW, a
-one-cycle schedule and gradients clipped at 1.0.
+Each framework runs in a process of its own (`bench.framework_process`), so that none profits from another's settings,
+and they take turns, so that other programs slow all of them. All train the same network on the same views in memory,
+with AdamW, a one-cycle schedule and gradients clipped at 1.0.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from transit_cli.results import ExitCode, TransitError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-#: Contenders that are packages of their own.
+#: Frameworks that are packages of their own.
 PACKAGES = ("lightning", "accelerate")
-CONTENDERS = (*PACKAGES, "plain", "transit")
-#: Steps of each contender before the rounds.
+FRAMEWORKS = (*PACKAGES, "plain", "transit")
+#: Steps of each framework before the rounds.
 WARM_UP = 4
-#: Fewest and most steps of a turn, where they are as many as the slowest does in a second.
-LEAST_STEPS, MOST_STEPS = 3, 200
+#: Fewest and most steps of a turn, if they are chosen by the speed of the slowest.
+MIN_STEPS, MAX_STEPS = 3, 200
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """What the contenders train.
+    """What the frameworks train.
 
     Attributes:
         network: by name.
@@ -49,13 +49,13 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class FrameworkResult:
-    """How a contender did.
+    """The speed of one framework.
 
     Attributes:
-        name: of the contender.
+        name: of the framework.
         samples_per_second: median over the rounds.
-        ratios: to the yardstick's time in each round, ascending; above 1 is faster.
-        execution: how transit's step ran; "" for others.
+        ratios: to the baseline's time in each round, ascending; above 1 is faster.
+        execution: how transit executed the step; "" for others.
     """
 
     name: str
@@ -65,63 +65,63 @@ class FrameworkResult:
 
     @property
     def ratio(self) -> float:
-        """Median ratio to the yardstick."""
+        """Median ratio to the baseline."""
         return statistics.median(self.ratios)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Contenders that took turns.
+    """Frameworks that took turns.
 
     Attributes:
-        standings: in the order of `CONTENDERS`.
-        yardstick: the contender that ratios are to: Lightning, or the plain loop where that is not installed.
-        absent: contenders whose packages are not installed.
+        results: in the order of `FRAMEWORKS`.
+        baseline: the framework that ratios refer to: Lightning, or the plain loop without it.
+        absent: frameworks that are not installed.
     """
 
-    standings: tuple[FrameworkResult, ...]
-    yardstick: str
+    results: tuple[FrameworkResult, ...]
+    baseline: str
     absent: tuple[str, ...]
 
 
-def race(
-    course: BenchmarkConfig,
+def compare_frameworks(
+    config: BenchmarkConfig,
     rounds: int,
     steps: int = 0,
     *,
-    contenders: Sequence[str] = CONTENDERS,
+    names: Sequence[str] = FRAMEWORKS,
     after: Callable[[int], object] = lambda _: None,
 ) -> Comparison:
-    """Let the contenders that are installed train in turn.
+    """Train with each of the installed frameworks in turn.
 
     Args:
-        course: what they train.
+        config: what they train.
         rounds: how often each has its turn.
-        steps: optimizer steps of a turn; 0 for about as many as the slowest does in a second.
-        contenders: who; "transit-one-thread" is transit with one thread of torch's.
-        after: is told the number of each round that is done.
+        steps: optimizer steps of a turn; 0 for about as many as the slowest takes in a second.
+        names: the frameworks; "transit-one-thread" is transit with one thread of torch.
+        after: called with the number of each round that is done.
 
     Raises:
-        TransitError: a contender ended before its time.
+        TransitError: the training with one of them failed.
     """
-    absent = tuple(name for name in contenders if name in PACKAGES and importlib.util.find_spec(name) is None)
-    running = [name for name in contenders if name not in absent]
+    absent = tuple(name for name in names if name in PACKAGES and importlib.util.find_spec(name) is None)
+    running = [name for name in names if name not in absent]
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in running}
     with ExitStack() as stack:
-        children = {name: stack.enter_context(_Framework(name, course)) for name in running}
+        children = {name: stack.enter_context(_Framework(name, config)) for name in running}
         slowest = max(child.steps(WARM_UP)["seconds"] for child in children.values()) / WARM_UP
-        steps = steps or max(LEAST_STEPS, min(MOST_STEPS, int(1 / slowest)))
+        steps = steps or max(MIN_STEPS, min(MAX_STEPS, int(1 / slowest)))
         for number in range(1, rounds + 1):
             for name, child in children.items():
                 turns[name].append(child.steps(steps))
             after(number)
-    yardstick = "lightning" if "lightning" in running else "plain"
-    return Comparison(tuple(_standings(turns, course.batch_size * steps, yardstick)), yardstick, absent)
+    baseline = "lightning" if "lightning" in running else "plain"
+    return Comparison(tuple(_results(turns, config.batch_size * steps, baseline)), baseline, absent)
 
 
-def _standings(turns: dict[str, list[dict[str, Any]]], samples: int, yardstick: str) -> Iterator[FrameworkResult]:
+def _results(turns: dict[str, list[dict[str, Any]]], samples: int, baseline: str) -> Iterator[FrameworkResult]:
     for name, own in turns.items():
-        ratios = sorted(other["seconds"] / turn["seconds"] for other, turn in zip(turns[yardstick], own, strict=True))
+        ratios = sorted(other["seconds"] / turn["seconds"] for other, turn in zip(turns[baseline], own, strict=True))
         speed = statistics.median(samples / turn["seconds"] for turn in own)
         yield FrameworkResult(name, speed, tuple(ratios), own[-1]["execution"])
 
@@ -129,14 +129,14 @@ def _standings(turns: dict[str, list[dict[str, Any]]], samples: int, yardstick: 
 class _Framework:
     """The process of a framework."""
 
-    def __init__(self, name: str, course: BenchmarkConfig) -> None:
+    def __init__(self, name: str, config: BenchmarkConfig) -> None:
         self._name = name
         env = dict(os.environ)
         if not name.startswith("transit"):  # as their users run them
             env = {key: value for key, value in env.items() if environment.DEFAULTS.get(key) != value}
         if name == "transit-one-thread":
             env["OMP_NUM_THREADS"] = "1"
-        self._job = {"framework": name, "config": asdict(course)}
+        self._job = {"framework": name, "config": asdict(config)}
         self._child = isolation.Child("transit_cli.bench.framework_process", env=env)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Figures of an earlier run beside those of this one: what changed, and whether by more than chance."""
+"""Comparison with a previous run: what changed, and whether significantly."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from transit_cli.bench.figures import Figure
+    from transit_cli.bench.throughput import Throughput
 
-#: What has to be equal for two runs to be of the same machine.
+#: Fields that are equal for two runs on the same machine.
 MACHINE = ("device_name", "threads", "torch")
 
 
@@ -22,7 +22,7 @@ def read(file: Path) -> dict[str, Any]:
     """The data of a document that `transit bench --json` printed.
 
     Raises:
-        TransitError: it is none.
+        TransitError: it is not such a document.
     """
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
@@ -32,7 +32,7 @@ def read(file: Path) -> dict[str, Any]:
     except OSError as error:
         found = f"cannot be read: {error.strerror}"
     except (ValueError, KeyError, TypeError):
-        found = "is no bench"
+        found = "is not a benchmark"
     raise TransitError(
         f"{file} {found}",
         wanted="what `transit bench --json` printed",
@@ -41,7 +41,7 @@ def read(file: Path) -> dict[str, Any]:
     )
 
 
-def compare(before: dict[str, Any], figures: Sequence[Figure]) -> list[tuple[Figure, Change]]:
+def compare(before: dict[str, Any], figures: Sequence[Throughput]) -> list[tuple[Throughput, Change]]:
     """The seconds of each figure that both runs have."""
     known = {(row["network"], row["pass"], row["batch_size"]): row["samples_seconds"] for row in before["figures"]}
     both = [(figure, known.get((figure.network, figure.kind, figure.batch_size))) for figure in figures]
@@ -49,7 +49,7 @@ def compare(before: dict[str, Any], figures: Sequence[Figure]) -> list[tuple[Fig
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In words, what of machine and views was another then."""
+    """How machine and views of the previous run differ, for display."""
     return [
         f"{name.replace('_', ' ')} {before.get(name)} -> {now[name]}"
         for name in (*MACHINE, "views")

@@ -58,8 +58,9 @@ def prepare(settings: PrepareSettings, *, overwrite: bool = False) -> Result:
 
 def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> Result:
     signals = catalog.read(settings.catalog, settings.mission or "")
-    console.note("; ".join(signals.notes))
-    index = FileIndex.of(settings.lightcurves, skip=[settings.catalog])
+    for note in signals.notes:
+        console.note(note)
+    index = FileIndex.of(settings.light_curves, skip=[settings.catalog])
     if index.ignored:
         console.note(f"{len(index.ignored):,} tables without time and flux columns are not light curves")
     tasks, dropped = _tasks(signals.tces, index, recipe, settings)
@@ -87,11 +88,11 @@ def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> R
 
 
 def _recipe(settings: PrepareSettings) -> Recipe:
-    lengths = settings.views or ("201/61" if settings.mission == "tess" else "2001/201")
+    lengths = settings.bins or ("201/61" if settings.mission == "tess" else "2001/201")
     try:
         return recipe_for(lengths, secondary=settings.secondary, odd_even=settings.odd_even)
     except ValueError as wanted:
-        settings.refuse("views", str(wanted))
+        settings.refuse("bins", str(wanted))
 
 
 def _check_packages(settings: PrepareSettings) -> None:
@@ -116,6 +117,9 @@ def _tasks(
         if tce.file and len(files) != 1:
             found = f"{len(files)} files have this name" if files else "not among the light curves"
             dropped.append(row_of(number, tce) | {"reason": f"{tce.file}: {found}"})
+            continue
+        if tce.problem and not files:
+            dropped.append(row_of(number, tce) | {"reason": tce.problem})
             continue
         star = tce.star or (index.star(files[0]) or files[0].name if files else "")
         if not star or not (files or star in index.by_star):

@@ -11,60 +11,77 @@ from transit_cli.config import Flag, Positional, Range, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class ImportSettings(Settings):
-    """What `transit data import` is told."""
+    """Options of `transit data import`."""
 
     files: Annotated[tuple[Path, ...], Positional("FILES")]
     "TFRecord, .npz, .npy (one per array) or HDF5 files, or folders of them."
+
     out: Annotated[Path, Positional("OUT")]
-    "The folder of the new view set."
-    map: tuple[str, ...] = ()
-    "Which feature is what, where the name does not say it: global=NAME,local=NAME,label=NAME,star=NAME..."
-    labels: tuple[str, ...] = ()
-    "What the files' labels stand for, where that is not recognised: THEIRS=OURS, as in 0=J,1=PC."
+    "Folder of the new view set."
+
+    map: Annotated[tuple[str, ...], Flag(metavar="KEY=NAME,...")] = ()
+    "Names of features that are not recognised: global=NAME, local=NAME, label=NAME, star=NAME..."
+
+    labels: Annotated[tuple[str, ...], Flag(metavar="LABEL=NEW,...")] = ()
+    "Canonical labels for those in the files that are not recognised, as in 0=J,1=PC."
+
     split: Literal["star", "published"] = "star"
-    "By star, so that no star is in two parts; or as published, by the words train, val and test in the files' names."
-    mission: Literal["", "kepler", "k2", "tess"] = ""
-    "The mission of the stars, where their numbers' name does not say it."
+    "By star, with no star in two parts; or as published, by train, val and test in the files' names."
+
+    mission: Literal["kepler", "k2", "tess"] | None = None
+    "Mission of the stars, if their names do not give it."
 
 
 @dataclass(frozen=True, kw_only=True)
 class InfoSettings(Settings):
-    """`transit data info`."""
+    """Options of `transit data info`."""
 
     viewset: Annotated[Path, Positional("VIEWSET")]
-    "The folder of a view set."
+    "Folder of a view set."
+
     check: bool = False
-    "Verify the checksums and every invariant; exit 1 if one does not hold."
+    "Verify the checksums and invariants; exit with 1 if one fails."
+
     plot: Annotated[Path | None, Flag(metavar="FILE")] = None
-    "Draw a page of folded views with their labels: PNG, PDF or SVG."
+    "Draw a page of folded views with their labels (PNG, PDF or SVG)."
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareSettings(Settings):
-    """`transit data prepare`."""
+    """Options of `transit data prepare`."""
 
     catalog: Annotated[Path, Positional("CATALOG")]
-    "A table of signals: Kepler TCE or KOI, TESS TOI, or any CSV or ECSV with star, period, epoch and duration."
-    lightcurves: Annotated[Path, Positional("LIGHTCURVES")]
-    "A folder with FITS light curves, also in folders of its own."
+    "Table of signals: Kepler TCE or KOI, TESS TOI, or any CSV or ECSV with star, period, epoch and duration."
+
+    light_curves: Annotated[Path, Positional("LIGHT_CURVES")]
+    "Folder with FITS light curves, searched with its subfolders."
+
     out: Annotated[Path, Positional("OUT")]
-    "The view set to make."
+    "Folder of the new view set."
+
     mission: Literal["kepler", "k2", "tess"] | None = None
-    "Of bare star numbers and of days without a zero, where the files do not say it."
-    views: Annotated[str, Flag(metavar="G/L")] = ""
-    "Bins of the global and local views: 2001/201 as AstroNet, or 201/61 as Yu et al. 2019 (and with --mission tess)."
+    "Mission of star numbers and times, if the files do not give it."
+
+    bins: Annotated[str, Flag(metavar="G/L")] = ""
+    "Bins of the global and local views; by default 2001/201 (AstroNet), or 201/61 (Yu et al. 2019) for TESS."
+
     secondary: bool = False
     "Add a view of the deepest dip outside the transit."
+
     odd_even: bool = False
     "Add views of the odd and of the even transits."
+
     detrend: str = "spline"
-    "The trend: spline, or a method of wotan such as biweight (needs the extra wotan)."
+    "Method for the trend: spline, or one of wotan's such as biweight (needs wotan)."
+
     flux_column: str = ""
-    "The flux column, where the preferred one is not wanted."
+    "Flux column, in place of the preferred one."
+
     workers: Annotated[int, Range(0)] = 0
-    "Processes; 0 is one per core."
+    "Processes; 0 for one per core."
+
     scheduler: Annotated[str, Flag(metavar="ADDRESS")] = ""
-    "Work on the Dask cluster of this scheduler (tcp://host:8786), whose workers see the same files."
+    "Scheduler of a Dask cluster (tcp://host:8786) whose workers see the same files."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,61 +100,80 @@ class CheckSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class FoldSettings(Settings):
-    """`transit data fold`."""
+    """Options of `transit data fold`."""
 
-    lightcurve: Annotated[Path, Positional("LIGHTCURVE")]
-    "A FITS light curve."
+    light_curve: Annotated[Path, Positional("LIGHT_CURVE")]
+    "FITS light curve."
+
     period: Annotated[float, Range(0, open="left")]
-    "Days between two transits."
+    "Period in days."
+
     epoch: float
-    "The centre of a transit: days as the light curve counts them, or a full BJD."
+    "Mid-time of one transit in days, in the time system of the light curve or as BJD."
+
     duration: Annotated[float, Range(0, open="left")]
-    "Hours from first to last contact."
+    "Duration in hours, from first to last contact."
+
     plot: Annotated[Path | None, Flag(metavar="FILE")] = None
-    "Draw it: PNG, PDF or SVG."
-    views: Annotated[str, Flag(metavar="G/L")] = "2001/201"
+    "Draw the light curve and views (PNG, PDF or SVG)."
+
+    bins: Annotated[str, Flag(metavar="G/L")] = "2001/201"
     "Bins of the global and local views."
+
     flux_column: str = ""
-    "The flux column, where the preferred one is not wanted."
+    "Flux column, in place of the preferred one."
 
 
 @dataclass(frozen=True, kw_only=True)
 class FetchSettings(Settings):
-    """`transit data fetch`."""
+    """Options of `transit data fetch`."""
 
     targets: Annotated[tuple[str, ...], Positional("TARGETS")]
-    "Stars (KIC 11442793,TIC 270501383), addresses of files, or a text file or view set's tces.csv with them."
+    "Stars (KIC 11442793,TIC 270501383), URLs of files, or a text file or tces.csv with them."
+
     out: Annotated[Path, Positional("OUT")]
-    "The folder that the light curves go to."
+    "Folder for the light curves."
+
     mission: Literal["Kepler", "K2", "TESS"] | None = None
     "Only light curves of this mission."
+
     author: str = ""
     "Only light curves of this pipeline (SPOC, QLP, Kepler, K2...)."
+
     cadence: Literal["long", "short"] | None = None
     "Only light curves of this cadence."
+
     timeout: Annotated[float, Range(0, open="left")] = 60.0
-    "Seconds without a byte after which a try is given up."
+    "Seconds without a byte after which an attempt is given up."
+
     tries: Annotated[int, Range(1, 20)] = 5
-    "How often a file is tried."
+    "Attempts per file."
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateSettings(Settings):
-    """`transit data simulate`."""
+    """Options of `transit data simulate`."""
 
     out: Annotated[Path, Positional("OUT")]
     "The folder of the new view set."
+
     tces: Annotated[int, Range(1)] = 4000
-    "How many TCEs: a quarter planets, a quarter eclipsing binaries, half junk."
+    "Number of TCEs: a quarter planets, a quarter eclipsing binaries, half junk."
+
     seed: Annotated[int, Range(0)] = 0
-    "The same seed gives the same set."
+    "Seed; the same seed gives the same set."
+
     mission: Literal["kepler", "tess"] = "kepler"
-    "Whose light curves: cadence, gaps, noise and systematics."
-    views: Annotated[str, Flag(metavar="G/L")] = ""
-    "Bins of the global and local views; unless given, 2001/201 for Kepler and 201/61 for TESS."
+    "Mission to simulate: cadence, gaps, noise and systematics."
+
+    bins: Annotated[str, Flag(metavar="G/L")] = ""
+    "Bins of the global and local views; by default 2001/201 for Kepler and 201/61 for TESS."
+
     secondary: bool = False
     "Add a view of the deepest dip outside the transit."
+
     odd_even: bool = False
-    "Add views of every other transit."
+    "Add views of the odd and of the even transits."
+
     workers: Annotated[int, Range(0)] = 0
-    "Processes; 0 is one per core. The set is the same for any number."
+    "Processes; 0 for one per core. The set does not depend on it."

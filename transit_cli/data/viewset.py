@@ -52,6 +52,8 @@ TEXT = frozenset({"star", "signal", "mission", "time_system", "label", "split", 
 
 #: Planet candidate, eclipsing binary, junk, other; astrophysical false positive, non-transiting phenomenon; unknown.
 LABELS = ("PC", "EB", "J", "O", "AFP", "NTP", "UNK")
+#: The label of a TCE that has not been classified.
+UNKNOWN = LABELS[-1]
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,14 @@ class ViewSet:
     def labels(self) -> np.ndarray:
         """The label of each TCE, one of `LABELS`."""
         return self.tces["label"]
+
+    def labelled(self, splits: Sequence[str]) -> np.ndarray:
+        """The rows of these splits that have a label other than UNK, ascending: [R] int64.
+
+        They are the rows that train and are evaluated; an empty label is no label.
+        """
+        known = (self.labels != UNKNOWN) & (self.labels != "")
+        return np.flatnonzero(np.isin(self.splits, splits) & known)
 
     @cached_property
     def dropped(self) -> dict[str, np.ndarray]:

@@ -1,8 +1,8 @@
-"""Keep the C library from giving a training step's memory back to the system after every step.
+"""Keep the C library from returning a training step's memory to the system after every step.
 
 glibc maps each large block anew and unmaps it when it is freed, and trims its heap: a step of the two-branch network at
 2001 bins and batch 64 then takes 9,000 page faults, each a zeroed page, every time. The limits below leave freed
-memory with the process, which needs it again in the next step. macOS has another allocator, which keeps it anyway.
+memory with the process, which needs it again in the next step. The allocator of macOS keeps it by default.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _PARAMETERS = {
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees (glibc only; once). Returns whether that was done."""
+    """Let this process keep freed memory (glibc only; once). Returns whether it was set."""
     if sys.platform != "linux":
         return False
     try:
         library = ctypes.CDLL(None)
-        library.gnu_get_libc_version  # noqa: B018 - musl has a mallopt too, and ignores what it is told
+        library.gnu_get_libc_version  # noqa: B018 - musl has a mallopt too, which does nothing
         taken = [library.mallopt(number, value) for number, value in _PARAMETERS.items()]
         return all(taken)
     except (AttributeError, OSError):

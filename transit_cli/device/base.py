@@ -1,9 +1,9 @@
-"""What every device can do: `Device`, the protocol that the rest of transit computes through."""
+"""`Device`, the protocol that the rest of transit computes through."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,14 +17,14 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """What is known of a device without running anything on it.
+    """Properties of a device that are known without running anything on it.
 
     Attributes:
-        name: what its maker calls it ("Apple M4 Pro", "NVIDIA H100 80GB HBM3").
+        name: the manufacturer's name ("Apple M4 Pro", "NVIDIA H100 80GB HBM3").
         cores: CPU cores that this process may use, GPU cores or multiprocessors; None where unknown.
         memory_bytes: the memory it computes in; on Apple silicon and for a CPU, the machine's.
-        bandwidth_gb_s: memory bandwidth by the maker's word, 1e9 bytes/s; None where unknown.
-        software: what drives it ("macOS 15.1 (24B83)", "CUDA 12.6").
+        bandwidth_gb_s: memory bandwidth as specified by the manufacturer, 1e9 bytes/s; None if unknown.
+        software: system or driver ("macOS 15.1 (24B83)", "CUDA 12.6").
     """
 
     name: str
@@ -40,9 +40,9 @@ class DeviceMemory:
 
     Attributes:
         allocated: held by tensors that are alive.
-        driver: held from the driver: tensors, the allocator's cache, compiled graphs. What the machine has lost.
-        limit: what the device should not go beyond; None where it has no such figure.
-        peak: the most that `driver` has been since `reset_peak`; None where only sampling can tell.
+        driver: held from the driver: tensors, the allocator's cache, compiled graphs.
+        limit: what the device should not exceed; None if unknown.
+        peak: the maximum of `driver` since `reset_peak`; None if it can only be sampled.
     """
 
     allocated: int
@@ -52,7 +52,7 @@ class DeviceMemory:
 
 
 class Timer(Protocol):
-    """Times between points of a program on the device, without stopping it at each."""
+    """Times between points of a program on the device, without synchronizing at each."""
 
     def mark(self) -> None:
         """Note a point: everything queued so far comes before it."""
@@ -63,20 +63,20 @@ class Timer(Protocol):
 
 
 class Device(Protocol):
-    """A device that has been opened: it exists, has been warmed up, and answers these."""
+    """A device that has been opened and warmed up."""
 
     kind: Kind
     facts: DeviceFacts
-    #: The largest batch whose numbers can be trusted; None where there is no such limit.
+    #: The largest batch with correct results; None if there is no such limit.
     max_batch: int | None
     #: Whether a whole training step can be captured and replayed as one graph.
     can_capture: bool
-    #: The precision that trained fastest where it was measured, and is safe.
+    #: The fastest safe precision, as measured.
     best_precision: Precision
 
     @property
     def torch_device(self) -> torch.device:
-        """What torch calls it."""
+        """The device as torch knows it."""
         ...
 
     def synchronize(self) -> None:
@@ -100,14 +100,14 @@ class Device(Protocol):
         ...
 
     def set_rng_state(self, state: torch.Tensor) -> None:
-        """Go on from a state that `rng_state` returned."""
+        """Restore a state that `rng_state` returned."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether an error says that memory has run out, on the device or on its host."""
+        """Whether an error means that memory has run out, on the device or on its host."""
         ...
 
     def is_unsupported_operator(self, error: BaseException) -> bool:
-        """Whether an error says that the device lacks an operator, or refuses a type or size that others take."""
+        """Whether an error means that the device lacks an operator, or refuses a type or size."""
         ...
 
     def timer(self) -> Timer:
@@ -119,18 +119,26 @@ class CapturingDevice(Device, Protocol):
     """A device that can run a captured sequence of kernels again: one whose `can_capture` is true."""
 
     def side_stream(self) -> AbstractContextManager[None]:
-        """Queue what is run within beside the default stream, as capturing wants its warm-up."""
+        """Run the block on a side stream, as CUDA graph capture requires for warm-up."""
         ...
 
     def capture(self, work: Callable[[], torch.Tensor], pool: object) -> tuple[torch.Tensor, Callable[[], None]]:
-        """Record what `work` queues, without running it; returns its result's tensor, and what runs it again."""
+        """Record what `work` queues, without running it; returns its result and a function that replays it."""
         ...
 
     def pool(self) -> object:
-        """A name for memory that captured work which never runs at the same time may share."""
+        """A handle of memory shared by captured work that never runs at the same time."""
+        ...
+
+
+class CompilingDevice(Device, Protocol):
+    """A device that compiles kernels from source: MPS."""
+
+    def compile_shader(self, source: str) -> Any:
+        """Kernels of a Metal source, as attributes; raises whatever torch does where it cannot."""
         ...
 
 
 def says(error: BaseException, *texts: str) -> bool:
-    """Whether a RuntimeError's text holds one of these (torch has no class for most failures)."""
+    """Whether a RuntimeError's message contains one of these (torch has no class for most failures)."""
     return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)

@@ -1,4 +1,4 @@
-"""What Apple publishes of its chips: the table that a machine's own answers are held against.
+"""Apple's specifications of its chips, for comparison with what a machine reports.
 
 Sources: Apple's technical specifications of each Mac (support.apple.com/specs, among them 121555 for the Mac mini with
 M4 and M4 Pro), read in copies. A chip is sold with several core counts, so these are ranges. Bandwidth is 1e9 bytes/s;

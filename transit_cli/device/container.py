@@ -1,6 +1,6 @@
 """The limits that a container (Linux control groups, version 2 or 1) puts on this process.
 
-A group's limits hold for the groups inside it, so every folder from the process's own up to the root is asked.
+A group's limits apply to the groups inside it, so every folder from the process's own up to the root is read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
-#: Version 1 says "no limit" with a number near 2^63.
+#: Version 1 encodes "no limit" as a number near 2^63.
 _NO_LIMIT = 1 << 60
 
 
@@ -26,13 +26,13 @@ class ContainerMemory(NamedTuple):
 
 @dataclass(frozen=True)
 class Container:
-    """Where to look: the mounted hierarchy, and the file that says which groups this process is in."""
+    """The mounted hierarchy, and the file that lists the groups of this process."""
 
     root: Path = ROOT
     membership: Path = MEMBERSHIP
 
     def memory(self) -> ContainerMemory | None:
-        """The limit, and what is left; None where there is no limit.
+        """The limit, and what is left below it; None if there is no limit.
 
         The file cache that the kernel would give up first (inactive_file) counts as left.
         """
@@ -51,7 +51,7 @@ class Container:
         return ContainerMemory(min(one.limit for one in limits), min(one.available for one in limits))
 
     def cores(self) -> float | None:
-        """The share of processor time, in cores; None where there is no limit."""
+        """The share of processor time, in cores; None if there is no limit."""
         shares = []
         for folder in self.folders("cpu"):
             words = read_text(folder / "cpu.max").split()  # version 2: "200000 100000", or "max 100000"
@@ -61,7 +61,7 @@ class Container:
                 shares.append(int(words[0]) / int(words[1]))
         return min(shares, default=None)
 
-    @functools.lru_cache  # noqa: B019 - there is one Container in a process, and it is asked ten times a second
+    @functools.lru_cache  # noqa: B019 - there is one Container per process, read ten times per second
     def folders(self, controller: str) -> tuple[Path, ...]:
         """The folders of this process's groups for a controller ("memory", "cpu"), the innermost first."""
         found: list[Path] = []

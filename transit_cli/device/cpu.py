@@ -17,13 +17,13 @@ RESERVED = 96 << 20
 
 
 class CpuTimer:
-    """Wall-clock time: on a CPU, what has been called has been computed."""
+    """Wall-clock time: on a CPU, calls are synchronous."""
 
     def __init__(self) -> None:
         self._marks: list[float] = []
 
     def mark(self) -> None:
-        """Note a point."""
+        """Record the time."""
         self._marks.append(time.perf_counter())
 
     def seconds(self) -> list[float]:
@@ -32,7 +32,7 @@ class CpuTimer:
 
 
 class CpuDevice:
-    """The CPU: always there, exact to repeat, the reference for the others."""
+    """The CPU: always available, reproducible bit for bit, the reference for the others."""
 
     kind: Kind = "cpu"
     max_batch: int | None = None
@@ -55,7 +55,7 @@ class CpuDevice:
         """Nothing to wait for."""
 
     def empty_cache(self) -> None:
-        """Nothing to give back: the C library keeps no cache that it would part with."""
+        """Nothing to free: the C library has no such cache."""
 
     def memory(self) -> DeviceMemory:
         """Resident memory of this process; the limit is the machine's, or the container's where that is lower."""
@@ -63,10 +63,10 @@ class CpuDevice:
         return DeviceMemory(allocated=resident, driver=resident, limit=host.memory_bytes())
 
     def reset_peak(self) -> None:
-        """No peak is kept that could be reset."""
+        """Does nothing: there is no peak."""
 
     def cap_memory(self, fraction: float) -> None:
-        """Limit the memory of this process (RLIMIT_DATA), so that torch raises where Linux would kill.
+        """Limit the memory of this process (RLIMIT_DATA), so that torch raises an error before Linux kills the process.
 
         The kernel counts writable address space, not what is in RAM. How the two differ is taken as it is now, and
         `RESERVED` is added for what will be reserved and not used. So a process fails at most that much beyond the
@@ -85,7 +85,7 @@ class CpuDevice:
         return torch.get_rng_state()
 
     def set_rng_state(self, state: torch.Tensor) -> None:
-        """Go on from a state that `rng_state` returned."""
+        """Restore a state that `rng_state` returned."""
         torch.set_rng_state(state)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -102,9 +102,9 @@ class CpuDevice:
 
 
 def host_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the host has no memory left.
+    """Whether an error means that the host has no memory left.
 
-    oneDNN says "could not create a primitive" (or "a memory object") where its allocation failed.
+    oneDNN fails with "could not create a primitive" (or "a memory object") if its allocation failed.
     """
     texts = ("DefaultCPUAllocator", "can't allocate memory", "std::bad_alloc", "could not create a ")
     return isinstance(error, MemoryError) or says(error, *texts)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def why_absent() -> str:
-    """Why there is no CUDA device, in words; "" where there is one."""
+    """Why there is no CUDA device; "" if there is one."""
     if not torch.backends.cuda.is_built():
         return f"torch {torch.__version__} is built without CUDA"
     if not torch.cuda.is_available():
@@ -106,7 +106,7 @@ class CudaDevice:
         return torch.cuda.get_rng_state(self.torch_device)
 
     def set_rng_state(self, state: torch.Tensor) -> None:
-        """Go on from a state that `rng_state` returned."""
+        """Restore a state that `rng_state` returned."""
         torch.cuda.set_rng_state(state, self.torch_device)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -124,7 +124,7 @@ class CudaDevice:
 
     @contextmanager
     def side_stream(self) -> Iterator[None]:
-        """Queue what is run within on another stream, in order with the current one."""
+        """Run the block on a side stream, in order with the current one."""
         current, side = torch.cuda.current_stream(), self._side
         side.wait_stream(current)
         with torch.cuda.stream(side):
@@ -132,14 +132,14 @@ class CudaDevice:
         current.wait_stream(side)
 
     def pool(self) -> object:
-        """A name for memory that graphs which never run at the same time may share."""
+        """A handle of memory shared by graphs that never run at the same time."""
         return torch.cuda.graph_pool_handle()
 
     def capture(self, work: Callable[[], torch.Tensor], pool: Any) -> tuple[torch.Tensor, Callable[[], None]]:
-        """Record what `work` queues as a CUDA graph; other threads may go on using the GPU meanwhile.
+        """Record what `work` queues as a CUDA graph; other threads may use the GPU meanwhile.
 
         A graph that the garbage collector destroys meanwhile would spoil it ("operation not permitted when stream is
-        capturing"), and a step and its way hold each other: collected are all before.
+        capturing"), and a step and its executor refer to each other: they are collected before.
         """
         gc.collect()
         graph = torch.cuda.CUDAGraph()

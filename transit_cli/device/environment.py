@@ -30,8 +30,8 @@ DEFAULT_HIGH, DEFAULT_LOW, LARGEST_HIGH = 1.7, 1.4, 2.0
 
 OMP_WAIT, OMP_SPIN = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 
-#: What `prepare` sets where nobody has: an operator that MPS lacks then runs on the CPU, with a warning; and threads
-#: that wait for each other sleep, those of GNU's OpenMP after half a millisecond. Spinning for longer beside a busy
+#: What `prepare` sets unless the user has: an operator that MPS lacks then runs on the CPU, with a warning; and threads
+#: that wait for each other sleep, those of GNU's OpenMP after half a millisecond. Spinning for longer next to a busy
 #: process, they made two threads 4 x slower than one; sleeping at once, a step took a quarter longer on quiet cores.
 DEFAULTS = {FALLBACK: "1", OMP_WAIT: "PASSIVE", OMP_SPIN: "10000"}
 
@@ -40,7 +40,7 @@ _late: set[str] = set()
 
 
 @dataclass(frozen=True)
-class Finding:
+class VariableProblem:
     """Something about a variable that its user should know, or has to change.
 
     Attributes:
@@ -48,7 +48,7 @@ class Finding:
         fatal: whether torch cannot work with it.
         found: what it is.
         wanted: what it should be.
-        why: what happens otherwise.
+        why: the consequence.
         fix: a line of shell.
     """
 
@@ -61,12 +61,12 @@ class Finding:
 
 
 def prepare() -> None:
-    """Set what has to be set before torch is imported, where nobody has set it.
+    """Set what has to be set before torch is imported, unless the user has set it.
 
     Raises:
         TransitError: a variable has a value that would break torch.
     """
-    for finding in findings(os.environ):
+    for finding in variable_problems(os.environ):
         if finding.fatal:
             raise TransitError(
                 finding.found,
@@ -88,17 +88,17 @@ def late() -> frozenset[str]:
     return frozenset(_late)
 
 
-def findings(environ: Mapping[str, str], late: Collection[str] = ()) -> list[Finding]:
+def variable_problems(environ: Mapping[str, str], late: Collection[str] = ()) -> list[VariableProblem]:
     """What is wrong with the variables in `environ`, the fatal ones first; `late` ones came after torch."""
     found = [*_fallback(environ, late), *_watermarks(environ), *_fast_math(environ)]
     return sorted(found, key=lambda finding: not finding.fatal)
 
 
-def _fallback(environ: Mapping[str, str], late: Collection[str]) -> list[Finding]:
+def _fallback(environ: Mapping[str, str], late: Collection[str]) -> list[VariableProblem]:
     value = environ.get(FALLBACK)
     if value is not None and not value.strip().isdigit():
         return [
-            Finding(
+            VariableProblem(
                 FALLBACK,
                 True,
                 f"{FALLBACK} is {value!r}",
@@ -109,7 +109,7 @@ def _fallback(environ: Mapping[str, str], late: Collection[str]) -> list[Finding
         ]
     if FALLBACK in late:
         return [
-            Finding(
+            VariableProblem(
                 FALLBACK,
                 False,
                 f"{FALLBACK} came too late",
@@ -121,7 +121,7 @@ def _fallback(environ: Mapping[str, str], late: Collection[str]) -> list[Finding
     return []
 
 
-def _watermarks(environ: Mapping[str, str]) -> list[Finding]:
+def _watermarks(environ: Mapping[str, str]) -> list[VariableProblem]:
     given = {name: environ[name] for name in (HIGH_WATERMARK, LOW_WATERMARK) if name in environ}
     ratios: dict[str, float] = {}
     for name, value in given.items():
@@ -129,23 +129,27 @@ def _watermarks(environ: Mapping[str, str]) -> list[Finding]:
             ratios[name] = float(value)
         except ValueError:
             why = "torch reads 0 where it finds no number, and 0 takes the limit away"
-            return [Finding(name, True, f"{name} is {value!r}", "a number", why, f"unset {name}")]
+            return [VariableProblem(name, True, f"{name} is {value!r}", "a number", why, f"unset {name}")]
     high, low = ratios.get(HIGH_WATERMARK, DEFAULT_HIGH), ratios.get(LOW_WATERMARK, DEFAULT_LOW)
     if not 0 <= high <= LARGEST_HIGH:
         why = "torch refuses it at the first tensor on MPS"
         return [
-            Finding(HIGH_WATERMARK, True, f"{HIGH_WATERMARK} is {high:g}", "0 to 2", why, f"unset {HIGH_WATERMARK}")
+            VariableProblem(
+                HIGH_WATERMARK, True, f"{HIGH_WATERMARK} is {high:g}", "0 to 2", why, f"unset {HIGH_WATERMARK}"
+            )
         ]
     if high == 0:
         why = (
             "it takes the last limit away, and the job can drive macOS itself out of memory; "
             "the default of 1.7 is already above what the machine has"
         )
-        return [Finding(HIGH_WATERMARK, False, f"{HIGH_WATERMARK} is 0", "unset", why, f"unset {HIGH_WATERMARK}")]
+        return [
+            VariableProblem(HIGH_WATERMARK, False, f"{HIGH_WATERMARK} is 0", "unset", why, f"unset {HIGH_WATERMARK}")
+        ]
     if low > high:
         why = f"torch refuses a low watermark ({low:g}) above the high one ({high:g}) at the first tensor on MPS"
         return [
-            Finding(
+            VariableProblem(
                 LOW_WATERMARK,
                 True,
                 f"{LOW_WATERMARK} is {low:g}",
@@ -157,9 +161,9 @@ def _watermarks(environ: Mapping[str, str]) -> list[Finding]:
     return []
 
 
-def _fast_math(environ: Mapping[str, str]) -> list[Finding]:
+def _fast_math(environ: Mapping[str, str]) -> list[VariableProblem]:
     value = environ.get(FAST_MATH, "0")
     if value == "0":
         return []
     why = "any value but 0 allows Metal to round differently, also an empty one"
-    return [Finding(FAST_MATH, False, f"{FAST_MATH} is {value!r}", "0 or unset", why, f"unset {FAST_MATH}")]
+    return [VariableProblem(FAST_MATH, False, f"{FAST_MATH} is {value!r}", "0 or unset", why, f"unset {FAST_MATH}")]

@@ -1,4 +1,4 @@
-"""The computer under the device: processor, cores, memory. A container's limits count, not its host's."""
+"""The host: processor, cores, memory; in a container, the container's limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTAINER = Container()
 
 @functools.cache
 def processor_name() -> str:
-    """What the processor calls itself ("Apple M4", "AMD EPYC 9R14")."""
+    """The name of the processor ("Apple M4", "AMD EPYC 9R14")."""
     if sys.platform == "darwin":
         return str(sysctl("machdep.cpu.brand_string") or platform.processor())
     lines = read_text(Path("/proc/cpuinfo")).splitlines()
@@ -34,7 +34,7 @@ def usable_cores() -> int:
 
 @functools.cache
 def memory_bytes() -> int:
-    """Memory that this process may use: the machine's, or the container's limit where that is lower."""
+    """Memory that this process may use: the machine's, or the container's limit if that is lower."""
     import psutil
 
     limit = container_memory()
@@ -43,12 +43,12 @@ def memory_bytes() -> int:
 
 
 def container_memory() -> ContainerMemory | None:
-    """The container's memory limit and what is left of it; None outside one, or where it has no limit."""
+    """The container's memory limit and what is left of it; None outside a container or without a limit."""
     return CONTAINER.memory() if sys.platform == "linux" else None
 
 
 def sysctl(name: str) -> int | str | None:
-    """A value of macOS's sysctl, asked without starting a process; None elsewhere and where the name is unknown."""
+    """A value of macOS's sysctl, read without a subprocess; None on other systems and for unknown names."""
     if sys.platform != "darwin":
         return None
     library = ctypes.CDLL(None)

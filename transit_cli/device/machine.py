@@ -45,7 +45,7 @@ class Machine:
         build: of macOS ("24B83"): numbers differ between builds.
         python: version of this Python.
         architecture: what this Python is built for ("arm64", "x86_64").
-        torch: version of the installed torch, by its metadata; "" where there is none.
+        torch: version of the installed torch, by its metadata; "" if not installed.
         chip: the processor's name.
         cores: cores that can be used.
         performance_cores: fast ones among them.
@@ -59,7 +59,7 @@ class Machine:
         available_bytes: what programs could still take without swapping.
         low_power: whether the low power mode is on.
         on_battery: whether it runs from its battery.
-        speed_limit_percent: what heat or power leave of the processor's speed.
+        speed_limit_percent: the processor's speed as limited by heat or power.
     """
 
     system: str
@@ -112,7 +112,7 @@ def read(
 
 
 def installed_torch() -> str:
-    """The version of the installed torch, by its metadata, without importing it; "" where there is none."""
+    """The version of the installed torch, by its metadata, without importing it; "" if not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

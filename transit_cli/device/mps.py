@@ -7,7 +7,7 @@ a Mac: the simulated device of the tests runs it.
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,12 +29,12 @@ def is_built() -> bool:
 
 
 def is_available() -> bool:
-    """Whether torch says that an MPS device can be used. Virtual machines say so too, and fail at the first tensor."""
+    """Whether torch reports MPS as available. Virtual machines do so too, and fail at the first tensor."""
     return torch.backends.mps.is_available()
 
 
 def why_absent() -> str:
-    """Why there is no MPS device, in words; "" where there is one."""
+    """Why there is no MPS device; "" if there is one."""
     if is_available():
         return ""
     if platform.system() != "Darwin":
@@ -48,7 +48,7 @@ def why_absent() -> str:
     if machine.older(found, wanted):
         return f"torch {torch.__version__} needs macOS {wanted} for MPS, and this is {found}"
     if host.sysctl("kern.hv_vmm_present") == 1:
-        return "macOS runs in a virtual machine, which has no Metal device to give"
+        return "macOS runs in a virtual machine, which provides no Metal device"
     return "torch finds no Metal device"
 
 
@@ -77,7 +77,7 @@ class MpsDevice:
     kind: Kind = "mps"
     max_batch: int | None = MAX_BATCH
     can_capture = False
-    #: Nobody has shown half precision to be faster here, and torch's own tests leave float16 convolution gradients out.
+    #: Half precision has not been shown to be faster here, and torch's own tests exclude float16 convolution gradients.
     best_precision: Precision = "fp32"
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class MpsDevice:
         return torch.mps.get_rng_state()
 
     def set_rng_state(self, state: torch.Tensor) -> None:
-        """Go on from a state that `rng_state` returned."""
+        """Restore a state that `rng_state` returned."""
         torch.mps.set_rng_state(state)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -137,6 +137,12 @@ class MpsDevice:
             return "MPS" in str(error)
         refusals = ("not supported", "not implemented", "n't support", "not support", "only support", "unsupported")
         return isinstance(error, NotImplementedError) or (says(error, "MPS", "_mps") and says(error, *refusals))
+
+    def compile_shader(self, source: str) -> Any:
+        """Kernels of a Metal source, as attributes (torch 2.7 and later)."""
+        if not hasattr(torch.mps, "compile_shader"):
+            raise RuntimeError(f"torch {torch.__version__} has no torch.mps.compile_shader: 2.7 and later have")
+        return torch.mps.compile_shader(source)
 
     def timer(self) -> MpsTimer:
         """A new timer."""

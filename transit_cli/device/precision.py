@@ -1,4 +1,4 @@
-"""Half precision: what autocast and which scaler a device gets.
+"""Precisions: autocast and the gradient scaler of a device.
 
 float16 needs a gradient scaler, bfloat16 does not. Weights stay float32 in either: only what autocast picks is halved.
 """
@@ -24,9 +24,9 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.flo
 
 
 def why_not(device: Device, precision: Precision) -> str:
-    """Why a precision would not take effect on a device; "" where it does.
+    """Why a precision cannot be used on a device; "" if it can.
 
-    torch only warns and computes in float32 where it does not know a type, so autocast itself is asked.
+    torch only warns and computes in float32 for an unsupported type, so autocast itself is tried.
     """
     if precision == "fp32":
         return ""
@@ -47,11 +47,11 @@ def resolve(device: Device, choice: Choice | str = "auto") -> Precision:
     """The precision to compute in.
 
     Args:
-        device: where.
-        choice: "auto" for the one that was measured best on this kind of device, or a precision.
+        device: where it was measured.
+        choice: "auto" for the one measured best on this kind of device, or a precision.
 
     Raises:
-        TransitError: the precision asked for would silently be float32 here.
+        TransitError: the requested precision would silently be float32 here.
     """
     if choice == "auto":
         return device.best_precision
@@ -61,7 +61,7 @@ def resolve(device: Device, choice: Choice | str = "auto") -> Precision:
         raise TransitError(
             f"the precision {choice} cannot be used on {device.kind}: {reason}",
             wanted="auto, " + " or ".join(known for known in DTYPES if not why_not(device, known)),
-            fix="leave --precision away",
+            fix="omit --precision",
             exit_code=ExitCode.MACHINE if precision else ExitCode.USAGE,
             code="precision-unsupported",
         )
@@ -69,12 +69,12 @@ def resolve(device: Device, choice: Choice | str = "auto") -> Precision:
 
 
 def autocast(device: Device, precision: Precision) -> contextlib.AbstractContextManager[object]:
-    """The context for forward and loss. It is made anew for every step; float32 needs none."""
+    """The context of forward and loss, new for every step; float32 needs none."""
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.kind, dtype=DTYPES[precision])
 
 
 def scaler(device: Device, precision: Precision) -> torch.amp.GradScaler:
-    """The gradient scaler: at work for float16, passing everything through for the others."""
+    """The gradient scaler: enabled for float16 only."""
     return torch.amp.GradScaler(device.kind, enabled=precision == "fp16")

@@ -1,4 +1,4 @@
-"""Choosing a device: the best that is there, or the one that was asked for."""
+"""Selects a device: the best available, or the one requested."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Choice = Literal["auto", "mps", "cuda", "cpu"]
 
 
 def available() -> dict[Kind, str]:
-    """The kinds of device in order of preference, each with the reason why it is absent ("" where it is there)."""
+    """The kinds of device in order of preference, each with the reason why it is absent ("" if available)."""
     environment.prepare()
     from transit_cli.device import cuda, mps
 
@@ -29,7 +29,7 @@ def select(name: Choice | str = "auto") -> Device:
         name: "auto" (MPS, then CUDA, then the CPU), or a kind, which is then opened or refused, never replaced.
 
     Raises:
-        TransitError: the device asked for is not there (the text says why), or fails at its first allocation.
+        TransitError: the requested device is not available, or fails at its first allocation.
     """
     absent: dict[Any, str] = available()
     kind = next(kind for kind, reason in absent.items() if not reason) if name == "auto" else name
@@ -37,15 +37,15 @@ def select(name: Choice | str = "auto") -> Device:
         raise TransitError(
             f"there is no device {name!r}",
             wanted="auto, mps, cuda or cpu",
-            fix="leave --device away",
+            fix="omit --device",
             exit_code=ExitCode.USAGE,
             code="device-unknown",
         )
     if absent[kind]:
         raise TransitError(
-            f"the device {kind} is not there: {absent[kind]}",
+            f"the device {kind} is not available: {absent[kind]}",
             wanted="a device that this machine has",
-            fix="leave --device away, or run `transit doctor`",
+            fix="omit --device, or run `transit doctor`",
             exit_code=ExitCode.MACHINE,
             code="device-absent",
         )
@@ -55,7 +55,7 @@ def select(name: Choice | str = "auto") -> Device:
         raise TransitError(
             f"the device {kind} fails at its first allocation: {str(error).splitlines()[0]}",
             wanted="a device that computes",
-            fix="transit doctor, or --device cpu meanwhile",
+            fix="transit doctor, or --device cpu",
             exit_code=ExitCode.MACHINE,
             code="device-broken",
         ) from error

@@ -1,4 +1,4 @@
-"""One row of the doctor's answer, and the ids of the rows that need torch."""
+"""The result of one check of the doctor, and the ids of the checks that need torch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ Status = Literal["ok", "warn", "fail", "skip"]
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckResult:
     """What one check found.
 
     Attributes:
-        id: its name, for `--only` and for scripts; stable.
-        status: "ok"; "warn", worth knowing; "fail", training will not work or not be right; "skip", does not apply.
-        found: what is there.
-        wanted: what should be there; "" where nothing is missing.
-        why: what happens otherwise.
-        fix: one line of shell that puts it right; "" where there is none.
+        id: stable name, for `--only` and scripts.
+        status: "ok"; "warn"; "fail": training fails or is wrong; "skip": not applicable.
+        found: what was found.
+        wanted: what is expected; "" if nothing is missing.
+        why: the consequence.
+        fix: one shell command that solves it; "" if there is none.
     """
 
     id: str
@@ -29,7 +29,7 @@ class Row:
     fix: str = ""
 
 
-#: The rows that need torch, in their order: torch itself, then each device and the parts of its proof.
+#: The checks that need torch, in order: torch itself, then each device and its parts.
 DEVICE_CHECKS = (
     "torch",
     *("mps", "mps-memory", "mps-step", "mps-strided", "mps-fp16", "mps-bf16"),

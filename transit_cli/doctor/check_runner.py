@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from transit_cli import isolation
 from transit_cli.device import environment
-from transit_cli.doctor.check import DEVICE_CHECKS, Row
+from transit_cli.doctor.check import DEVICE_CHECKS, CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,9 +37,9 @@ class CheckRunner:
         if self._child:
             self._child.close()
 
-    def rows(self, progress: Callable[[str], None]) -> list[Row]:
+    def rows(self, progress: Callable[[str], None]) -> list[CheckResult]:
         """Wait for the results; `progress` is called with the id of each check that begins."""
-        rows: list[Row] = []
+        rows: list[CheckResult] = []
         begun = ""
 
         def take(event: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ class CheckRunner:
                 progress(begun)
             else:
                 begun = ""
-                rows.append(Row(**event))
+                rows.append(CheckResult(**event))
                 self._left.remove(event["id"])
 
         while self._left:
@@ -62,7 +62,7 @@ class CheckRunner:
                 rows += self._lost(begun or self._left[0], end)
         return rows
 
-    def _lost(self, died: str, end: isolation.ChildExit) -> list[Row]:
+    def _lost(self, died: str, end: isolation.ChildExit) -> list[CheckResult]:
         """The check that a child died in, and those that cannot be run because of it."""
         if died == "torch":
             lost, why = [row_id for row_id in self._left if row_id != died], "torch cannot be used"
@@ -70,7 +70,7 @@ class CheckRunner:
             lost = [row_id for row_id in self._left if row_id.startswith(f"{died}-")]
             why = f"{died} could not be opened"
         self._left = [row_id for row_id in self._left if row_id not in {died, *lost}]
-        return [_death(died, end), *(Row(row_id, "skip", why) for row_id in lost)]
+        return [_crash_result(died, end), *(CheckResult(row_id, "skip", why) for row_id in lost)]
 
     def _start(self) -> isolation.Child:
         child = isolation.Child("transit_cli.doctor.check_process", env=_environment())
@@ -80,11 +80,11 @@ class CheckRunner:
 
 def _environment() -> dict[str, str]:
     """The environment of the children, without the values that keep torch from starting: these have checks too."""
-    fatal = {finding.variable for finding in environment.findings(os.environ) if finding.fatal}
+    fatal = {finding.variable for finding in environment.variable_problems(os.environ) if finding.fatal}
     return {name: value for name, value in os.environ.items() if name not in fatal}
 
 
-def _death(row_id: str, end: isolation.ChildExit) -> Row:
+def _crash_result(row_id: str, end: isolation.ChildExit) -> CheckResult:
     """The result of a check in which the child died."""
     last = isolation.last_line(end.stderr)
     if end.kind == "hung":
@@ -95,6 +95,8 @@ def _death(row_id: str, end: isolation.ChildExit) -> Row:
         found = f"the process ended with code {end.returncode}"
     if row_id == "torch":
         why = f"torch cannot be imported: {last}" if last else "torch cannot be imported"
-        return Row(row_id, "fail", found, "torch 2.8 or later", why, 'pip install --force-reinstall "torch>=2.8"')
+        return CheckResult(
+            row_id, "fail", found, "torch 2.8 or later", why, 'pip install --force-reinstall "torch>=2.8"'
+        )
     kind = row_id.partition("-")[0]
-    return Row(row_id, "fail", found, "a training step", last, f"transit doctor --only {kind} --report report.md")
+    return CheckResult(row_id, "fail", found, "a training step", last, f"transit doctor --only {kind} --out report.md")

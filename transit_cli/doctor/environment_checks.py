@@ -1,4 +1,4 @@
-"""Rows about the set-up: environment variables, disk, plugins. None of them needs torch."""
+"""Checks of the environment: variables, disk, plugins. None of them needs torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from transit_cli import discovery
 from transit_cli.device import environment
 from transit_cli.device.environment import FALLBACK, FAST_MATH, HIGH_WATERMARK, LOW_WATERMARK
-from transit_cli.doctor.check import Row
+from transit_cli.doctor.check import CheckResult
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 
 
-def fallback(machine: Machine) -> Row:
+def fallback(machine: Machine) -> CheckResult:
     """Whether an operator that MPS lacks runs on the CPU."""
     on = "on: an operator that MPS lacks runs on the CPU"
     if os.environ.get(FALLBACK) == "0":
         why = "an operator that MPS lacks stops the program"
-        return Row("fallback", "warn", "off, by your choice", "on", why, f"unset {FALLBACK}")
+        return CheckResult("fallback", "warn", "off, by your choice", "on", why, f"unset {FALLBACK}")
     return _variables(machine, "fallback", (FALLBACK,), on)
 
 
-def watermark(machine: Machine) -> Row:
+def watermark(machine: Machine) -> CheckResult:
     """The limits of torch's allocator on MPS."""
     given = [name for name in (HIGH_WATERMARK, LOW_WATERMARK) if name in os.environ]
     well = ", ".join(f"{name} is {os.environ[name]}" for name in given)
@@ -37,37 +37,39 @@ def watermark(machine: Machine) -> Row:
     return _variables(machine, "watermark", (HIGH_WATERMARK, LOW_WATERMARK), well)
 
 
-def fast_math(machine: Machine) -> Row:
+def fast_math(machine: Machine) -> CheckResult:
     """Whether Metal may round differently."""
     return _variables(machine, "fast-math", (FAST_MATH,), "off")
 
 
-def _variables(machine: Machine, row_id: str, names: tuple[str, ...], well: str) -> Row:
-    for finding in environment.findings(os.environ, environment.late()):
+def _variables(machine: Machine, row_id: str, names: tuple[str, ...], well: str) -> CheckResult:
+    for finding in environment.variable_problems(os.environ, environment.late()):
         if finding.variable in names:
             status = "fail" if finding.fatal else "warn"
-            return Row(row_id, status, finding.found, finding.wanted, finding.why, finding.fix)
+            return CheckResult(row_id, status, finding.found, finding.wanted, finding.why, finding.fix)
     if machine.system != "Darwin" and not any(name in os.environ for name in names if name != FALLBACK):
-        return Row(row_id, "skip", "only MPS reads it")
-    return Row(row_id, "ok", well)
+        return CheckResult(row_id, "skip", "only MPS reads it")
+    return CheckResult(row_id, "ok", well)
 
 
-def disk(runs: Path) -> Row:
+def disk(runs: Path) -> CheckResult:
     """Free space where runs are written."""
     folder = next((place for place in (runs.absolute(), *runs.absolute().parents) if place.is_dir()), runs)
     free = shutil.disk_usage(folder).free
     found = f"{free / GIB:.0f} GiB free for {runs}/"
     if free < 10 * GIB:
         status = "fail" if free < GIB else "warn"
-        why = "checkpoints of a run take a few hundred MiB, and the rest of the system needs some too"
-        return Row("disk", status, found, "10 GiB", why, f"du -sh {runs}/*")
+        why = "checkpoints of a run take a few hundred MiB, and the system needs free space too"
+        return CheckResult("disk", status, found, "10 GiB", why, f"du -sh {runs}/*")
     if not os.access(folder, os.W_OK):
-        return Row("disk", "fail", f"{folder} cannot be written to", "a folder of yours", "no run can be saved", "cd ~")
-    return Row("disk", "ok", found)
+        return CheckResult(
+            "disk", "fail", f"{folder} cannot be written to", "a folder of yours", "no run can be saved", "cd ~"
+        )
+    return CheckResult("disk", "ok", found)
 
 
-def plugins() -> Row:
-    """Whether every installed plugin loads. transit's own networks are left to their proof: they import torch."""
+def plugins() -> CheckResult:
+    """Whether every installed plugin loads, except transit's own networks, which import torch."""
     broken: list[tuple[discovery.Plugin, TransitError]] = []
     count = 0
     for group in (discovery.COMMANDS, discovery.READERS, discovery.MODELS):
@@ -83,5 +85,5 @@ def plugins() -> Row:
         plugin, error = broken[0]
         names = ", ".join(f"{one.name} of {one.distribution}" for one, _ in broken)
         why = error.found.split("cannot be loaded: ", 1)[-1]
-        return Row("plugins", "warn", f"{len(broken)} of {count} broken: {names}", "all load", why, error.fix)
-    return Row("plugins", "ok", f"{count} load")
+        return CheckResult("plugins", "warn", f"{len(broken)} of {count} broken: {names}", "all load", why, error.fix)
+    return CheckResult("plugins", "ok", f"{count} load")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from transit_cli.config import Settings
+from transit_cli.config import Flag
+from transit_cli.options import OUT, DeviceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorSettings(Settings):
-    """What to look at, and how to answer."""
+class DoctorSettings(DeviceSettings):
+    """Options of `transit doctor`."""
 
-    only: tuple[str, ...] = ()
-    "Look at these rows alone; `mps` also takes mps-step and its other parts."
+    only: Annotated[tuple[str, ...], Flag(metavar="CHECK,...")] = ()
+    "Run only these checks; mps also runs mps-step and its other parts."
 
     device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
-    "Prove this device, and fail where it is absent; auto proves every one that is there."
+    "Device to check, which must be present; auto checks every device that is."
 
     strict: bool = False
     "Exit 1 on warnings too."
@@ -25,8 +26,8 @@ class DoctorSettings(Settings):
     fix: bool = False
     "Print the fixes as a shell snippet; nothing is changed."
 
-    report: Path | None = None
-    "Also write the answer to this file, as Markdown to paste into an issue."
+    out: Annotated[Path | None, OUT] = None
+    "Also write the result to this file, as Markdown to paste into an issue."
 
     runs: Path = Path("runs")
-    "The folder that runs are written to; its disk is looked at."
+    "Folder that runs are written to, whose disk is checked."

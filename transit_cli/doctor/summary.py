@@ -1,4 +1,4 @@
-"""The doctor's answer for a person: a short table, what to do, a verdict; or a shell snippet, or Markdown."""
+"""The doctor's output: a short table, what to do, a verdict; or a shell snippet, or Markdown."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from transit_cli.results import Table, Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transit_cli.doctor.check import Row
+    from transit_cli.doctor.check import CheckResult
 
 WIDTH = 80
 
-#: What a person types first where all is well.
+#: The suggested first command if all is well.
 BEGIN = "transit train"
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """One line a row. Neighbours that are skipped for one reason share a line."""
+def table(rows: Sequence[CheckResult]) -> Table:
+    """One line per check. Neighbours that are skipped for the same reason share a line."""
     lines: list[tuple[str, str, str]] = []
     for (status, found), group in itertools.groupby(rows, key=lambda row: (row.status, row.found)):
         same = list(group)
@@ -39,10 +39,10 @@ def _together(ids: list[str]) -> str:
     return f"{ids[0]} +{len(ids) - 1}"
 
 
-def advice(rows: Sequence[Row]) -> Text:
-    """For every row that is not well, why it matters and what to type."""
+def advice(rows: Sequence[CheckResult]) -> Text:
+    """For every warning and failure, why it matters and what to type."""
     troubled = _troubled(rows)
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str], list[CheckResult]] = {}
     for row in troubled:
         groups.setdefault((row.why, row.fix), []).append(row)
     named = [(_together([row.id for row in group]), group[0]) for group in groups.values()]
@@ -59,17 +59,17 @@ def advice(rows: Sequence[Row]) -> Text:
     return Text("\n".join([*lines, ""]))
 
 
-def _troubled(rows: Sequence[Row]) -> list[Row]:
+def _troubled(rows: Sequence[CheckResult]) -> list[CheckResult]:
     """The rows that are not well, failures first."""
     return [row for status in ("fail", "warn") for row in rows if row.status == status]
 
 
-def verdict(rows: Sequence[Row], *, everything: bool) -> str:
+def verdict(rows: Sequence[CheckResult], *, everything: bool) -> str:
     """The answer in a line, and the first thing to type.
 
     Args:
         rows: what was found.
-        everything: whether every row was looked at; a part of them cannot say that the machine is ready.
+        everything: whether all checks were run; a part of them does not show that the machine is ready.
     """
     troubled = _troubled(rows)
     failed = sum(row.status == "fail" for row in troubled)
@@ -84,7 +84,7 @@ def verdict(rows: Sequence[Row], *, everything: bool) -> str:
     return f"{words}. Type: {first}" if first else f"{words}."
 
 
-def snippet(rows: Sequence[Row]) -> Text:
+def snippet(rows: Sequence[CheckResult]) -> Text:
     """The fixes as shell, each below its reason. Nothing has been run."""
     lines: list[str] = []
     for row in _troubled(rows):
@@ -93,7 +93,7 @@ def snippet(rows: Sequence[Row]) -> Text:
     return Text("\n".join(lines or ["# nothing to fix"]))
 
 
-def markdown(rows: Sequence[Row], words: str) -> str:
+def markdown(rows: Sequence[CheckResult], words: str) -> str:
     """The answer to paste into an issue: no names of people, machines or folders other than the runs'."""
 
     def cell(text: str) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from transit_cli.config import Flag, Positional, Settings
+from transit_cli.config import Positional, Settings
+from transit_cli.options import OUT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,5 +20,8 @@ class ExportSettings(Settings):
     format: Literal["onnx", "executorch", "coreml", "torchscript"]
     "Format: onnx (any runtime), executorch (phones, embedded), coreml (Apple), torchscript (C++ with libtorch)."
 
-    output: Annotated[Path | None, Flag("-o")] = None
-    "File to write; unless given, model.onnx, .pte, .mlpackage or .ts in RUN."
+    out: Annotated[Path | None, OUT] = None
+    "File or folder to write to; by default model.onnx, .pte, .mlpackage or .ts in RUN."
+
+    trust: bool = False
+    "Execute the Python file of RUN's own network; use it only if you trust who wrote the run."

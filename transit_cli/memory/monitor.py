@@ -17,7 +17,7 @@ _ORDER: tuple[Level, ...] = ("unknown", "normal", "warn", "critical")
 
 @dataclass(frozen=True)
 class Peak:
-    """The most that was seen, in bytes.
+    """The peaks that were sampled, in bytes.
 
     Attributes:
         resident: of this process, in RAM.
@@ -26,7 +26,7 @@ class Peak:
         available: the least that the system had left.
         swap_growth: by how much more swap was in use than at the start; 0 where it shrank.
         pressure: the worst level.
-        samples: how many times it was looked.
+        samples: number of samples taken.
     """
 
     resident: int = 0
@@ -48,7 +48,7 @@ class Monitor:
     A sample takes 0.3 to 0.7 ms: less than 1 % of one core at the default interval. It never waits for the device.
 
     Args:
-        device: the device to watch too; None for the process and the system alone.
+        device: the device to watch too; None for the process and the system only.
         interval: seconds between samples.
     """
 
@@ -78,7 +78,7 @@ class Monitor:
         return self._peak
 
     def sample(self) -> None:
-        """Look now, at a moment that the interval might miss: at the end of a backward pass, say."""
+        """Sample now, at a moment that the interval might miss, such as the end of a backward pass."""
         now, held, state = reading.read(), self._device.memory() if self._device else None, pressure.read()
         with self._lock:
             before = self._peak

@@ -1,7 +1,7 @@
 """How hard the system works to find memory: macOS's pressure level, Linux's pressure-stall information.
 
-What is "available" says little on a Mac, which compresses and swaps long before it refuses; the level is what macOS
-itself acts on. Linux reports the share of time in which programs stood still waiting for memory.
+Available memory means little on a Mac, which compresses and swaps long before it refuses; macOS itself acts on the
+level. Linux reports the share of time in which programs were stalled waiting for memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PSI = Path("/proc/pressure/memory")
 
 @dataclass(frozen=True)
 class Pressure:
-    """The pressure now: a level, and what it was read from in words ("macOS level 2", "stalled 3 % of 10 s")."""
+    """The pressure now: a level, and its origin ("macOS level 2", "stalled 3 % of 10 s")."""
 
     level: Level
     detail: str

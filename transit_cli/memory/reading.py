@@ -22,7 +22,7 @@ class Reading:
         available: what programs could still take without swapping; in a container, within its limit.
         total: RAM, or the container's limit where that is lower.
         swap_used: swap in use by the whole machine.
-        container_limit: the container's limit; None where there is none.
+        container_limit: the container's limit; None if there is none.
     """
 
     resident: int
@@ -33,7 +33,7 @@ class Reading:
 
     @property
     def used_fraction(self) -> float:
-        """Share of the memory that is taken, by whomever: 0 to 1. The guide's 85 % rule is about this figure."""
+        """Share of the memory that all programs together use: 0 to 1."""
         return 1 - self.available / self.total
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from transit_cli.config import Range, Settings
+from transit_cli.config import Flag, Range, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings(Settings):
-    """Base of the settings of a command that takes memory."""
+    """The memory limit of a command that trains."""
 
-    memory_limit: Annotated[float | str, Range(0, 1, open="left")] = 0.85
-    """Memory to stay under: a share (of Metal's recommendation, of the GPU's, or of the machine's or container's), or a
-    size such as 4GiB for this process, as on a smaller machine. Beyond it an allocation fails as out of memory, rather
-    than driving the system into swap."""
+    panel: ClassVar[str] = "Device"
+
+    memory_limit: Annotated[float | str, Range(0, 1, open="left"), Flag(metavar="LIMIT")] = 0.85
+    """Memory to stay under: a share of the device's, or a size such as 4GiB; beyond it allocations fail as out of
+    memory."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

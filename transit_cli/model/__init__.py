@@ -1,1 +1,1 @@
-"""Networks by name: the two-branch network of the M4 guide, the AstroNet of its paper, and a person's own."""
+"""Networks by name (two-branch, astronet, plugins', the user's own), saved networks and faster execution of layers."""

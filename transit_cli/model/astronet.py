@@ -1,8 +1,8 @@
-"""AstroNet: the network of Shallue & Vanderburg 2018 (AJ 155, 94), in the numbers of its published configuration.
+"""AstroNet, the network of Shallue & Vanderburg 2018 (AJ 155, 94), with its published configuration.
 
-The global view passes 5 blocks of two convolutions (16, 32, 64, 128, 256 filters, kernel 5) with max-pooling over 5
+The global view has 5 blocks of two convolutions (16, 32, 64, 128, 256 filters, kernel 5) with max-pooling over 5
 bins, stride 2; the local view 2 blocks (16, 32) with max-pooling over 7 bins, stride 2; then 4 dense layers of 512.
-Further views get a column like the local one's; scalars join the flattened features.
+Further views get a column like that of the local view; scalars are concatenated to the features.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Column(nn.Module):
 
     Args:
         filters: channels of each block.
-        pool: bins that the pooling spans; it moves by `STRIDE`.
+        pool: kernel size of the pooling, with stride `STRIDE`.
 
-    Shape: [B, L] -> [B, filters[-1] x what is left of L].
+    Shape: [B, L] -> [B, filters[-1] x pooled_length(L)].
     """
 
     def __init__(self, filters: tuple[int, ...], pool: int) -> None:
@@ -40,7 +40,7 @@ class Column(nn.Module):
                 nn.Conv1d(before, after, KERNEL, padding=KERNEL // 2),
                 nn.ReLU(),
                 nn.Conv1d(after, after, KERNEL, padding=KERNEL // 2),
-                nn.MaxPool1d(pool, STRIDE),  # before ReLU: the same numbers from half of the work
+                nn.MaxPool1d(pool, STRIDE),  # before ReLU: same result, half the work
                 nn.ReLU(),
             ]
         self.layers = nn.Sequential(*layers)
@@ -51,18 +51,18 @@ class Column(nn.Module):
 
 
 def pooled_length(length: int, blocks: int, pool: int) -> int:
-    """Bins that are left of `length` after the poolings of `blocks` blocks; 0 where a view is too short."""
+    """Number of bins after the poolings of `blocks` blocks; 0 if the view is too short."""
     for _ in range(blocks):
         length = (length - pool) // STRIDE + 1 if length >= pool else 0
     return length
 
 
 class AstroNet(nn.Module):
-    """The paper's network.
+    """AstroNet.
 
     Args:
         views: the length in bins of each view, by name; "global" gets the deeper column.
-        scalars: how many scalars a sample has.
+        scalars: number of scalars.
 
     Raises:
         ValueError: a view is too short for its poolings (global 125 bins, others 19).
@@ -90,7 +90,7 @@ class AstroNet(nn.Module):
         self.head = nn.Sequential(*dense, nn.Linear(DENSE_UNITS, 1))
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """One logit a sample."""
+        """One logit per sample: [B]."""
         features = [column(inputs[name]) for name, column in zip(self.views, self.columns, strict=True)]
         if self.scalars:
             features.append(inputs["scalars"])
@@ -98,5 +98,5 @@ class AstroNet(nn.Module):
 
 
 def build(views: Mapping[str, int], scalars: int = 0) -> AstroNet:
-    """The network with the paper's sizes: the factory behind the name `astronet`."""
+    """Factory of `astronet`, with the sizes of the paper."""
     return AstroNet(views, scalars)

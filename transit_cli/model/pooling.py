@@ -1,4 +1,4 @@
-"""The end of a branch: each channel's average and maximum over the bins that are left."""
+"""Global average and maximum pooling, at the end of a branch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class AverageAndMaximum(nn.Module):
-    """Each channel's average and maximum over its bins.
+    """Average and maximum of each channel over its bins.
 
     Shape: [B, C, L] -> [B, 2 x C].
     """
@@ -20,9 +20,9 @@ class AverageAndMaximum(nn.Module):
 
 
 def average_and_maximum(features: Tensor) -> Tensor:
-    """What `AverageAndMaximum` gives, with a backward pass that writes each bin once; PyTorch's takes eight passes.
+    """`AverageAndMaximum` with a backward pass that writes each bin once; PyTorch's takes eight passes.
 
-    Where several bins share a maximum, the first gets its gradient, and not each an equal part.
+    If several bins share the maximum, the first gets the whole gradient, instead of each an equal part.
     """
     if torch.is_grad_enabled() and features.requires_grad:
         return _AverageAndMaximum.apply(features)

@@ -1,8 +1,8 @@
 """Networks by name: `two-branch`, `astronet`, an installed plugin's (`transit.models`), or `my_net.py:build`.
 
-A factory is called as `factory(views, scalars)`: the length in bins of each view by name (the global view first), and
-the number of scalars. The network that it returns gives one logit a sample, [B] or [B, 1], and takes its inputs in one
-of two ways, told apart by how many arguments its `forward` has:
+A factory is called as `factory(views, scalars)` with the length in bins of each view by name (the global view first)
+and the number of scalars. The network returns one logit per sample, [B] or [B, 1]. Its `forward` takes a mapping if it
+has one argument, and otherwise the inputs in order:
 
     def forward(self, inputs): ...                        one: a mapping, inputs["global"] [B, L], inputs["scalars"] ...
     def forward(self, global_view, local_view): ...       more: the views in the order of `views`, then the scalars
@@ -29,28 +29,28 @@ FACTORY_HELP = "a function of (views, scalars) that returns a torch.nn.Module"
 
 
 def build(name: str, views: Mapping[str, int], scalars: int = 0) -> nn.Module:
-    """A new network with random weights (torch's default generator).
+    """Build a network with random weights from torch's default generator.
 
     Args:
         name: a registered name, or "path.py:factory".
         views: the length in bins of each view, in the order of the inputs.
-        scalars: how many scalars a sample has.
+        scalars: number of scalars.
 
     Returns:
         A module that maps {view: [B, L], "scalars": [B, S]} to logits [B].
 
     Raises:
-        TransitError: there is no such network, its code fails, or it does not fit the views.
+        TransitError: the network does not exist, its code fails, or it does not fit the views.
     """
     build_network = factory(name)
     try:
         network = build_network(dict(views), scalars)
     except ValueError as error:
-        raise _failure(name, f"does not fit the views: {error}", "views that it can take") from error
-    except Exception as error:
+        raise _failure(name, f"does not fit the views: {error}", "views of lengths that it supports") from error
+    except (Exception, SystemExit) as error:
         raise _failure(name, f"cannot be built: {type(error).__name__}: {error}", FACTORY_HELP) from error
     if not isinstance(network, nn.Module):
-        raise _failure(name, f"gave {type(network).__name__}", FACTORY_HELP)
+        raise _failure(name, f"is {type(network).__name__}", FACTORY_HELP)
     if type(network).__module__.startswith("transit_cli."):
         return network
     network = Adapted(network, tuple(views), scalars)
@@ -59,16 +59,16 @@ def build(name: str, views: Mapping[str, int], scalars: int = 0) -> nn.Module:
 
 
 def factory(name: str) -> Callable[..., Any]:
-    """The function that builds a network: a registered name's, or "path.py:function".
+    """The function that builds a network, by registered name or "path.py:function".
 
     Raises:
-        TransitError: there is no such network, or its code cannot be imported.
+        TransitError: the network does not exist, or its code cannot be imported.
     """
     return _from_file(name) if ":" in name else _installed(name)
 
 
 class Adapted(nn.Module):
-    """A person's network, called as ours are: a mapping in, logits [B] out."""
+    """Adapter from a user's network to the interface of transit's: a mapping in, logits [B] out."""
 
     def __init__(self, network: nn.Module, views: tuple[str, ...], scalars: int) -> None:
         super().__init__()
@@ -77,13 +77,13 @@ class Adapted(nn.Module):
         self.positional = _arguments(network.forward) > 1
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """One logit a sample."""
+        """One logit per sample: [B]."""
         logits = self.network(*(inputs[name] for name in self.order)) if self.positional else self.network(inputs)
         return logits.squeeze(1) if logits.ndim == 2 else logits
 
 
 def _arguments(forward: Callable[..., Any]) -> int:
-    """How many arguments a bound `forward` takes; `*views` counts as several."""
+    """Number of positional arguments of a bound `forward`; 2 for `*args`."""
     count = 0
     for parameter in inspect.signature(forward).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -93,7 +93,7 @@ def _arguments(forward: Callable[..., Any]) -> int:
 
 
 def _try_out(name: str, network: Adapted, views: Mapping[str, int], scalars: int) -> None:
-    """One forward pass over two empty samples: a misfit is found now, and named, not in the middle of a run."""
+    """Run one forward pass on two samples of zeros, to report a network that does not fit before a run starts."""
     inputs = {view: torch.zeros(2, length) for view, length in views.items()}
     if scalars:
         inputs["scalars"] = torch.zeros(2, scalars)
@@ -104,12 +104,12 @@ def _try_out(name: str, network: Adapted, views: Mapping[str, int], scalars: int
             logits = network.eval()(inputs)
     except Exception as error:
         wanted = f"a forward that takes {'the inputs in this order' if network.positional else 'a mapping'}: {shapes}"
-        raise _failure(name, f"fails at its first pass: {type(error).__name__}: {error}", wanted) from error
+        raise _failure(name, f"fails in its first forward pass: {type(error).__name__}: {error}", wanted) from error
     finally:
         network.train(training)
     if not isinstance(logits, Tensor) or logits.shape != (2,):
         shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise _failure(name, f"returned {shape} for two samples", "one logit a sample: [2] or [2, 1]")
+        raise _failure(name, f"returned {shape} for two samples", "one logit per sample: [2] or [2, 1]")
 
 
 def _installed(name: str) -> Callable[..., Any]:
@@ -117,15 +117,15 @@ def _installed(name: str) -> Callable[..., Any]:
     if name not in found:
         known = ", ".join(found)
         raise TransitError(
-            f"there is no network {name!r}",
-            wanted=f"{known}, or my_net.py:build for one of your own",
+            f"there is no network named {name!r}",
+            wanted=f"{known}, or my_net.py:build for your own",
             fix="give another --network",
             exit_code=ExitCode.USAGE,
             code="network-unknown",
         )
     loaded = found[name].load()
     if not callable(loaded):
-        raise found[name].failure(f"it holds {type(loaded).__name__}, not a function")
+        raise found[name].failure(f"it is {type(loaded).__name__}, not a function")
     return loaded
 
 
@@ -133,16 +133,16 @@ def _from_file(name: str) -> Callable[..., Any]:
     file, _, attribute = name.rpartition(":")
     path = Path(file).expanduser()
     if not path.is_file():
-        raise _failure(name, f"names a file that is not there: {path}", "my_net.py:build, a file and a function in it")
+        raise _failure(name, f"names a file that does not exist: {path}", "my_net.py:build, file and function")
     module_name = f"transit_network_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise _failure(name, f"names {path}, which is not Python source", "a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and pickling look a class's module up by its name
+    sys.modules[module_name] = module  # dataclasses and pickle look modules up by name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failure(
             name, f"fails while it is imported: {type(error).__name__}: {error}", "a working file"
         ) from error

@@ -1,10 +1,10 @@
 """The two-branch network: a small 1-D CNN for each view, joined by a LayerNorm and one hidden layer.
 
 It is the network of "M4 Mac mini best practices 2024-2025" (November 2024), which gives kernels 7/5/5 and 5/3/3,
-width 32, joined features (4 x width), LayerNorm, 128 hidden units, ReLU, dropout 0.3 and one logit. What it leaves open
-is chosen here: convolutions keep the length, the first two of a branch are followed by max-pooling over 2 bins, and a
-branch ends in the average and the maximum over its bins, so that views of any length of at least 4 bins work. Further
-views (secondary, odd, even) get a branch like the local one's; scalars join the features.
+width 32, joined features (4 x width), LayerNorm, 128 hidden units, ReLU, dropout 0.3 and one logit. It does not specify
+the rest: here convolutions keep the length, the first two of a branch are followed by max-pooling over 2 bins, and a
+branch ends in global average and maximum pooling, so that views of any length of at least 4 bins work. Further views
+(secondary, odd, even) get a branch like that of the local view; scalars are concatenated to the features.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ LOCAL_KERNELS = (5, 3, 3)
 
 
 class Branch(nn.Module):
-    """Convolutions over one view, then the average and the maximum over what is left of its bins.
+    """Convolutions over one view, then global average and maximum pooling.
 
     Args:
-        kernels: kernel sizes, odd, one a convolution.
+        kernels: kernel size of each convolution, odd.
         width: channels of every convolution.
 
     Shape: [B, L] -> [B, 2 x width], L >= 2^(len(kernels) - 1).
@@ -39,25 +39,24 @@ class Branch(nn.Module):
         for index, kernel in enumerate(kernels):
             layers.append(nn.Conv1d(width if index else 1, width, kernel, padding=kernel // 2))
             if index < len(kernels) - 1:
-                layers.append(nn.MaxPool1d(2))  # before ReLU: the same numbers from half of the work
+                layers.append(nn.MaxPool1d(2))  # before ReLU: same result, half the work
             layers.append(nn.ReLU())
-        self.layers = nn.Sequential(*layers)
-        self.pooling = AverageAndMaximum()
+        self.layers = nn.Sequential(*layers, AverageAndMaximum())
 
     def forward(self, view: Tensor) -> Tensor:
         """Features of a view."""
-        return self.pooling(self.layers(view.unsqueeze(1)))
+        return self.layers(view.unsqueeze(1))
 
 
 class TwoBranch(nn.Module):
-    """The guide's network.
+    """The two-branch network.
 
     Args:
         views: the length in bins of each view, by name; "global" gets the larger kernels.
-        scalars: how many scalars a sample has.
+        scalars: number of scalars.
         width: channels of every convolution.
         hidden: units of the hidden layer.
-        dropout: share of hidden units dropped in training.
+        dropout: dropout probability of the hidden units.
 
     Shape: a mapping of name -> [B, L] float32 (and "scalars" -> [B, S]) -> logits [B].
     """
@@ -87,7 +86,7 @@ class TwoBranch(nn.Module):
         )
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """One logit a sample."""
+        """One logit per sample: [B]."""
         features = [branch(inputs[name]) for name, branch in zip(self.views, self.branches, strict=True)]
         if self.scalars:
             features.append(inputs["scalars"])
@@ -95,5 +94,5 @@ class TwoBranch(nn.Module):
 
 
 def build(views: Mapping[str, int], scalars: int = 0) -> TwoBranch:
-    """The network with the guide's sizes: the factory behind the name `two-branch`."""
+    """Factory of `two-branch`, with the sizes of the guide."""
     return TwoBranch(views, scalars)

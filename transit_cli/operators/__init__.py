@@ -1,1 +1,1 @@
-"""Which operators MPS has, falls back on, refuses or gets wrong; and how to go on when it refuses one."""
+"""Which operators MPS has, runs on the CPU, refuses or computes wrongly, and a fallback for those it refuses."""

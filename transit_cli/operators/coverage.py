@@ -1,4 +1,4 @@
-"""Question 1: what would a Mac do with this network's training step? Answered from any machine, without one."""
+"""`transit fallback-test predict`: the status on MPS of the step's operators, determined on any machine."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from transit_cli.device.environment import FALLBACK
 from transit_cli.operators.registrations import STATUSES, OperatorTable, table
 from transit_cli.results import ExitCode, Result, Table
 
 if TYPE_CHECKING:
-    from transit_cli.operators.rules import Finding
-    from transit_cli.operators.settings import FallbackTestSettings
+    from transit_cli.operators.rules import Incompatibility
+    from transit_cli.operators.settings import FallbackPredictionSettings, OperatorTableSettings
     from transit_cli.operators.trace import Call
 
-#: Samples of the traced step: the operators are the same for any batch, and the batch's own rule reads the settings.
+#: Samples of the traced step; the operators do not depend on it.
 SAMPLES = 4
 
-VARIABLE = "PYTORCH_ENABLE_MPS_FALLBACK"
 
-
-def operators(settings: FallbackTestSettings) -> Result:
-    """Every operator of a torch version, with its place on MPS."""
+def operators(settings: OperatorTableSettings) -> Result:
+    """Every operator of a torch version, with its status on MPS."""
     found = table(settings.torch)
     counts = Counter(found.statuses.values())
     data = {"operators": dict(found.statuses), "torch": found.torch, "source": found.source, "counts": dict(counts)}
@@ -30,15 +29,15 @@ def operators(settings: FallbackTestSettings) -> Result:
     return Result(data, [rows], f"torch {found.torch}: {len(found.statuses)} operators, {parts}")
 
 
-def predict(settings: FallbackTestSettings) -> Result:
-    """The operators of the network's step, their place on MPS, and the shapes and types that MPS will not take."""
+def predict(settings: FallbackPredictionSettings) -> Result:
+    """The operators of the network's step, their status on MPS, and the shapes and types that MPS refuses."""
     from transit_cli.operators import rules
+    from transit_cli.operators.step_factory import StepFactory
     from transit_cli.operators.trace import trace
-    from transit_cli.operators.workload import Workload
 
     found = table(settings.torch)
     version = (int(found.torch.split(".")[0]), int(found.torch.split(".")[1]))
-    calls = trace(Workload.of(settings), SAMPLES, found.statuses)
+    calls = trace(StepFactory.of(settings), SAMPLES, found.statuses)
     used = _by_operator(calls, found)
     findings = rules.check(calls, version)
     lacking = [row for row in used if row["status"] not in {"native", "composite"}]
@@ -60,8 +59,8 @@ def predict(settings: FallbackTestSettings) -> Result:
             columns,
             [[row["operator"], row["status"], *(row[phase] or "" for phase in columns[2:])] for row in shown],
             title=f"One training step of {settings.network} on MPS, torch {found.torch} (calls)",
-            note=f"and {composite} composite operators, which are made of these. Read from {found.source};\n"
-            "no Mac was asked: that a kernel exists does not say that its numbers are right",
+            note=f"and {composite} composite operators, which consist of these. Read from {found.source};\n"
+            "not run on a Mac: an existing kernel may still compute wrong results",
         ),
     ]
     if findings:
@@ -77,7 +76,7 @@ def predict(settings: FallbackTestSettings) -> Result:
 
 
 def _by_operator(calls: Counter[Call], found: OperatorTable) -> list[dict[str, Any]]:
-    """One row an operator: status, and the number of calls in each phase."""
+    """One row per operator: status, and the number of calls in each phase."""
     rows: dict[str, dict[str, Any]] = {}
     for call, count in sorted(calls.items(), key=lambda item: item[0].operator):
         status = "composite" if call.composite else found.statuses.get(call.operator, "missing")
@@ -88,8 +87,8 @@ def _by_operator(calls: Counter[Call], found: OperatorTable) -> list[dict[str, A
     return list(rows.values())
 
 
-def verdict(lacking: list[dict[str, Any]], findings: list[Finding]) -> str:
-    """What to do about it, in a line or a few."""
+def verdict(lacking: list[dict[str, Any]], findings: list[Incompatibility]) -> str:
+    """What to change, one line per problem."""
     lines = []
     refused = [finding for finding in findings if finding.severity != "doubtful"]
     if refused:
@@ -98,12 +97,12 @@ def verdict(lacking: list[dict[str, Any]], findings: list[Finding]) -> str:
     if missing:
         calls = sum(row["forward"] + row["backward"] + row["update"] for row in lacking if row["status"] == "missing")
         lines.append(
-            f"MPS lacks {', '.join(missing)}: set {VARIABLE}=1 before torch is imported (transit does), and each of "
-            f"{calls} calls a step then waits for the GPU and copies to the CPU and back"
+            f"MPS lacks {', '.join(missing)}: set {FALLBACK}=1 before torch is imported (transit does), and each of "
+            f"{calls} calls per step then waits for the GPU and copies to the CPU and back"
         )
     always = sorted(row["operator"] for row in lacking if row["status"] == "fallback")
     if always:
-        lines.append(f"{', '.join(always)} runs on the CPU whatever the variable says")
+        lines.append(f"{', '.join(always)} runs on the CPU whatever the variable is set to")
     if not lines:
         lines.append("MPS has every operator of this step; nothing to do")
     doubtful = [finding for finding in findings if finding.severity == "doubtful"]

@@ -1,17 +1,18 @@
-"""Question 2: what does this machine's device do with the network's operators, and with its training?"""
+"""`transit fallback-test`: the operators of the training step, and whole steps, on this machine's device."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
-from transit_cli.device import precision as precisions
+from transit_cli.device import precision as device_precision
 from transit_cli.device.environment import FALLBACK
 from transit_cli.device.select import select
 from transit_cli.operators.device_process import run_in_child
-from transit_cli.operators.workload import Workload
+from transit_cli.operators.step_factory import StepFactory
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
@@ -21,57 +22,94 @@ if TYPE_CHECKING:
     from transit_cli.operators.settings import FallbackTestSettings
 
 
-#: A device that ends more children than this is not worth more questions.
-MOST_DEATHS = 8
+#: Crashes of the child after which the test is given up.
+MAX_CRASHES = 8
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class OperatorResult:
+    """One kind of call of the step, checked on the device.
+
+    Attributes:
+        precision: of the step.
+        index: position among the step's kinds of calls.
+        operator: its name with overload.
+        phase: "forward", "backward" or "update".
+        shapes: of its first tensors, for display.
+        dtypes: of its tensors.
+        status: "ok", "wrong", "fell back", "missing", "refused", "out of memory", "error", "aborted" or "hung".
+        variant: the memory layout in which it failed; "" if it did not.
+        variants: the layouts that were checked.
+        error: largest error against float64 on the CPU, relative to the largest value.
+        bound: the largest error that rounding explains.
+        elements: how many values were compared.
+        fell_back: operators that ran on the CPU.
+        milliseconds: of a call that fell back.
+        random: whether it draws random numbers, which are not compared.
+        message: of the error.
+        calls: how often a step calls the operator.
+        without_variable: the status without PYTORCH_ENABLE_MPS_FALLBACK, if it fell back.
+    """
+
+    precision: str
+    index: int
+    operator: str
+    phase: str
+    shapes: str
+    dtypes: tuple[str, ...]
+    status: str
+    variant: str = ""
+    variants: tuple[str, ...] = ()
+    error: float = 0.0
+    bound: float = 0.0
+    elements: int = 0
+    fell_back: tuple[str, ...] = ()
+    milliseconds: float = 0.0
+    random: bool = False
+    message: str = ""
+    calls: int = 1
+    without_variable: str = ""
 
 
 def check_device(settings: FallbackTestSettings) -> Result:
-    """Every operator of the step on the device, in each precision that it has; then the step itself, many times.
+    """Check every operator of the step on the device, in each precision that it has; then many whole steps.
 
     Raises:
-        TransitError: there is no such device, or the network does not train on the CPU either.
+        TransitError: the device does not exist, or the network does not train on the CPU either.
     """
     device = select(settings.device)
-    workload = Workload.of(settings)
-    wanted = _precisions(settings, device)
-    rows: list[Row] = []
-    planted: dict[str, str] = {}
+    factory = StepFactory.of(settings)
+    results: list[OperatorResult] = []
+    drifts: dict[str, Mapping[str, Any]] = {}
+    precisions = _precisions(settings, device)
     with console.progress(f"operators on {device.kind}") as progress:
-        for precision in wanted:
-            job = _job(settings, workload, device, precision)
-
-            def note(row: Row, precision: str = precision) -> None:
-                progress.update(advance=1, status=f"{precision} {row['operator']}")
-
-            found, plants = _ask_for_operators(job, settings.timeout, note)
-            rows += [{"precision": precision, **row} for row in found]
-            planted |= plants
-    for row in rows:
-        if row["status"] == "fell back":
-            row["without_variable"] = _without_variable(settings, workload, device, row)
-    drifts = {precision: _ask_for_drift(settings, workload, device, precision) for precision in wanted}
-    return _result(settings, device, rows, {name: found for name, found in drifts.items() if found}, planted)
+        for precision in precisions:
+            job = _job(settings, factory, device, precision)
+            for found in _check_operators(job, settings.timeout, progress):
+                status = _without_variable(job, found, settings.timeout) if found.status == "fell back" else ""
+                results.append(replace(found, without_variable=status))
+    if settings.steps:
+        for precision in precisions:
+            drifts[precision] = _check_steps(settings, _job(settings, factory, device, precision))
+    return _result(settings, device, results, drifts)
 
 
 def _precisions(settings: FallbackTestSettings, device: Device) -> list[str]:
     """The precision asked for, or with auto each that the device has."""
     if settings.precision != "auto":
-        return [precisions.resolve(device, settings.precision)]
-    return [precision for precision in precisions.DTYPES if not precisions.why_not(device, precision)]
+        return [device_precision.resolve(device, settings.precision)]
+    return [name for name in device_precision.DTYPES if not device_precision.why_not(device, name)]
 
 
-def _job(settings: FallbackTestSettings, workload: Workload, device: Device, precision: str) -> dict[str, Any]:
-    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    fields.pop("sources")
-    given = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
+def _job(settings: FallbackTestSettings, factory: StepFactory, device: Device, precision: str) -> dict[str, Any]:
     import torch
 
+    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    fields.pop("sources")
     return {
         "part": "operators",
-        "settings": given | {"viewset": None, "out": None, "compare": None},
-        "lengths": dict(workload.lengths),
+        "settings": fields | {"viewset": None},
+        "lengths": dict(factory.lengths),
         "device": device.kind,
         "precision": precision,
         "skip": [],
@@ -79,32 +117,30 @@ def _job(settings: FallbackTestSettings, workload: Workload, device: Device, pre
     }
 
 
-def _ask_for_operators(job: dict[str, Any], timeout: float, note: Any) -> tuple[list[Row], dict[str, str]]:
-    """One row a call. A child that dies is asked again without the call that it died of."""
-    rows: dict[int, Row] = {}
-    counts: dict[str, int] = {}
-    planted: dict[str, str] = {}
+def _check_operators(job: dict[str, Any], timeout: float, progress: console.Progress) -> list[OperatorResult]:
+    """One result per kind of call. After a crash, a new child continues without the call that caused it."""
+    results: dict[int, OperatorResult] = {}
+    counts: Counter[str] = Counter()
+    precision = job["precision"]
     while True:
-        started: Row = {}
+        started: dict[str, Any] = {}
 
-        def take(event: Row, started: Row = started) -> None:
+        def take(event: dict[str, Any], started: dict[str, Any] = started) -> None:
             if "start" in event:
-                started.clear()
                 started.update(event)
             elif "index" in event:
                 started.clear()
-                if event["index"] not in rows:
-                    note(event)
-                rows[event["index"]] = event
+                if event["index"] not in results:
+                    progress.update(advance=1, status=f"{precision} {event['operator']}")
+                results[event["index"]] = OperatorResult(precision, **event)
             else:
-                planted.update(event["planted"])
                 for operator, count in event["counts"]:
-                    counts[operator] = counts.get(operator, 0) + count
+                    counts[operator] += count
 
         end = run_in_child(job, take, timeout=timeout)
         if end.kind == "done":
             break
-        if not started or len(job["skip"]) >= MOST_DEATHS:
+        if not started or len(job["skip"]) >= MAX_CRASHES:
             raise TransitError(
                 f"the test ended early: {end.message or end.kind}",
                 wanted="a network whose training step runs on the CPU",
@@ -112,48 +148,40 @@ def _ask_for_operators(job: dict[str, Any], timeout: float, note: Any) -> tuple[
                 code="step-failed",
             )
         index = started.pop("start")
-        rows[index] = {"index": index, **started, "status": end.kind, "words": end.message, "elements": 0}
+        status = "error" if end.kind == "failed" else end.kind
+        results[index] = OperatorResult(precision, index, **started, status=status, message=end.message)
         job["skip"].append(index)
-    for row in rows.values():
-        row["calls"] = counts.get(row["operator"], 1)
-    return [rows[index] for index in sorted(rows)], planted
+    return [replace(results[index], calls=counts.get(results[index].operator, 1)) for index in sorted(results)]
 
 
-def _without_variable(settings: FallbackTestSettings, workload: Workload, device: Device, row: Row) -> str:
-    """What the same operator does where the variable is off, asked in a process of its own."""
-    job = _job(settings, workload, device, row["precision"]) | {"only": row["index"]}
-    seen: list[Row] = []
+def _without_variable(job: dict[str, Any], result: OperatorResult, timeout: float) -> str:
+    """The status of the same call in a child without the fallback to the CPU."""
+    found: list[str] = []
 
-    def take(event: Row) -> None:
-        if event.get("index") == row["index"]:
-            seen.append(event)
+    def take(event: dict[str, Any]) -> None:
+        if event.get("index") == result.index:
+            found.append(event["status"])
 
-    run_in_child(job, take, timeout=settings.timeout, fallback=False)
-    return str(seen[0]["status"]) if seen else "unknown"
+    run_in_child(job | {"only": result.index}, take, timeout=timeout, fallback=False)
+    return found[0] if found else "unknown"
 
 
-def _ask_for_drift(
-    settings: FallbackTestSettings, workload: Workload, device: Device, precision: str
-) -> Mapping[str, Any] | None:
-    if not settings.steps or settings.inject:
-        return None
-    job = _job(settings, workload, device, precision) | {"part": "steps"}
-    found: list[Row] = []
-    with console.progress(f"{settings.steps} steps in {precision}, {device.kind} against the CPU"):
-        end = run_in_child(job, found.append, timeout=max(settings.timeout, 10.0 * settings.steps))
-    return found[0] if found else {"status": end.kind, "words": end.message, "worst": None}
+def _check_steps(settings: FallbackTestSettings, job: dict[str, Any]) -> Mapping[str, Any]:
+    found: list[dict[str, Any]] = []
+    with console.progress(f"{settings.steps} steps in {job['precision']}, {job['device']} against the CPU"):
+        timeout = max(settings.timeout, 10.0 * settings.steps)
+        end = run_in_child(job | {"part": "steps"}, found.append, timeout=timeout)
+    return found[0] if found else {"status": end.kind, "message": end.message, "worst": None}
 
 
 def _result(
     settings: FallbackTestSettings,
     device: Device,
-    rows: list[Row],
+    results: list[OperatorResult],
     drifts: dict[str, Mapping[str, Any]],
-    planted: dict[str, str],
 ) -> Result:
     import torch
 
-    caught = [_caught(kind, operator, rows) for kind, operator in sorted(planted.items())]
     data = {
         "target": "here",
         "device": device.kind,
@@ -162,57 +190,48 @@ def _result(
         "torch": torch.__version__,
         "network": settings.network,
         "batch_size": settings.batch_size,
-        "operators": rows,
+        "operators": [dataclasses.asdict(result) for result in results],
         "whole_step": drifts,
-        "injected": caught,
     }
-    bad = [row for row in rows if row["status"] not in {"ok", "fell back"}]
-    slow = [row for row in rows if row["status"] == "fell back"]
-    blocks = [_summary(rows, settings, device)]
+    bad = [result for result in results if result.status not in {"ok", "fell back"}]
+    slow = [result for result in results if result.status == "fell back"]
+    blocks = [_summary_table(results, settings, device)]
     if bad or slow:
-        blocks.append(_trouble(bad + slow))
+        blocks.append(_problem_table(bad + slow))
     if drifts:
         blocks.append(_drift_table(drifts, device))
-    wrong_steps = [name for name, found in drifts.items() if found["status"] != "ok"]
-    negative = bool(bad or wrong_steps)
-    verdict = _verdict(bad, slow, wrong_steps, caught)
-    return Result(data, blocks, verdict, exit_code=ExitCode.NEGATIVE if negative else ExitCode.DONE)
+    drifting = [name for name, found in drifts.items() if found["status"] != "ok"]
+    exit_code = ExitCode.NEGATIVE if bad or drifting else ExitCode.DONE
+    return Result(data, blocks, _verdict(bad, slow, drifting), exit_code=exit_code)
 
 
-def _caught(kind: str, operator: str, rows: list[Row]) -> Row:
-    status = {"missing": "missing", "refuse": "refused", "wrong": "wrong"}[kind]
-    found = any(row["operator"] == operator and row["status"] == status for row in rows)
-    return {"kind": kind, "operator": operator, "caught": found}
-
-
-def _summary(rows: list[Row], settings: FallbackTestSettings, device: Device) -> Table:
-    table = []
-    for precision in dict.fromkeys(row["precision"] for row in rows):
-        mine = [row for row in rows if row["precision"] == precision]
-        worst = max(mine, key=lambda row: row.get("error", 0) / (row.get("bound") or 1))
-        good = sum(row["status"] == "ok" for row in mine)
-        numbers = f"{sum(row['elements'] for row in mine):,}"
-        figure = f"{worst.get('error', 0):.1e} of {worst.get('bound', 0):.1e}"
-        table.append([precision, len(mine), good, numbers, f"{figure} ({worst['operator']})"])
+def _summary_table(results: list[OperatorResult], settings: FallbackTestSettings, device: Device) -> Table:
+    rows = []
+    for precision in dict.fromkeys(result.precision for result in results):
+        own = [result for result in results if result.precision == precision]
+        worst = max(own, key=lambda result: result.error / (result.bound or 1))
+        good = sum(result.status == "ok" for result in own)
+        values = f"{sum(result.elements for result in own):,}"
+        rows.append([precision, len(own), good, values, f"{worst.error:.1e} of {worst.bound:.1e} ({worst.operator})"])
     return Table(
-        ("precision", "calls", "ok", "numbers", "worst error of its bound"),
-        table,
+        ("precision", "calls", "ok", "values", "largest error of its bound"),
+        rows,
         title=f"Operators of one training step of {settings.network} on {device.kind} ({device.facts.name})",
         note=f"batch {settings.batch_size}; each as called, strided and expanded, against float64 on the CPU",
     )
 
 
-def _trouble(rows: list[Row]) -> Table:
-    def why(row: Row) -> str:
-        if row["status"] == "wrong":
-            return f"error {row['error']:.1e}, rounding would be {row['bound']:.1e} ({row['variant']})"
-        if row["status"] == "fell back":
-            each = row["milliseconds"] * row["calls"]
-            return f"{each:.1f} ms a step on the CPU; without {FALLBACK} it is {row['without_variable']}"
-        return str(row.get("words", ""))[:160]
+def _problem_table(results: list[OperatorResult]) -> Table:
+    def why(result: OperatorResult) -> str:
+        if result.status == "wrong":
+            return f"error {result.error:.1e}, rounding explains {result.bound:.1e} ({result.variant})"
+        if result.status == "fell back":
+            cost = result.milliseconds * result.calls
+            return f"{cost:.1f} ms per step on the CPU; without {FALLBACK}: {result.without_variable}"
+        return result.message[:160]
 
-    cells = [[row["operator"], row["phase"], row["precision"], row["shapes"], row["status"], why(row)] for row in rows]
-    return Table(("operator", "phase", "precision", "shapes", "verdict", "why"), cells, title="Not as it should be")
+    rows = [[item.operator, item.phase, item.precision, item.shapes, item.status, why(item)] for item in results]
+    return Table(("operator", "phase", "precision", "shapes", "verdict", "why"), rows, title="Problems")
 
 
 def _drift_table(drifts: dict[str, Mapping[str, Any]], device: Device) -> Table:
@@ -227,27 +246,29 @@ def _drift_table(drifts: dict[str, Mapping[str, Any]], device: Device) -> Table:
     return Table(columns, cells, title="The whole step, same seed, no dropout")
 
 
-def _verdict(bad: list[Row], slow: list[Row], wrong_steps: list[str], caught: list[Row]) -> str:
+def _verdict(bad: list[OperatorResult], slow: list[OperatorResult], drifting: list[str]) -> str:
     lines = []
-    if caught:
-        number = sum(row["caught"] for row in caught)
-        lines.append(f"{number} of {len(caught)} planted faults were found")
     for status, advice in (
-        ("wrong", "do not train with {names} in {precisions} on this device: wrong numbers"),
+        ("wrong", "do not train with {names} in {precisions} on this device: wrong results"),
         ("missing", "the device lacks {names}: set " + FALLBACK + "=1, or replace it"),
         ("refused", "change the network: the device refuses {names} at these shapes"),
-        ("aborted", "the process dies of {names}: use --device cpu, and report it to PyTorch"),
+        ("aborted", "{names} aborts the process: use --device cpu, and report it to PyTorch"),
         ("hung", "{names} does not return: use --device cpu, and report it to PyTorch"),
-        ("out of memory", "not enough memory for {names}: give a smaller --batch-size"),
+        ("out of memory", "not enough memory for {names}: reduce --batch-size"),
         ("error", "{names} fails: see the table"),
     ):
-        those = [row for row in bad if row["status"] == status]
+        those = [result for result in bad if result.status == status]
         if those:
-            names = ", ".join(dict.fromkeys(row["operator"] for row in those))
-            lines.append(advice.format(names=names, precisions=", ".join(dict.fromkeys(r["precision"] for r in those))))
+            names = ", ".join(dict.fromkeys(result.operator for result in those))
+            precisions = ", ".join(dict.fromkeys(result.precision for result in those))
+            lines.append(advice.format(names=names, precisions=precisions))
     if slow:
-        cost = sum(row["milliseconds"] * row["calls"] for row in slow)
-        names = ", ".join(dict.fromkeys(row["operator"] for row in slow))
-        lines.append(f"{names} runs on the CPU, about {cost:.1f} ms a step; it needs {FALLBACK}=1, which transit sets")
-    lines += [f"do not trust {name}: the losses leave the CPU's further than rounding explains" for name in wrong_steps]
-    return "\n".join(lines) or "nothing to do: every operator of the step computes what it should"
+        cost = sum(result.milliseconds * result.calls for result in slow)
+        names = ", ".join(dict.fromkeys(result.operator for result in slow))
+        lines.append(
+            f"{names} runs on the CPU, about {cost:.1f} ms per step; it needs {FALLBACK}=1, which transit sets"
+        )
+    lines += [
+        f"do not trust {name}: its losses differ from the CPU's by more than rounding explains" for name in drifting
+    ]
+    return "\n".join(lines) or "nothing to do: every operator of the step computes correct results"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     Event = dict[str, Any]
     Emit = Callable[[Event], None]
 
-#: More calls of different kinds than a step has.
-MOST_CALLS = 100_000
+#: More than the kinds of calls in any step.
+MAX_CALLS = 100_000
 
 
 def run_in_child(
@@ -58,42 +58,41 @@ def run_job(job: Event, emit: Emit) -> None:
 
         check(device, job["operators"], job["samples"], emit)
     else:
-        _workload(job, device, emit)
+        _check_operators(job, device, emit)
 
 
-def _workload(job: Event, device: Any, emit: Emit) -> None:
+def _check_operators(job: Event, device: Any, emit: Emit) -> None:
     from contextlib import nullcontext
     from dataclasses import replace
 
     from transit_cli.device.cpu import CpuDevice
     from transit_cli.operators.drift import drift
-    from transit_cli.operators.injection import Injection
     from transit_cli.operators.replay import Replay
     from transit_cli.operators.settings import FallbackTestSettings
+    from transit_cli.operators.step_factory import StepFactory
     from transit_cli.operators.trace import as_on_mps
-    from transit_cli.operators.workload import Workload
 
     given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in job["settings"].items()}
-    workload = Workload(FallbackTestSettings(**given), job["lengths"])
+    settings = FallbackTestSettings(**given)
+    factory = StepFactory(settings, job["lengths"])
     if job["part"] == "steps":
-        emit(drift(workload, device, job["precision"], workload.settings.steps))
+        emit(drift(factory, device, job["precision"], settings.steps))
         return
-    workload = replace(workload, settings=workload.settings.replace(precision=job["precision"]))
-    injection = Injection(workload.settings.inject)
+    factory = replace(factory, settings=settings.replace(precision=job["precision"]))
     skip = frozenset(job["skip"])
     if "only" in job:
-        skip = frozenset(range(MOST_CALLS)) - {job["only"]}
-    replay = Replay(device, emit, skip, injection)
+        skip = frozenset(range(MAX_CALLS)) - {job["only"]}
+    replay = Replay(device, emit, skip)
     with as_on_mps() if device.kind == "mps" else nullcontext():
         host = CpuDevice()
-        runner = workload.runner_on(host)
-        batch = workload.batch(host, workload.settings.batch_size)
+        runner = factory.runner_on(host)
+        batch = factory.batch(host, factory.settings.batch_size)
         runner.step.network.train()
         with replay:
             runner.gradients([batch])
             replay.updating = True
             runner.step.update()
-    emit({"counts": [[call.operator, count] for call, count in replay.counts.items()], "planted": injection.planted})
+    emit({"counts": [[call.operator, count] for call, count in replay.counts.items()]})
 
 
 if __name__ == "__main__":

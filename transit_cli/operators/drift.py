@@ -1,7 +1,7 @@
-"""The whole step, many times: how far a device's losses leave the CPU's, and how far they may.
+"""Many optimizer steps: how far a device's losses differ from the CPU's, compared with rounding.
 
 Training amplifies rounding, so the bound is measured, not assumed: the CPU runs again from weights that differ by one
-part in ten million, and a device may drift a multiple of what that makes.
+part in ten million, and a device may differ by a multiple of the effect.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from transit_cli.device.cpu import CpuDevice
 
 if TYPE_CHECKING:
     from transit_cli.device.base import Device
-    from transit_cli.operators.workload import Workload
+    from transit_cli.operators.step_factory import StepFactory
 
-#: The batch of these steps.
+#: Samples of a batch.
 SAMPLES = 16
-#: The relative change of the weights whose consequences are the yardstick, and the multiple of them that is allowed.
+#: Relative perturbation of the weights that measures the effect of rounding; the allowed multiple; repetitions.
 PERTURBATION, MARGIN, REPEATS = 1e-7, 30.0, 2
-#: What is always allowed, as a share of the first loss.
-FLOORS = {"fp32": 1e-4, "fp16": 0.05, "bf16": 0.1}
+#: Differences that are always allowed, relative to the first loss.
+MIN_BOUNDS = {"fp32": 1e-4, "fp16": 0.05, "bf16": 0.1}
 
 
-def drift(workload: Workload, device: Device, precision: str, steps: int) -> dict[str, Any]:
+def drift(factory: StepFactory, device: Device, precision: str, steps: int) -> dict[str, Any]:
     """Losses of `steps` steps in a precision on the device, against the CPU's in float32; dropout is off."""
-    host = replace(workload, settings=workload.settings.replace(precision="fp32"))
+    host = replace(factory, settings=factory.settings.replace(precision="fp32"))
     reference = _losses(host, CpuDevice(), steps)
-    nudged = [_losses(host, CpuDevice(), steps, nudge=seed) for seed in range(1, REPEATS + 1)]
-    found = _losses(replace(workload, settings=workload.settings.replace(precision=precision)), device, steps)
+    perturbed = [_losses(host, CpuDevice(), steps, perturbation_seed=seed) for seed in range(1, REPEATS + 1)]
+    found = _losses(replace(factory, settings=factory.settings.replace(precision=precision)), device, steps)
     allowed = worst = 0.0
     bound: list[float] = []
     for step in range(steps):
-        allowed = max(allowed, *(abs(run[step] - reference[step]) for run in nudged))
-        bound.append(MARGIN * allowed + FLOORS[precision] * abs(reference[0]))
+        allowed = max(allowed, *(abs(run[step] - reference[step]) for run in perturbed))
+        bound.append(MARGIN * allowed + MIN_BOUNDS[precision] * abs(reference[0]))
         gap = abs(found[step] - reference[step]) / bound[-1]
         worst = max(worst, gap if gap == gap else float("inf"))  # noqa: PLR0124 - NaN
     return {
@@ -49,13 +49,13 @@ def drift(workload: Workload, device: Device, precision: str, steps: int) -> dic
     }
 
 
-def _losses(workload: Workload, device: Device, steps: int, nudge: int = 0) -> list[float]:
-    runner = workload.runner_on(device, dropout=False)
-    if nudge:
-        noise = torch.Generator().manual_seed(nudge)
+def _losses(factory: StepFactory, device: Device, steps: int, perturbation_seed: int = 0) -> list[float]:
+    runner = factory.runner_on(device, dropout=False)
+    if perturbation_seed:
+        noise = torch.Generator().manual_seed(perturbation_seed)
         with torch.no_grad():
             for parameter in runner.step.parameters:
                 parameter.mul_(1 + PERTURBATION * torch.randn(parameter.shape, generator=noise))
-    batches = [workload.batch(device, SAMPLES, seed) for seed in range(4)]
+    batches = [factory.batch(device, SAMPLES, seed) for seed in range(4)]
     losses = [runner.run([batches[index % len(batches)]]) for index in range(steps)]
     return [float(loss) for loss in losses]

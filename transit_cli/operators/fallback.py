@@ -1,9 +1,9 @@
-"""Falling back well: run on the CPU what the device refuses, with its weights, and bring the results back.
+"""Fallback of whole modules: run on the CPU what the device refuses, and copy the results back.
 
-torch's own variable, PYTORCH_ENABLE_MPS_FALLBACK, helps with operators that MPS lacks. It does not help where a kernel
-is there and refuses a shape or a type. Here a module, or a function, is tried on the device and, once an operator of it
-is refused, runs on the CPU from then on: weights, buffers, and tensors however nested move there and back by
-differentiable copies, so that gradients reach the parameters that the optimizer holds on the device.
+torch's PYTORCH_ENABLE_MPS_FALLBACK covers operators that MPS lacks, but not a kernel that exists and refuses a shape or
+a type. Here a module or a function is tried on the device and, once one of its operators is refused, runs on the CPU
+from then on. Weights, buffers and tensors in nested containers are moved by differentiable copies, so that gradients
+reach the parameters on the device.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Site:
-    """A place that runs on the CPU.
+class FallbackSite:
+    """A module or function that runs on the CPU.
 
     Attributes:
         name: the module's name in its network, or the function's.
-        cause: the device's words, first sentence.
+        cause: first sentence of the device's error message.
         calls: how often it ran on the CPU.
-        seconds: how long that took in all, copies and the wait for the device's earlier work included.
+        seconds: total time on the CPU, including copies and the wait for work queued on the device.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Site:
 
 
 class CpuFallback:
-    """Runs modules and functions on a device, or where it refuses them on the CPU.
+    """Runs modules and functions on a device, or on the CPU if the device refuses them.
 
-    Only what `device.is_unsupported_operator` recognises is caught: any other error passes untouched.
+    Only errors that `device.is_unsupported_operator` recognises are caught.
 
     Args:
         device: where to try first.
@@ -59,27 +59,27 @@ class CpuFallback:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.sites: dict[str, Site] = {}
+        self.sites: dict[str, FallbackSite] = {}
         self._tried: set[str] = set()
         self._on_cpu = False
-        self._rehearsing = False
+        self._trying = False
 
     def __deepcopy__(self, memo: Any) -> Self:
-        """A copy of a guarded network shares its guard."""
+        """Copies of a guarded network share the fallback."""
         return self
 
     def guard(self, network: nn.Module) -> None:
-        """Guard every module of a network, so that the smallest one that is refused moves and nothing else.
+        """Guard every module of a network, so that only the smallest module that is refused moves to the CPU.
 
         Names and shapes of the network's state do not change.
         """
         for name, module in network.named_modules():
-            if "forward" not in vars(module):  # a forward of the instance's own is somebody else's arrangement
+            if "forward" not in vars(module):  # an instance's own forward was set by other code
                 module.__dict__["_cpu_fallback"] = (self, name or type(module).__name__)
                 module.__dict__["forward"] = types.MethodType(_guarded_forward, module)
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a function, on the CPU if the device refuses an operator of it; what it closes over does not move."""
+        """Call a function, on the CPU if the device refuses one of its operators; closed-over tensors do not move."""
         return self._call(_name(function), function, None, args, kwargs)
 
     def _call(
@@ -90,22 +90,22 @@ class CpuFallback:
         if name not in self.sites:
             try:
                 if torch.is_grad_enabled() and name not in self._tried:
-                    self._rehearse(function, module, args, kwargs)
+                    self._try_backward(function, module, args, kwargs)
                     self._tried.add(name)
                 return function(*args, **kwargs)
-            except Exception as error:  # whatever it is, the device knows whether it is a refusal
+            except Exception as error:  # the device decides whether it is a refusal
                 if not self.device.is_unsupported_operator(error):
                     raise
                 cause = str(error).splitlines()[0].split(". ")[0]
-            self.sites[name] = Site(name, cause)
+            self.sites[name] = FallbackSite(name, cause)
             console.warn(f"{name} runs on the CPU from now on, since {self.device.kind} refuses it: {cause}")
         return self._run_on_cpu(self.sites[name], function, module, args, kwargs)
 
-    def _rehearse(self, function: Callable[..., Any], module: nn.Module | None, args: Any, kwargs: Any) -> None:
-        """Run forward and backward once on copies: a refusal in the backward pass names no module, and is too late."""
+    def _try_backward(self, function: Callable[..., Any], module: nn.Module | None, args: Any, kwargs: Any) -> None:
+        """Run forward and backward on copies: a refusal in the real backward pass cannot be attributed to a module."""
         args, kwargs = _map((args, kwargs), lambda tensor: tensor.detach().requires_grad_(tensor.requires_grad))
         parameters = [p for p in module.parameters() if p.requires_grad] if module is not None else []
-        outer, self._rehearsing = self._rehearsing, True
+        outer, self._trying = self._trying, True
         try:
             with _unchanged(self.device, module):
                 results = [t for t in _tensors(function(*args, **kwargs)) if t.requires_grad]
@@ -114,10 +114,10 @@ class CpuFallback:
                     ones = [torch.ones_like(result) for result in results]
                     torch.autograd.grad(results, sources, ones, allow_unused=True)
         finally:
-            self._rehearsing = outer
+            self._trying = outer
 
     def _run_on_cpu(
-        self, site: Site, function: Callable[..., Any], module: nn.Module | None, args: Any, kwargs: Any
+        self, site: FallbackSite, function: Callable[..., Any], module: nn.Module | None, args: Any, kwargs: Any
     ) -> Any:
         start = time.perf_counter()
         args, kwargs = _map((args, kwargs), _to_cpu)
@@ -135,23 +135,23 @@ class CpuFallback:
         finally:
             self._on_cpu = False
         results = _map(results, self._to_device)
-        if not self._rehearsing:
+        if not self._trying:
             site.calls += 1
             site.seconds += time.perf_counter() - start
         return results
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         if self.device.kind == "mps" and tensor.dtype == torch.float64:
-            tensor = tensor.float()  # it has no other
+            tensor = tensor.float()  # MPS has no float64
         return tensor.to(self.device.torch_device)
 
     def report(self) -> list[dict[str, Any]]:
-        """What ran on the CPU, the slowest first: name, cause, calls, seconds."""
+        """What ran on the CPU, slowest first: name, cause, calls, seconds."""
         return [dataclasses.asdict(site) for site in sorted(self.sites.values(), key=lambda site: -site.seconds)]
 
 
 def _guarded_forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """A module's forward under its guard. A bound method: a copy of the module is bound to the copy."""
+    """A module's guarded forward; as a bound method, it is rebound when the module is copied."""
     guard, name = vars(self)["_cpu_fallback"]
     plain = types.MethodType(type(self).forward, self)
     return guard._call(name, plain, self, args, kwargs)  # noqa: SLF001 - the guard's other half
@@ -194,7 +194,7 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 @contextmanager
 def _unchanged(device: Device, module: nn.Module | None) -> Iterator[None]:
-    """Put buffers and random numbers back as they were."""
+    """Restore buffers and the states of the random generators after the block."""
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()} if module is not None else {}
     state, host_state = device.rng_state(), torch.get_rng_state()
     try:

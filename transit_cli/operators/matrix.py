@@ -1,12 +1,11 @@
-"""Question 3: torch's own operator database on this device, as a matrix that can be kept and compared.
+"""`transit fallback-test all-ops`: torch's operator database on this device, as a matrix to save and compare.
 
 The database is tested in child processes, chunk by chunk; each chunk's results are on disk before the next one begins,
-and a run that was stopped goes on where it was. A child that dies is asked again without the operator it died of.
+and an interrupted run resumes. After a crash, a new child continues without the operator that caused it.
 """
 
 from __future__ import annotations
 
-import html
 import json
 import platform
 import re
@@ -18,24 +17,25 @@ from transit_cli import console
 from transit_cli.device.select import select
 from transit_cli.files import atomic_write
 from transit_cli.operators.device_process import run_in_child
+from transit_cli.plotting import html
 from transit_cli.results import ExitCode, Result, Table, TransitError
 
 if TYPE_CHECKING:
     from transit_cli.device.base import Device
-    from transit_cli.operators.settings import FallbackTestSettings
+    from transit_cli.operators.settings import OperatorDatabaseSettings
 
-#: Operators a child; samples an operator.
+#: Operators per child process, and samples per operator.
 CHUNK, SAMPLES = 90, 10
 BAD = ("wrong", "missing", "refused", "aborted", "hung")
 
 Row = dict[str, Any]
 
 
-def check_op_db(settings: FallbackTestSettings) -> Result:
+def check_op_db(settings: OperatorDatabaseSettings) -> Result:
     """Test every operator of torch's database on the device.
 
     Raises:
-        TransitError: the database cannot be read, or `--compare` names no matrix.
+        TransitError: the database cannot be read, or the file of `--compare` is not a matrix.
     """
     from transit_cli.operators.database import key_of, operators
 
@@ -86,12 +86,12 @@ def _chunk(names: list[str], device: Device, timeout: float, progress: Any) -> d
         if not started or started[-1] in rows:
             raise TransitError(
                 f"the test ended early: {end.message or end.kind}",
-                fix="transit fallback-test --all-ops --device cpu",
+                fix="transit fallback-test all-ops --device cpu",
                 exit_code=ExitCode.MACHINE,
                 code="database-failed",
             )
         empty = {"gradient": "none", "samples": 0, "error": 0.0, "fell_back": False}
-        rows[started[-1]] = empty | {"forward": end.kind, "words": end.message}
+        rows[started[-1]] = empty | {"forward": end.kind, "message": end.message}
     return rows
 
 
@@ -107,7 +107,7 @@ def _key(device: Device) -> dict[str, str]:
 
 
 def _known_failures() -> frozenset[str]:
-    """Operators that PyTorch's own MPS tests expect to fail, as far as this torch says so."""
+    """Operators that PyTorch's own MPS tests expect to fail, from the installed torch."""
     try:
         from torch.testing._internal import common_mps
     except ImportError:
@@ -127,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not valid:
         raise TransitError(
             f"{path} is not a matrix of operators",
-            wanted="a matrix.json that `transit fallback-test --all-ops --out FOLDER` wrote",
+            wanted="a matrix.json that `transit fallback-test all-ops --out FOLDER` wrote",
             fix="give another path",
             code="matrix-unreadable",
         )
@@ -137,7 +137,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
     """Write the matrix as JSON, Markdown and HTML, each file atomically."""
     title = f"torch {key['torch']} on {key['device']} ({key['chip']}, {key['system']})"
-    columns = ("operator", "forward", "gradient", "samples", "error", "known upstream", "words")
+    columns = ("operator", "forward", "gradient", "samples", "error", "known upstream", "message")
     table = [
         (
             name,
@@ -146,28 +146,20 @@ def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
             row["samples"],
             f"{row['error']:.1e}",
             row.get("known", ""),
-            row["words"],
+            row["message"],
         )
         for name, row in sorted(rows.items())
     ]
     lines = [f"# Operators of {title}", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in table]
-    cells = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in row) + "\n" for row in table)
-    page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>\n"
-    page += (
-        f"<h1>{html.escape(title)}</h1><table><tr>"
-        + "".join(f"<th>{column}" for column in columns)
-        + "\n"
-        + cells
-        + "</table>\n"
-    )
+    page = html.page(f"Operators of {title}", [], [html.Section("", tables=[Table(columns, table)])])
     document = json.dumps({"key": key, "operators": dict(sorted(rows.items()))}, indent=1)
     for name, text in (("matrix.json", document), ("matrix.md", "\n".join(lines) + "\n"), ("matrix.html", page)):
         atomic_write(folder / name, text)
 
 
 def _result(
-    settings: FallbackTestSettings, key: dict[str, str], rows: dict[str, Row], other: dict[str, Any] | None
+    settings: OperatorDatabaseSettings, key: dict[str, str], rows: dict[str, Row], other: dict[str, Any] | None
 ) -> Result:
     if settings.out:
         _write(settings.out, key, rows)
@@ -184,8 +176,8 @@ def _result(
         )
     ]
     if bad:
-        cells = [[n, _status(r), "known" if r["known"] else "new", r["words"][:100]] for n, r in sorted(bad.items())]
-        blocks.append(Table(("operator", "verdict", "upstream", "why"), cells, title="Not as it should be"))
+        cells = [[n, _status(r), "known" if r["known"] else "new", r["message"][:100]] for n, r in sorted(bad.items())]
+        blocks.append(Table(("operator", "verdict", "upstream", "why"), cells, title="Problems"))
     data: dict[str, Any] = {"key": key, "samples": samples, "counts": dict(counts), "operators": rows}
     if other is not None:
         changes = _changes(other["operators"], rows)
@@ -209,7 +201,7 @@ def _result(
 
 
 def _status(row: Row) -> str:
-    """The worse of an operator's two verdicts."""
+    """The worse of the statuses of forward and gradient."""
     for part in ("forward", "gradient"):
         if row[part] in BAD:
             return str(row[part])

@@ -2,7 +2,7 @@
 
     native      MPS has a kernel of its own
     composite   it is made of other operators, whose status counts
-    fallback    registered as a run on the CPU, whatever PYTORCH_ENABLE_MPS_FALLBACK says
+    fallback    registered to run on the CPU, with any value of PYTORCH_ENABLE_MPS_FALLBACK
     missing     no kernel: an error, or with PYTORCH_ENABLE_MPS_FALLBACK=1 a run on the CPU
 
 The installed torch is asked through the `native_functions.yaml` that its wheel contains, on Linux as on a Mac. Other

@@ -1,8 +1,8 @@
-"""Every operator of a step, at its real shapes and on its real values, on the device against the CPU.
+"""Checks every operator of a step, with its real shapes and values, on the device against the CPU.
 
-The step runs on the CPU. Each operator that it meets is run once more on copies of its arguments: in float64 and in its
-own type on the CPU, and on the device, as called, with gaps between the elements, and with one sample expanded over the
-batch. Gradients are covered because the backward pass is made of operators too.
+The step runs on the CPU. Each of its operators is run again on copies of its arguments: in float64 and in its own type
+on the CPU, and on the device as called, with gaps between the elements, and with one sample expanded over the batch.
+The backward pass consists of operators too, so that gradients are covered.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import time
 import warnings
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,21 +24,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from transit_cli.device.base import Device
-    from transit_cli.operators.injection import Injection
     from transit_cli.operators.trace import Call
 
 Event = dict[str, Any]
 
 #: Timed runs of an operator that fell back.
-TIMED = 5
+TIMED_RUNS = 5
 
 _FELL_BACK = re.compile(r"operator 'aten::(\S+)' is not currently supported on the MPS backend and will fall back")
 
-#: The gradient of max pooling needs positions, which differ where values are equal.
+#: Operators that return positions, which may differ for equal values.
 _TIES = ("max_pool", "max_unpool", "sort", "topk")
 
 
-#: What one kernel keeps for another, always contiguous: no user's layout reaches these arguments.
+#: What one kernel saves for another: always contiguous, whatever the layout of the user's tensors.
 _INTERNAL = {"mean", "rstd", "save_mean", "save_invstd", "indices", "total_weight", "mask"}
 
 
@@ -48,24 +46,21 @@ class Replay(TorchDispatchMode):
 
     Args:
         device: what is tested.
-        emit: takes an event a call: first {"start": index, "operator": ...}, then its outcome.
-        skip: indices of calls not to run on the device, because it died of them.
-        injection: faults to plant.
+        emit: called twice per kind of call: with {"start": index, "operator": ...}, then with the result.
+        skip: indices of calls that are not run on the device, because they crashed it.
     """
 
-    def __init__(
-        self, device: Device, emit: Callable[[Event], None], skip: Container[int], injection: Injection
-    ) -> None:
+    def __init__(self, device: Device, emit: Callable[[Event], None], skip: Container[int]) -> None:
         super().__init__()
-        self.device, self.emit, self.skip, self.injection = device, emit, skip, injection
+        self.device, self.emit, self.skip = device, emit, skip
         self.counts: Counter[Call] = Counter()
         self.updating = False
         self._order: dict[Call, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Check a call if it is new, then let the step go on with the CPU's result."""
+        """Check a call if it is new; the step continues with the CPU's result."""
         kwargs = kwargs or {}
-        if func.namespace == "aten" and _has_numbers(func, args, kwargs):
+        if func.namespace == "aten" and _computes(func, args, kwargs):
             call = call_of(func, current_phase(updating=self.updating), args, kwargs)
             self.counts[call] += 1
             if call not in self._order:
@@ -73,15 +68,14 @@ class Replay(TorchDispatchMode):
                 shapes = " ".join("x".join(map(str, tensor.shape)) or "scalar" for tensor in call.tensors[:3])
                 dtypes = sorted({tensor.dtype for tensor in call.tensors})
                 row = {"operator": call.operator, "phase": call.phase, "shapes": shapes, "dtypes": dtypes}
-                fault = self.injection.choose(call)
                 if index not in self.skip:
                     self.emit({"start": index, **row})
-                    self.emit({"index": index, **row, **self._outcome(func, fault, args, kwargs)})
+                    self.emit({"index": index, **row, **self._outcome(func, args, kwargs)})
         return func(*args, **kwargs)
 
-    def _outcome(self, func: Any, fault: str, args: Any, kwargs: Any) -> Event:
+    def _outcome(self, func: Any, args: Any, kwargs: Any) -> Event:
         variants: dict[str, Callable[[Tensor], Tensor]] = {"as called": _same_layout}
-        if _written(func, args, kwargs):  # weights may be transposed, and are nothing stranger
+        if _written(func, args, kwargs):  # weights may be transposed, but not strided or expanded
             variants["strided"] = tolerances.permuted
         else:
             variants |= {"strided": tolerances.strided, "expanded": tolerances.expanded}
@@ -89,7 +83,7 @@ class Replay(TorchDispatchMode):
             variants = {"as called": _same_layout}
         outcome: Event = {"status": "ok", "fell_back": [], "elements": 0, "variants": []}
         for variant, layout in variants.items():
-            found = self._one(func, fault, _laid_out(func, args, kwargs, layout))
+            found = self._check_layout(func, _laid_out(func, args, kwargs, layout))
             outcome["fell_back"] = sorted({*outcome["fell_back"], *found.pop("fell_back")})
             outcome["elements"] += found.pop("elements", 0)
             outcome["variants"].append(variant)
@@ -101,25 +95,24 @@ class Replay(TorchDispatchMode):
             outcome |= {"status": "fell back", "milliseconds": self._time(func, args, kwargs)}
         return outcome
 
-    def _one(self, func: Any, fault: str, arguments: Any) -> Event:
+    def _check_layout(self, func: Any, arguments: Any) -> Event:
         """One layout: the device's results against the CPU's and float64's."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 on_device = self._moved(arguments)
-                runner = partial(self.injection.run, fault, func)
-                device_results = _with_its_warnings(lambda: _run(func, on_device, runner))
+                device_results = _flush_warnings(lambda: _run(func, on_device))
                 self.device.synchronize()
                 device_results = [tensor.cpu() for tensor in device_results]
             except (RuntimeError, TypeError) as error:
-                return {"fell_back": [], "status": self._class_of(error), "words": str(error).splitlines()[0]}
+                return {"fell_back": [], "status": self._status_of(error), "message": str(error).splitlines()[0]}
         fell_back = [match[1] for warning in caught if (match := _FELL_BACK.search(str(warning.message)))]
         if torch.Tag.nondeterministic_seeded in func.tags:
             return {"status": "ok", "fell_back": fell_back, "random": True}
-        host = _run(func, tolerances.copied(arguments, _contiguous), func)  # numbers do not depend on the layout
+        host = _run(func, tolerances.copied(arguments, _contiguous))  # values do not depend on the layout
         try:
-            exact = _run(func, tolerances.copied(arguments, tolerances.exactly), func)
-        except (RuntimeError, TypeError):  # kernels for float32 alone: the optimizer's counters, the scaler
+            exact = _run(func, tolerances.copied(arguments, tolerances.exactly))
+        except (RuntimeError, TypeError):  # kernels only for float32: the optimizer's counters, the scaler
             exact = host
         if any(word in name_of(func) for word in _TIES):
             kept = [index for index, tensor in enumerate(host) if tensor.is_floating_point()]
@@ -140,7 +133,7 @@ class Replay(TorchDispatchMode):
             there = torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device=self.device.torch_device
             )
-            if 0 in tensor.stride() and tensor.numel():  # expanded: fill what there is of it
+            if 0 in tensor.stride() and tensor.numel():  # expanded: copy only the stored values
                 one = tensor[tuple(slice(0, 1) if step == 0 else slice(None) for step in tensor.stride())]
                 return one.to(self.device.torch_device).expand(tensor.shape)
             return there.copy_(tensor)
@@ -149,31 +142,31 @@ class Replay(TorchDispatchMode):
         home, there = torch.device("cpu"), self.device.torch_device
         return args, {name: there if value == home else value for name, value in kwargs.items()}
 
-    def _class_of(self, error: BaseException) -> str:
+    def _status_of(self, error: BaseException) -> str:
         if self.device.is_out_of_memory(error):
             return "out of memory"
         if "is not currently implemented" in str(error):
             return "missing"
-        return "refused" if self.device.is_unsupported_operator(error) or "planted" in str(error) else "error"
+        return "refused" if self.device.is_unsupported_operator(error) else "error"
 
     def _time(self, func: Any, args: Any, kwargs: Any) -> float:
-        """Median time of the operator with its way over the CPU, in milliseconds."""
+        """Median milliseconds of the operator, including the copies to the CPU and back."""
         seconds = []
-        for _ in range(TIMED):
+        for _ in range(TIMED_RUNS):
             there = self._moved(tolerances.copied((args, kwargs), _same_layout))
             self.device.synchronize()
             start = time.perf_counter()
             func(*there[0], **there[1])
             self.device.synchronize()
             seconds.append(time.perf_counter() - start)
-        return 1000 * sorted(seconds)[TIMED // 2]
+        return 1000 * sorted(seconds)[TIMED_RUNS // 2]
 
 
-def _with_its_warnings(run: Callable[[], list[Tensor]]) -> list[Tensor]:
-    """Run something so that torch's warnings come now: C++ keeps them until the outermost call from Python returns.
+def _flush_warnings(run: Callable[[], list[Tensor]]) -> list[Tensor]:
+    """Run a function so that torch issues its warnings now: C++ keeps them until the outermost Python call returns.
 
-    Inside a backward pass, or a mode like this module's, that is too late to know whose they are. A method that calls
-    back into Python ends such a call, and gives what has been kept.
+    Inside a backward pass, or a dispatch mode, that is too late to attribute them to an operator. A method that calls
+    back into Python ends such a call and releases them.
     """
     results: list[list[Tensor]] = []
 
@@ -186,17 +179,17 @@ def _with_its_warnings(run: Callable[[], list[Tensor]]) -> list[Tensor]:
 
 
 def _laid_out(func: Any, args: Any, kwargs: Any, layout: Callable[[Tensor], Tensor]) -> Any:
-    """Copies of the arguments in a layout; those that are internal to torch keep theirs."""
+    """Copies of the arguments in a memory layout; those that are internal to torch keep theirs."""
     names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001 - the schema has no public name
     internal = [name in _INTERNAL for name in names]
     laid = [tolerances.copied(arg, _same_layout if internal[place] else layout) for place, arg in enumerate(args)]
     return tuple(laid), {name: tolerances.copied(arg, layout) for name, arg in kwargs.items()}
 
 
-def _run(func: Any, arguments: Any, runner: Callable[..., Any]) -> list[Tensor]:
+def _run(func: Any, arguments: Any) -> list[Tensor]:
     """An operator's results, or what it has written to."""
     args, kwargs = arguments
-    results = runner(*args, **kwargs)
+    results = func(*args, **kwargs)
     return tolerances.tensors_of(_written(func, args, kwargs)) or tolerances.tensors_of(results)
 
 
@@ -209,10 +202,10 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[Any]:
     return found
 
 
-def _has_numbers(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether an operator computes something from tensors: no view, no factory, no read of a value by the host.
+def _computes(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operator computes something from tensors: not a view, a factory, or the read of a value by the host.
 
-    Nor the scaler's own scale, which is one float64 number on the CPU and float32 on MPS.
+    The gradient scaler's scale is excluded: a float64 scalar on the CPU, float32 on MPS.
     """
     if all(tensor.dtype == torch.float64 and tensor.numel() == 1 for tensor in tolerances.tensors_of((args, kwargs))):
         return False
@@ -235,7 +228,7 @@ def _contiguous(tensor: Tensor) -> Tensor:
 
 
 def _same_layout(tensor: Tensor) -> Tensor:
-    """A copy with the same strides, so that what was called with gaps is tested with them."""
+    """A copy with the same strides, including gaps."""
     if 0 in tensor.stride() or not tensor.numel():
         return tensor.clone(memory_format=torch.preserve_format)
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)

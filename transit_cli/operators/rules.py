@@ -1,6 +1,6 @@
 """Shapes and types that MPS refuses or computes wrongly although it has the operator.
 
-Each rule is about one traced call. Sources are PyTorch's issues; which macOS changes what is said where it is known.
+Each rule concerns one traced call. Sources are PyTorch's issues; macOS versions are given if known.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Severity = Literal["refused", "wrong", "doubtful"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something that will go wrong on MPS.
+class Incompatibility:
+    """A call that MPS refuses or computes wrongly.
 
     Attributes:
-        operator: where.
-        severity: `refused` stops the program, whatever the fallback variable says; `wrong` computes wrong numbers;
+        operator: its name.
+        severity: `refused` stops the program, with or without the fallback variable; `wrong` gives wrong results;
             `doubtful` has been wrong on some chips or systems.
-        found: what it is about.
+        found: the cause.
         fix: what to change.
-        source: where it is known from.
+        source: PyTorch issue or file.
     """
 
     operator: str
@@ -37,18 +37,18 @@ class Finding:
     source: str
 
 
-def check(calls: Iterable[Call], version: tuple[int, int]) -> list[Finding]:
-    """What the rules find among the calls of a step, each finding once.
+def check(calls: Iterable[Call], version: tuple[int, int]) -> list[Incompatibility]:
+    """Apply the rules to the calls of a step; each cause is reported once.
 
     Args:
         calls: traced calls.
         version: of torch, two numbers.
     """
-    found: dict[tuple[str, str], Finding] = {}
+    found: dict[tuple[str, str], Incompatibility] = {}
     for call in calls:
         for rule in _RULES:
             finding = rule(call, version)
-            if finding is not None:  # what follows from it has the same cause, and is not said again
+            if finding is not None:  # calls that follow from it have the same cause
                 found.setdefault((finding.severity, finding.found), finding)
     return list(found.values())
 
@@ -57,13 +57,13 @@ def _base(call: Call) -> str:
     return call.operator.partition(".")[0]
 
 
-def _double(call: Call, _: tuple[int, int]) -> Finding | None:
+def _double(call: Call, _: tuple[int, int]) -> Incompatibility | None:
     wide = {tensor.dtype for tensor in call.tensors} & {"float64", "complex128"}
     if not wide and "torch.float64" not in call.options:
         return None
     if call.phase == "update" and all(math.prod(tensor.shape) == 1 for tensor in call.tensors):
         return None  # the gradient scaler's scale, which is float64 on the CPU and float32 on MPS
-    return Finding(
+    return Incompatibility(
         "double()" if _base(call) == "_to_copy" else _base(call),
         "refused",
         "it computes in float64, which MPS does not have",
@@ -72,14 +72,14 @@ def _double(call: Call, _: tuple[int, int]) -> Finding | None:
     )
 
 
-def _adaptive_average(call: Call, _: tuple[int, int]) -> Finding | None:
+def _adaptive_average(call: Call, _: tuple[int, int]) -> Incompatibility | None:
     if _base(call) != "_adaptive_avg_pool2d" or not call.tensors:
         return None
     height, width = call.tensors[0].shape[-2:]
     wanted = [int(part) for part in call.options.split(", ")[:2]]
     if height % wanted[0] == 0 and width % wanted[1] == 0:
         return None
-    return Finding(
+    return Incompatibility(
         "adaptive_avg_pool1d",
         "refused",
         f"a length of {width} does not divide into {wanted[1]} parts",
@@ -88,14 +88,14 @@ def _adaptive_average(call: Call, _: tuple[int, int]) -> Finding | None:
     )
 
 
-def _adaptive_maximum(call: Call, version: tuple[int, int]) -> Finding | None:
+def _adaptive_maximum(call: Call, version: tuple[int, int]) -> Incompatibility | None:
     if _base(call) != "adaptive_max_pool2d" or not call.tensors or version >= (2, 14):
         return None
     height, width = call.tensors[0].shape[-2:]
     wanted = [int(part) for part in call.options.split(", ")[:2]]
     if height % wanted[0] == 0 and width % wanted[1] == 0:
         return None
-    return Finding(
+    return Incompatibility(
         "adaptive_max_pool1d",
         "wrong",
         f"a length of {width} does not divide into {wanted[1]} parts, and the maxima are silently wrong",
@@ -104,25 +104,25 @@ def _adaptive_maximum(call: Call, version: tuple[int, int]) -> Finding | None:
     )
 
 
-def _long_convolution(call: Call, _: tuple[int, int]) -> Finding | None:
+def _long_convolution(call: Call, _: tuple[int, int]) -> Incompatibility | None:
     if not _base(call).startswith("_mps_convolution") or not call.tensors:
         return None
     longest = max(max(tensor.shape, default=0) for tensor in call.tensors[:1])
     if longest <= 1 << 16:
         return None
-    return Finding(
+    return Incompatibility(
         "conv1d",
         "refused",
-        f'a dimension of {longest:,}: above 65,536 the kernel says "Output channels > 65536 not supported"',
+        f'a dimension of {longest:,}: above 65,536 the kernel fails with "Output channels > 65536 not supported"',
         "bin or split the series to at most 65,536 points",
         "pytorch issues 142515, 152278",
     )
 
 
-def _large_batch(call: Call, _: tuple[int, int]) -> Finding | None:
+def _large_batch(call: Call, _: tuple[int, int]) -> Incompatibility | None:
     if not _base(call).startswith("mps_convolution") or not call.tensors or call.tensors[0].shape[0] < 1 << 16:
         return None
-    return Finding(
+    return Incompatibility(
         "convolution_backward",
         "wrong",
         f"at a batch of {call.tensors[0].shape[0]:,} the gradient of the weights is silently wrong",
@@ -131,12 +131,12 @@ def _large_batch(call: Call, _: tuple[int, int]) -> Finding | None:
     )
 
 
-def _layer_norm_first(call: Call, version: tuple[int, int]) -> Finding | None:
+def _layer_norm_first(call: Call, version: tuple[int, int]) -> Incompatibility | None:
     if _base(call) != "native_layer_norm_backward" or not call.options.endswith("False, True, True"):
         return None
     if version >= (2, 14):
         return None
-    return Finding(
+    return Incompatibility(
         "layer_norm",
         "doubtful",
         "as a first layer, whose input needs no gradient, its own gradients have been wrong",
@@ -145,13 +145,13 @@ def _layer_norm_first(call: Call, version: tuple[int, int]) -> Finding | None:
     )
 
 
-def _long_reduction(call: Call, version: tuple[int, int]) -> Finding | None:
+def _long_reduction(call: Call, version: tuple[int, int]) -> Incompatibility | None:
     if _base(call) != "linear_backward" or len(call.tensors) < 3 or version >= (2, 14):
         return None
     rows, columns = call.tensors[0].shape[0], call.tensors[0].shape[-1]
     if max(rows, columns) < 32_767:
         return None
-    return Finding(
+    return Incompatibility(
         "linear_backward",
         "doubtful",
         f"a sum over {max(rows, columns):,} products has been garbage on M1 and M2 (not on M4)",
@@ -160,10 +160,10 @@ def _long_reduction(call: Call, version: tuple[int, int]) -> Finding | None:
     )
 
 
-def _half_convolution(call: Call, _: tuple[int, int]) -> Finding | None:
+def _half_convolution(call: Call, _: tuple[int, int]) -> Incompatibility | None:
     if not _base(call).startswith("mps_convolution") or all(tensor.dtype != "float16" for tensor in call.tensors):
         return None
-    return Finding(
+    return Incompatibility(
         "convolution_backward",
         "doubtful",
         "its float16 gradients are left out of PyTorch's own tests on MPS",
@@ -172,7 +172,7 @@ def _half_convolution(call: Call, _: tuple[int, int]) -> Finding | None:
     )
 
 
-_RULES: tuple[Callable[[Call, tuple[int, int]], Finding | None], ...] = (
+_RULES: tuple[Callable[[Call, tuple[int, int]], Incompatibility | None], ...] = (
     _double,
     _adaptive_average,
     _adaptive_maximum,

@@ -1,68 +1,71 @@
-"""Options of `transit fallback-test`."""
+"""Settings of the commands under `transit fallback-test`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
-from transit_cli.config import Positional, Range
+from transit_cli.config import Flag, Positional, Range, Settings
+from transit_cli.options import OUT, BinnedInputSettings, DeviceSettings
 from transit_cli.training.settings import StepSettings
-
-#: Bins of the views where no view set is given: those of the AstroNet paper.
-DEFAULT_LENGTHS = {"global": 2001, "local": 201}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FallbackTestSettings(StepSettings):
-    """Options of `transit fallback-test`."""
+class StepFactorySettings(StepSettings, BinnedInputSettings):
+    """The training step whose operators are tested."""
+
+    first: ClassVar[tuple[str, ...]] = ("network", "views", "bins", "scalars", "batch_size", "precision")
+
+    hidden: ClassVar[tuple[str, ...]] = ("execution",)
 
     viewset: Annotated[Path | None, Positional("VIEWSET")] = None
-    "A view set, for the lengths of its views; unless given, global views of 2001 bins and local ones of 201."
+    "View set whose lengths of views are used, in place of --bins."
 
-    network: str = "two-branch"
-    "Network by name (two-branch, astronet, or a plugin's), or my_net.py:build for one of your own."
+    scalars: Annotated[tuple[str, ...], Flag(metavar="NAME,...")] = ()
+    "Columns of tces.csv that the network gets too; only their number matters here."
 
-    views: tuple[str, ...] = ("global", "local")
-    "Views that the network sees."
 
-    scalars: tuple[str, ...] = ()
-    "Columns of tces.csv that the network sees too; only their number matters here."
+@dataclass(frozen=True, kw_only=True)
+class FallbackTestSettings(StepFactorySettings, DeviceSettings):
+    """Options of `transit fallback-test run`."""
 
-    target: Literal["here", "mps"] = "here"
-    "here computes on this machine's device; mps says what a Mac would do, from any machine."
-
-    torch: str = ""
-    "With --target mps or --operators: the torch version to ask about (2.8 to 2.14); unless given, the installed one."
-
-    operators: bool = False
-    "Print every operator of that torch with its place on MPS: native, composite, fallback or missing."
-
-    device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
-    "Where to compute; compared with float64 on the CPU."
+    first: ClassVar[tuple[str, ...]] = (*StepFactorySettings.first, "device")
 
     steps: Annotated[int, Range(0)] = 50
-    "Steps of the whole network, device against CPU; 0 leaves this part out."
-
-    inject: tuple[str, ...] = ()
-    "Plant faults, to see them found: missing, refuse and wrong, each into one operator of the step."
-
-    all_ops: bool = False
-    "Test torch's own operator database on the device, not the network's operators."
-
-    out: Path | None = None
-    "With --all-ops: a folder for the matrix (matrix.json, .md, .html); an interrupted run goes on from it."
-
-    compare: Path | None = None
-    "With --all-ops: another matrix.json, to say what differs."
+    "Training steps to compare with the CPU; 0 skips this part."
 
     timeout: Annotated[float, Range(1)] = 120.0
-    "Seconds after which a child process that says nothing counts as hanging."
+    "Seconds without an answer after which a child process counts as hanging."
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        known = {"missing", "refuse", "wrong"}
-        if not set(self.inject) <= known:
-            self.refuse("inject", "one or more of missing, refuse, wrong")
-        if self.torch and self.target == "here" and not self.operators:
-            self.refuse("torch", "a version only with --target mps or --operators", fix="add --target mps")
+
+@dataclass(frozen=True, kw_only=True)
+class FallbackPredictionSettings(StepFactorySettings):
+    """Options of `transit fallback-test predict`."""
+
+    hidden: ClassVar[tuple[str, ...]] = ("execution", "learning_rate", "betas", "schedule", "warmup_steps")
+
+    torch: Annotated[str, Flag(metavar="VERSION")] = ""
+    "Version of torch, 2.8 to 2.14; by default the installed one."
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorTableSettings(Settings):
+    """Options of `transit fallback-test operators`."""
+
+    torch: Annotated[str, Flag(metavar="VERSION")] = ""
+    "Version of torch, 2.8 to 2.14; by default the installed one."
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorDatabaseSettings(DeviceSettings):
+    """Options of `transit fallback-test all-ops`."""
+
+    out: Annotated[Path | None, OUT] = None
+    "Folder for matrix.json, .md and .html; an interrupted run is resumed from it."
+
+    compare: Annotated[Path | None, Flag(metavar="FILE")] = None
+    "Compare with the matrix.json of an earlier run."
+
+    timeout: Annotated[float, Range(1)] = 120.0
+    "Seconds without an answer after which a child process counts as hanging."

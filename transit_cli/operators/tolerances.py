@@ -1,9 +1,9 @@
-"""How far an operator's results are from float64, and how far they may be.
+"""Deviations of an operator's results from float64, and their tolerances.
 
-The yardstick is the CPU's own error in the same arithmetic: a device may sum in another order, so it is allowed a
-multiple of that, and never less than a floor for its type. torch's own MPS tests allow 1e-4 (float32), 2e-2 (float16)
+The reference is the CPU's own error in the same precision: a device may sum in another order, so it is allowed a
+multiple of that, and at least a minimum for its type. torch's own MPS tests allow 1e-4 (float32), 2e-2 (float16)
 and 5e-2 (bfloat16) for their lists of imprecise operators (`_compute_tolerances` in test_mps.py); errors here are
-relative to the largest value of a result, which is a milder scale, so that the floors can be lower.
+relative to the largest value of a result, which is a milder scale, so that the minima can be lower.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 #: Errors below these are rounding, relative to the largest value of a result.
-FLOORS = {torch.float32: 3e-5, torch.float16: 8e-3, torch.bfloat16: 6e-2, torch.float64: 1e-12}
+MIN_ERRORS = {torch.float32: 3e-5, torch.float16: 8e-3, torch.bfloat16: 6e-2, torch.float64: 1e-12}
 #: How many times the CPU's own error a device may have.
 MARGIN = 32.0
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Deviation:
     """A result against its reference.
 
     Attributes:
         error: largest deviation from float64, relative to the largest value; infinite where it is not finite.
-        bound: what would still be rounding.
+        bound: the largest error that rounding explains.
         elements: how many elements were compared.
     """
 
@@ -40,40 +40,40 @@ class Comparison:
 
     @property
     def wrong(self) -> bool:
-        """Whether it is more than rounding."""
+        """Whether the error is larger than rounding explains."""
         return not self.error <= self.bound
 
-    def worse(self, other: Comparison) -> Comparison:
-        """The one that is further beyond its bound; elements of both."""
+    def worse(self, other: Deviation) -> Deviation:
+        """The deviation further beyond its bound, with the elements of both."""
         first = self.error * other.bound >= other.error * self.bound
         kept = self if first or self.wrong else other
-        return Comparison(kept.error, kept.bound, self.elements + other.elements)
+        return Deviation(kept.error, kept.bound, self.elements + other.elements)
 
 
-def compare(device: Sequence[Tensor], host: Sequence[Tensor], exact: Sequence[Tensor]) -> Comparison:
+def compare(device: Sequence[Tensor], host: Sequence[Tensor], exact: Sequence[Tensor]) -> Deviation:
     """Compare a device's tensors with the CPU's in the same types, and both with float64's."""
-    worst = Comparison(0.0, FLOORS[torch.float32], 0)
+    worst = Deviation(0.0, MIN_ERRORS[torch.float32], 0)
     for found, same, reference in zip(device, host, exact, strict=True):
         worst = worst.worse(_compare_one(found.detach().cpu(), same, reference))
     return worst
 
 
-def _compare_one(found: Tensor, same: Tensor, reference: Tensor) -> Comparison:
+def _compare_one(found: Tensor, same: Tensor, reference: Tensor) -> Deviation:
     if found.shape != same.shape or found.dtype != same.dtype:
-        return Comparison(float("inf"), 0.0, same.numel())
+        return Deviation(float("inf"), 0.0, same.numel())
     if not same.is_floating_point() or found.numel() == 0:
         differ = float((found != same).float().mean()) if found.numel() and not same.is_complex() else 0.0
-        return Comparison(differ, 0.0, found.numel())
+        return Deviation(differ, 0.0, found.numel())
     exact = reference.double()
     finite = same.isfinite() & exact.isfinite()  # where the CPU overflows in this type, the device may too
     if not finite.any():
-        return Comparison(0.0, FLOORS[same.dtype], 0)
+        return Deviation(0.0, MIN_ERRORS[same.dtype], 0)
     if not found[finite].isfinite().all():
-        return Comparison(float("inf"), FLOORS[same.dtype], found.numel())
+        return Deviation(float("inf"), MIN_ERRORS[same.dtype], found.numel())
     scale = float(exact[finite].abs().max()) or 1.0
     error = float((found.double() - exact)[finite].abs().max()) / scale
     own = float((same.double() - exact)[finite].abs().max()) / scale
-    return Comparison(error, max(FLOORS[same.dtype], MARGIN * own), found.numel())
+    return Deviation(error, max(MIN_ERRORS[same.dtype], MARGIN * own), found.numel())
 
 
 def is_number(tensor: Any) -> bool:

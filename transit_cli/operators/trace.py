@@ -1,7 +1,7 @@
-"""The operators of one real training step, in the order and with the shapes in which a device meets them.
+"""The operators of one training step, in the order and with the shapes in which a device runs them.
 
-The step runs on the CPU below autograd (`TorchDispatchMode`), so that what is seen is what would be dispatched. A few
-operators take another path on MPS than on the CPU; `as_on_mps` makes the CPU take that path, by giving it the kernels
+The step runs on the CPU and is observed below autograd (`TorchDispatchMode`), where operators are dispatched. A few
+operators take another path on MPS than on the CPU; `as_on_mps` makes the CPU take that path by registering the kernels
 that only MPS has. Source: the entries of native_functions.yaml with an MPS key over a composite operator.
 """
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from transit_cli.operators.registrations import Status
-    from transit_cli.operators.workload import Workload
+    from transit_cli.operators.step_factory import StepFactory
 
 Phase = Literal["forward", "backward", "update"]
 
-#: Names under which MPS computes what the trace shows; the left ones only choose between backends.
+#: Operators that only choose between backends, and what MPS runs for them.
 ON_MPS = {
     "convolution": "_mps_convolution",
     "convolution_backward": "mps_convolution_backward",
@@ -39,7 +39,7 @@ ON_MPS = {
     "_scaled_dot_product_flash_attention_for_cpu_backward": "scaled_dot_product_attention",
 }
 
-#: Composite operators are looked into by these of their kernels.
+#: Dispatch keys of the kernels that decompose composite operators.
 _COMPOSITE_KEYS = ("CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional", "CompositeImplicitAutograd")
 
 
@@ -50,12 +50,11 @@ class Argument:
     shape: tuple[int, ...]
     dtype: str
     contiguous: bool
-    needs_grad: bool = False
 
 
 @dataclass(frozen=True)
 class Call:
-    """An operator as the step calls it. Equal calls are one call, with a count beside it.
+    """An operator as the step calls it; equal calls are counted.
 
     Attributes:
         operator: its name with overload, as MPS has it ("add.Tensor", "_mps_convolution").
@@ -81,7 +80,7 @@ def call_of(function: Any, phase: Phase, args: tuple[Any, ...], kwargs: dict[str
     """A call, without the values of its tensors."""
     leaves = tree_leaves((args, kwargs))
     tensors = tuple(
-        Argument(tuple(leaf.shape), str(leaf.dtype).removeprefix("torch."), leaf.is_contiguous(), leaf.requires_grad)
+        Argument(tuple(leaf.shape), str(leaf.dtype).removeprefix("torch."), leaf.is_contiguous())
         for leaf in leaves
         if isinstance(leaf, Tensor)
     )
@@ -96,11 +95,11 @@ def call_of(function: Any, phase: Phase, args: tuple[Any, ...], kwargs: dict[str
     return Call(ON_MPS.get(name, name), phase, tensors, options)
 
 
-class Recorder(TorchDispatchMode):
-    """Counts the calls that reach the device; looks into composite operators, which are only as good as their parts.
+class CallRecorder(TorchDispatchMode):
+    """Counts the calls that reach the device; composite operators are decomposed into their parts.
 
     Args:
-        statuses: the place of each operator on the target.
+        statuses: the status of each operator on the target.
     """
 
     def __init__(self, statuses: Mapping[str, Status]) -> None:
@@ -117,7 +116,7 @@ class Recorder(TorchDispatchMode):
         name = name_of(func)
         key = ""
         if self.statuses.get(name) != "native" and name not in ON_MPS and name not in self._inside:
-            has = torch._C._dispatch_has_kernel_for_dispatch_key  # noqa: SLF001 - torch has no public question for it
+            has = torch._C._dispatch_has_kernel_for_dispatch_key  # noqa: SLF001 - there is no public function
             key = next((key for key in _COMPOSITE_KEYS if has(func.name(), key)), "")
         if func.namespace == "aten":
             call = call_of(func, phase, args, kwargs)
@@ -125,8 +124,8 @@ class Recorder(TorchDispatchMode):
         return self._look_into(name, func, key, args, kwargs) if key else func(*args, **kwargs)
 
     def _look_into(self, name: str, func: Any, key: str, args: Any, kwargs: Any) -> Any:
-        """Run a composite operator's own code with the recorder at work, so that its parts are seen."""
-        self._inside.add(name)  # some end in themselves, with another key
+        """Run a composite operator's own code under the recorder, so that its parts are recorded."""
+        self._inside.add(name)  # some call themselves with another dispatch key
         try:
             with self:
                 return func._op_dk(getattr(torch._C.DispatchKey, key), *args, **kwargs)  # noqa: SLF001
@@ -135,28 +134,28 @@ class Recorder(TorchDispatchMode):
 
 
 def current_phase(*, updating: bool) -> Phase:
-    """Whether autograd is at work just now."""
+    """The phase of the step, by whether autograd is running a backward pass."""
     if updating:
         return "update"
-    return "backward" if torch._C._current_autograd_node() is not None else "forward"  # noqa: SLF001 - no public one
+    return "backward" if torch._C._current_autograd_node() is not None else "forward"  # noqa: SLF001 - there is no public function
 
 
-def trace(workload: Workload, samples: int, statuses: Mapping[str, Status]) -> Counter[Call]:
+def trace(factory: StepFactory, samples: int, statuses: Mapping[str, Status]) -> Counter[Call]:
     """The calls of one training step, forward to update, with how often each is made.
 
     Args:
-        workload: whose step.
+        factory: whose step.
         samples: the batch.
-        statuses: the place of each operator on the target.
+        statuses: the status of each operator on the target.
 
     Raises:
-        TransitError: the step does not even run on the CPU.
+        TransitError: the step does not run on the CPU.
     """
     device = CpuDevice()
-    recorder = Recorder(statuses)
+    recorder = CallRecorder(statuses)
     with as_on_mps():
-        runner = workload.runner_on(device)
-        batch = workload.batch(device, samples)
+        runner = factory.runner_on(device)
+        batch = factory.batch(device, samples)
         runner.step.network.train()
         try:
             with recorder:
@@ -165,9 +164,9 @@ def trace(workload: Workload, samples: int, statuses: Mapping[str, Status]) -> C
                 runner.step.update()
         except (RuntimeError, TypeError, ValueError) as error:
             raise TransitError(
-                f"the training step of {workload.settings.network} fails on the CPU: {error}",
+                f"the training step of {factory.settings.network} fails on the CPU: {error}",
                 wanted="a network that trains",
-                fix=f"correct {workload.settings.network.partition(':')[0]}",
+                fix=f"correct {factory.settings.network.partition(':')[0]}",
                 code="network-unusable",
             ) from error
     return recorder.calls
@@ -175,14 +174,14 @@ def trace(workload: Workload, samples: int, statuses: Mapping[str, Status]) -> C
 
 @contextmanager
 def as_on_mps() -> Iterator[None]:
-    """While this lasts, the CPU has kernels where MPS has them over composite operators, and so takes its path."""
+    """Register CPU kernels for the composite operators that MPS has kernels for, so that the CPU takes MPS's path."""
     library = Library("aten", "IMPL")
     try:
         for name, kernel in _MPS_KERNELS.items():
             library.impl(name, kernel, "CPU")
         yield
     finally:
-        library._destroy()  # noqa: SLF001 - what torch's own scoped libraries do
+        library._destroy()  # noqa: SLF001 - as torch's own scoped libraries do
 
 
 def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

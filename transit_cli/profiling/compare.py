@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 #: Chance of seeing such a difference between two runs of the same program, below which it counts, and its least size.
-CHANCE, LEAST_CHANGE = 0.01, 0.02
+CHANCE, MIN_CHANGE = 0.01, 0.02
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Change:
 
     Attributes:
         name: the phase, or "step".
-        before: median seconds of the first run.
-        after: of the second.
+        before: median seconds of the earlier run.
+        after: of this one.
         chance: probability of a difference like this by chance (Mann-Whitney U, two-sided).
     """
 
@@ -39,13 +40,12 @@ class Change:
 
     @property
     def significant(self) -> bool:
-        """Whether it changed by more than chance and by more than anybody would notice."""
-        return self.chance < CHANCE and abs(self.ratio - 1) > LEAST_CHANGE
+        """Whether the change is significant and larger than `MIN_CHANGE`."""
+        return self.chance < CHANCE and abs(self.ratio - 1) > MIN_CHANGE
 
 
-def compare(first: Path, second: Path) -> list[Change]:
-    """The whole step and each phase, in two documents that `transit profile --json` printed."""
-    before, after = _read(first), _read(second)
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """The whole step and each phase, in the data of two profiles."""
     changes = [change("step", before["step_samples_seconds"], after["step_samples_seconds"])]
     phases = after["phase_samples_seconds"]
     changes += [
@@ -62,7 +62,12 @@ def change(name: str, before: list[float], after: list[float]) -> Change:
     return Change(name, statistics.median(before), statistics.median(after), chance)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read(file: Path) -> dict[str, Any]:
+    """The data of a profile that `transit profile --json` printed.
+
+    Raises:
+        TransitError: the file is not one.
+    """
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         data = document["data"]

@@ -1,4 +1,4 @@
-"""Which operators MPS leaves to the CPU, and what that costs, from torch's own count in a process of its own.
+"""Which operators MPS runs on the CPU, and their cost, from torch's own statistics in a child process.
 
 PYTORCH_MPS_LOG_PROFILE_INFO is read once, when MPS is first used, and the table is printed as the process ends
 (PyTorch, aten/src/ATen/mps/MPSProfiler.mm): so a child runs a few steps, and its stderr is read.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from transit_cli.profiling.settings import ProfileSettings
 
-VARIABLE = "PYTORCH_MPS_LOG_PROFILE_INFO"
+PROFILE_INFO = "PYTORCH_MPS_LOG_PROFILE_INFO"
 #: Its bit for the table of CPU fallbacks at exit.
 FALLBACK_STATISTICS = 64
 CHILD_STEPS = 5
@@ -40,8 +40,8 @@ class Fallback:
 
     Attributes:
         name: "aten::heaviside".
-        calls: calls a step.
-        seconds: CPU time a step.
+        calls: per step.
+        seconds: CPU time per step.
         copied: bytes copied to the CPU and back in the whole run, as torch writes them ("1.25 MB").
     """
 
@@ -52,11 +52,13 @@ class Fallback:
 
 
 def measure(settings: ProfileSettings, folder: Path, timeout: float = 300) -> tuple[Fallback, ...] | None:
-    """Run a few steps in a child and read torch's table; None where torch printed none."""
-    child = settings.replace(steps=CHILD_STEPS, growth_steps=0, trace=False, report=False, try_=False, out=folder)
+    """Run a few steps in a child and read torch's table; None if torch printed none."""
+    child = settings.replace(
+        steps=CHILD_STEPS, growth_steps=0, trace=False, report=False, try_=False, compare=None, out=folder
+    )
     file = folder / "fallbacks.yaml"
     file.write_text(to_yaml(child, "profile"), encoding="utf-8")
-    environment = os.environ | {VARIABLE: str(FALLBACK_STATISTICS)}
+    environment = os.environ | {PROFILE_INFO: str(FALLBACK_STATISTICS)}
     command = [sys.executable, "-m", "transit_cli", "profile", "--config", str(file), "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     file.unlink()
@@ -66,7 +68,7 @@ def measure(settings: ProfileSettings, folder: Path, timeout: float = 300) -> tu
 
 
 def parse(text: str, steps: int) -> tuple[Fallback, ...] | None:
-    """The rows of torch's table, the dearest first; None where the text holds no such table."""
+    """The rows of torch's table, most expensive first; None if the text contains no such table."""
     if _TITLE not in text:
         return () if _NONE in text else None
     rows = [match for line in text.rsplit(_TITLE, maxsplit=1)[-1].splitlines() if (match := _ROW.match(line))]
@@ -74,6 +76,6 @@ def parse(text: str, steps: int) -> tuple[Fallback, ...] | None:
     return tuple(sorted(found, key=lambda item: -item.seconds))
 
 
-def asked() -> bool:
-    """Whether this process is itself such a child, or somebody else has asked torch to count."""
-    return VARIABLE in os.environ
+def is_enabled() -> bool:
+    """Whether torch's statistics are already enabled, as in the child."""
+    return PROFILE_INFO in os.environ

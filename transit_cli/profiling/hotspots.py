@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import shutil
 import sys
@@ -14,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.profiler import ProfilerActivity
 
-from transit_cli.profiling.phases import PHASES
 from transit_cli.results import TransitError
+from transit_cli.training.marks import PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from transit_cli.profiling.workload import Workload
+    from transit_cli.training.workload import Workload
 
 PROFILED_STEPS, TRACED_STEPS = 5, 3
 #: A trace beyond this size opens slowly or not at all.
-LARGEST_TRACE = 50_000_000
+MAX_TRACE_BYTES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,10 @@ class Operator:
 
     Attributes:
         name: "aten::max_pool1d".
-        calls: calls a step.
-        seconds: its own time a step, without what it calls.
+        calls: per step.
+        seconds: its own time per step, without what it calls.
         share: of the time of all operators.
-        bytes: memory that it allocated a step, less what it freed.
+        bytes: memory that it allocated per step, minus what it freed.
         shapes: its most expensive input shapes.
     """
 
@@ -159,19 +158,13 @@ def trace(workload: Workload, file: Path) -> int:
         with plain.open("rb") as source, gzip.open(file, "wb", compresslevel=6) as target:
             shutil.copyfileobj(source, target)
         plain.unlink()
-        if file.stat().st_size <= LARGEST_TRACE:
+        if file.stat().st_size <= MAX_TRACE_BYTES:
             return file.stat().st_size
     size = file.stat().st_size
     file.unlink()
     raise TransitError(
         f"the trace of one step takes {size / 1e6:.0f} MB",
-        wanted=f"at most {LARGEST_TRACE / 1e6:.0f} MB, which viewers open",
+        wanted=f"at most {MAX_TRACE_BYTES / 1e6:.0f} MB, which viewers open",
         fix="profile with a smaller --accumulate",
         code="trace-too-large",
     )
-
-
-def read_trace(file: Path) -> list[dict[str, Any]]:
-    """The events of a trace that `trace` wrote."""
-    with gzip.open(file, "rt", encoding="utf-8") as stream:
-        return json.load(stream)["traceEvents"]

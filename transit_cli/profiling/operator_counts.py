@@ -1,4 +1,4 @@
-"""What one step does, seen below autograd: operators, bytes, arithmetic, copies, and who waits for the device."""
+"""What one step does, observed below autograd: operators, bytes, arithmetic, copies, and waits for the device."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
-    from transit_cli.profiling.workload import Workload
+    from transit_cli.training.workload import Workload
 
-#: Operators that hand a device value to the host, which waits until everything queued has been computed.
-WAITING = frozenset({"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.is_nonzero.default"})
-#: Operators that only look at a tensor in another way: they move no bytes.
+#: Operators that return a device value to the host, which waits for everything queued.
+SYNCHRONISING = frozenset({"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.is_nonzero.default"})
+#: Operators that return views: they move no bytes.
 VIEWS = (
     "view",
     "reshape",
@@ -41,8 +41,8 @@ LARGEST = 8
 
 
 @dataclass(frozen=True)
-class Site:
-    """A place in somebody's program."""
+class SourceLine:
+    """A line of the user's program."""
 
     file: str
     line: int
@@ -68,16 +68,16 @@ class Inspection:
         operators: calls by operator.
         bytes: read and written by operators, if each moved its tensors once.
         flops: floating-point operations of convolutions and matrix products, forward and backward.
-        waits: how often the host waits for a device value, by place.
-        copies: bytes that go from the host to the device by pageable (not pinned) memory, by place.
+        waits: how often the host waits for a device value, by source line.
+        copies: bytes copied from pageable (not pinned) host memory to the device, by source line.
         largest: the largest tensors made.
     """
 
     operators: Counter[str]
     bytes: int
     flops: int
-    waits: Counter[Site]
-    copies: Counter[Site]
+    waits: Counter[SourceLine]
+    copies: Counter[SourceLine]
     largest: tuple[LargeTensor, ...]
 
     @property
@@ -90,8 +90,8 @@ class Inspection:
 class _Watch(TorchDispatchMode):
     operators: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
-    waits: Counter[Site] = field(default_factory=Counter)
-    copies: Counter[Site] = field(default_factory=Counter)
+    waits: Counter[SourceLine] = field(default_factory=Counter)
+    copies: Counter[SourceLine] = field(default_factory=Counter)
     made: dict[LargeTensor, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class _Watch(TorchDispatchMode):
         name = str(func)
         result = func(*args, **(kwargs or {}))
         self.operators[name] += 1
-        if name in WAITING:
+        if name in SYNCHRONISING:
             self.waits[caller()] += 1
         before, after = list(tensors(args)), list(tensors(result))
         if func.overloadpacket.__name__ in {"_to_copy", "copy_", "_copy_from"}:
@@ -132,36 +132,36 @@ def tensors(value: Any) -> Iterable[Tensor]:
             yield from tensors(item)
 
 
-def caller() -> Site:
-    """The line that led here, outside torch and outside this room."""
+def caller() -> SourceLine:
+    """The innermost calling line outside torch and this package."""
     frame = sys._getframe(2)  # noqa: SLF001 - inspect.stack() reads source files, which takes milliseconds
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith((_TORCH, _ROOM)) and "importlib" not in file and not file.startswith("<"):
+        if not file.startswith((_TORCH, _PACKAGE)) and "importlib" not in file and not file.startswith("<"):
             path = Path(file)
             shown = "/".join(path.parts[-2:]) if "transit_cli" in path.parts else path.name
-            return Site(shown, frame.f_lineno)
+            return SourceLine(shown, frame.f_lineno)
         frame = frame.f_back
-    return Site("", 0)
+    return SourceLine("", 0)
 
 
 def _kernels(watch: _Watch) -> AbstractContextManager[None]:
-    """Let fused kernels be counted too. Their arithmetic is not: it is that of the operators that they stand for."""
+    """Count fused kernels too, but not their arithmetic."""
     from transit_cli.model.acceleration import fused
 
-    def told(tensors: list[Tensor]) -> None:
+    def on_kernel(tensors: list[Tensor]) -> None:
         watch.operators["fused kernel"] += 1
         watch.bytes += sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
-    return fused.watching(told)
+    return fused.watch_launches(on_kernel)
 
 
 _TORCH = str(Path(torch.__file__).parent)
-_ROOM = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parent)
 
 
 def inspect(workload: Workload) -> Inspection:
-    """Run one step, watched. It takes many times as long as a step; nothing is timed here."""
+    """Run one step and count. It takes many times as long as a normal step and is not timed."""
     group = workload.draw()
     flops = FlopCounterMode(display=False)
     watch = _Watch()

@@ -1,28 +1,17 @@
-"""The parts of an optimizer step, timed on the device's own clock while the real step runs.
+"""The phases of an optimizer step, timed on the device's own clock while the real step runs.
 
-Marks are placed by hooks around the step that trains, not by a copy of it: on CUDA and MPS a mark is an event in the
-command stream, read after the last step, so that nothing waits in between; on a CPU it is the clock.
+Hooks on the step that trains, not a copy of it, mark the phases (`training.marks`). On CUDA and MPS a mark is an event
+in the command stream, read after the last step, so that nothing waits in between; on a CPU it is the clock.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    #: Is told which phase has ended and which begins.
-    Mark = Callable[[str, str], None]
-
-    from transit_cli.profiling.workload import Workload
-    from transit_cli.training.step import OptimizerStep
-
-#: In the order in which they happen. `rest` is what lies between them: the schedule, dropping gradients, the loop.
-PHASES = ("data", "transfer", "forward", "loss", "backward", "clip", "optimizer", "rest")
-INFERENCE_PHASES = ("data", "transfer", "forward", "rest")
+    from transit_cli.training.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -30,10 +19,10 @@ class StepTimes:
     """Seconds of each measured step.
 
     Attributes:
-        phases: seconds by phase, one figure a step; empty lists where a phase did not occur.
+        phases: seconds by phase, one value per step; empty for a phase that did not occur.
         profiled: wall-clock seconds of each step with the marks in it.
-        plain: wall-clock seconds of each step without them; the truth that the phases are held against.
-        dispatch: seconds that the host took to enqueue a step without marks; on a CPU the whole of it.
+        plain: wall-clock seconds of each step without marks, the reference for the phases.
+        dispatch: seconds that the host took to enqueue a step without marks; on a CPU the whole step.
         first: seconds of the very first step, with all that is compiled and allocated once.
     """
 
@@ -62,42 +51,6 @@ class Marks:
         return list(zip(self._names, self._timer.seconds(), strict=True))
 
 
-@contextmanager
-def marking(step: OptimizerStep, mark: Mark) -> Iterator[None]:
-    """While the block runs, `mark(ended, begins)` is called between each two phases inside the step."""
-    at = {"network": False}
-    loss, update = step.loss, step.update
-
-    def before_forward(*_: Any) -> None:
-        if at["network"]:  # a second micro-batch: what has run since the loss was the backward pass
-            mark("backward", "forward")
-        at["network"] = True
-
-    def marked_loss(*arguments: Any) -> Any:
-        value = loss(*arguments)
-        mark("loss", "backward")
-        return value
-
-    def marked_update() -> None:
-        mark("backward", "clip")
-        at["network"] = False
-        update()
-
-    handles = [
-        step.network.register_forward_pre_hook(before_forward),
-        step.network.register_forward_hook(lambda *_: mark("forward", "loss")),
-        step.optimizer.register_step_pre_hook(lambda *_: mark("clip", "optimizer")),
-        step.optimizer.register_step_post_hook(lambda *_: mark("optimizer", "rest")),
-    ]
-    step.loss, step.update = marked_loss, marked_update  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del step.loss, step.update  # type: ignore[misc]
-        for handle in handles:
-            handle.remove()
-
-
 def measure(workload: Workload, steps: int, block: int = 5) -> StepTimes:
     """Time `steps` steps with marks and as many without, in alternating blocks, so that both meet the same machine.
 
@@ -111,7 +64,7 @@ def measure(workload: Workload, steps: int, block: int = 5) -> StepTimes:
     workload.run_step()
     device.synchronize()
     first = time.perf_counter() - start
-    for _ in range(3):  # the allocator's and the optimizer's own first times
+    for _ in range(3):  # the allocator and the optimizer warm up too
         workload.run_step()
     device.synchronize()
     times: dict[str, list[float]] = {name: [] for name in workload.phases}
@@ -134,7 +87,7 @@ def plain(workload: Workload, steps: int) -> list[float]:
 
 
 def _plain(workload: Workload, count: int) -> tuple[list[float], list[float]]:
-    """Wall and dispatch seconds a step. Where steps overlap on the device, only their mean is known: it is repeated."""
+    """Wall and dispatch seconds per step. If steps overlap on the device, only their mean is known, and repeated."""
     device = workload.device
     host = []
     start = before = time.perf_counter()

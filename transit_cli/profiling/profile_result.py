@@ -1,8 +1,9 @@
-"""A profile as a `Result`: tables for a person, one document for a program."""
+"""A profile as a `Result`: tables, and the document for `--json`."""
 
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from transit_cli.console import size
@@ -10,6 +11,7 @@ from transit_cli.profiling.profiler import Profile, median
 from transit_cli.results import ExitCode, Result, Table, Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from transit_cli.profiling.compare import Change
@@ -23,7 +25,7 @@ SHOWN_OPERATORS = 10
 
 
 def result(profile: Profile, written: list[Path]) -> Result:
-    """The whole answer."""
+    """The result to print."""
     run = profile.workload
     growth = profile.growth
     blocks: list[Table | Text] = [phase_table(profile), operator_table(profile), limit_table(profile)]
@@ -54,32 +56,39 @@ def phase_table(profile: Profile) -> Table:
     total = phase_sum(profile)
     rows.append(("sum", ms(total), f"{total / plain:.0%}", ""))
     rows.append(("step, unprofiled", ms(plain), "100%", ""))
-    if own := profile.own:
-        rows.append((f"as trained: {own.name}", ms(median(own.seconds)), f"{median(own.seconds) / plain:.0%}", ""))
+    if as_trained := profile.as_trained:
+        rows.append(
+            (
+                f"as trained: {as_trained.name}",
+                ms(median(as_trained.seconds)),
+                f"{median(as_trained.seconds) / plain:.0%}",
+                "",
+            )
+        )
     run = profile.workload
     return Table(
         ("phase", "ms", "of step", "IQR ms"),
         rows,
-        title=f"{run.settings.network} on {run.device.facts.name}, {run.step.precision}, "
-        f"{run.samples} samples a step, {run.source}",
+        title=f"{profile.evidence.settings.network} on {run.device.facts.name}, {run.step.precision}, "
+        f"{run.samples} samples per step, {run.source}",
         note=f"measuring costs {overhead(profile):.1%}; the first step took {times.first:.2f} s",
     )
 
 
 def phase_sum(profile: Profile) -> float:
-    """The phases together: the median over steps of their sum, for medians of parts need not add up."""
+    """The median over steps of the sum of the phases."""
     rows = zip(*profile.evidence.times.phases.values(), strict=True)
     return median([sum(row) for row in rows])
 
 
 def overhead(profile: Profile) -> float:
-    """By what share the marks slow a step down."""
+    """The relative slowdown of a step by the marks."""
     times = profile.evidence.times
     return median(times.profiled) / median(times.plain) - 1
 
 
 def operator_table(profile: Profile) -> Table:
-    """The dearest operators."""
+    """The most expensive operators."""
     spots = profile.evidence.hotspots
     rows = [
         (item.name.removeprefix("aten::"), f"{item.calls:g}", ms(item.seconds), f"{item.share:.0%}", item.shapes[:34])
@@ -89,7 +98,7 @@ def operator_table(profile: Profile) -> Table:
         ("operator", "calls", "ms", "share", "shapes"),
         rows,
         title=f"Operators by their own {CLOCKS[spots.clock]}",
-        note=f"{profile.evidence.inspection.calls} operators a step in all",
+        note=f"{profile.evidence.inspection.calls} operators per step",
     )
 
 
@@ -106,13 +115,13 @@ def limit_table(profile: Profile) -> Table:
         ("bytes", size(found.bytes), f"{peaks.copy / 1e9:,.1f} GB/s", f"{line.bytes_share:.0%}"),
         ("calls", f"{found.calls:,}", f"{found.calls / line.by_calls:,.0f} /s", f"{line.calls_share:.0%}"),
     ]
-    return Table(("limit", "a step needs", "measured peak", "of step"), rows, title="Against this machine's limits")
+    return Table(("limit", "per step", "measured peak", "of step"), rows, title="Against this machine's limits")
 
 
 def fallback_table(profile: Profile) -> Table:
-    """What MPS left to the CPU."""
+    """The operators that MPS runs on the CPU."""
     rows = [(item.name, f"{item.calls:.1f}", ms(item.seconds), item.copied) for item in profile.fallbacks or ()]
-    return Table(("operator", "calls", "CPU ms", "copied in all"), rows, title="Operators that MPS leaves to the CPU")
+    return Table(("operator", "calls", "CPU ms", "copied"), rows, title="Operators that MPS runs on the CPU")
 
 
 def memory_table(profile: Profile) -> Table:
@@ -127,19 +136,19 @@ def memory_table(profile: Profile) -> Table:
         f"{made.operator} {list(made.shape)} {size(made.bytes)}" for made in profile.evidence.inspection.largest[:2]
     )
     growth = profile.growth
-    grown = f"; {size(growth.per_step)} a step remain over {len(growth.held)} steps" if growth else ""
+    grown = f"; {size(growth.per_step)} per step remain over {len(growth.held)} steps" if growth else ""
     return Table(
         ("at the end of", "allocated", "driver", "process"), rows, title="Memory", note=f"largest: {largest}{grown}"
     )
 
 
 def advice(profile: Profile) -> str:
-    """What was found, and what to do about each."""
+    """The findings, with what to do about each."""
     lines = []
     for finding in profile.findings:
         lines.append(f"- {finding.found}\n  -> {finding.fix}")
         if finding.gain is not None:
-            lines.append(f"     tried: {finding.gain:.2f} x the samples a second")
+            lines.append(f"     tried: {finding.gain:.2f} x the samples per second")
     return "\n".join(lines)
 
 
@@ -154,25 +163,25 @@ def opening(file: Path) -> str:
 
 
 def document(profile: Profile) -> dict[str, Any]:
-    """The answer for programs."""
+    """The document for `--json`."""
     run, evidence = profile.workload, profile.evidence
     times, found = evidence.times, evidence.inspection
     step = median(times.plain)
     growth = profile.growth
     return {
-        "network": run.settings.network,
+        "network": profile.evidence.settings.network,
         "device": run.device.kind,
         "device_name": run.device.facts.name,
         "precision": run.step.precision,
-        "batch_size": run.settings.batch_size,
-        "accumulate": run.settings.accumulate,
+        "batch_size": profile.evidence.settings.batch_size,
+        "accumulate": profile.evidence.settings.accumulate,
         "inference": run.inference,
         "source": run.source,
         "steps_run": run.steps_run,
         "samples_per_second": run.samples / profile.step_seconds,
         "step_seconds": step,
         "execution": run.runner.execution or None,
-        "train_way": profile.own.name if profile.own else None,
+        "train_execution": profile.as_trained.name if profile.as_trained else None,
         "train_step_seconds": profile.step_seconds,
         "first_step_seconds": times.first,
         "phase_seconds": {name: median(samples) for name, samples in times.phases.items()},
@@ -216,8 +225,8 @@ def document(profile: Profile) -> dict[str, Any]:
     }
 
 
-def comparison(changes: list[Change]) -> Result:
-    """Two profiles side by side."""
+def with_comparison(found: Result, changes: Sequence[Change]) -> Result:
+    """The result of a profile beside an earlier one."""
     rows = [
         (
             change.name,
@@ -228,29 +237,27 @@ def comparison(changes: list[Change]) -> Result:
         )
         for change in changes
     ]
-    changed = [change for change in changes if change.significant]
+    note = "noise: a difference like this comes by chance at least once in a hundred runs, or is below 2 %"
+    table = Table(("", "before ms", "now ms", "change", ""), rows, title="Compared with the earlier run", note=note)
     step = changes[0]
     verdict = (
         f"A step takes {step.ratio:.2f} x as long as before."
         if step.significant
         else "A step takes as long as before, as far as these runs can tell."
     )
-    data = {
-        "changes": [
-            {
-                "name": change.name,
-                "before_seconds": change.before,
-                "after_seconds": change.after,
-                "ratio": change.ratio,
-                "chance": change.chance,
-                "significant": change.significant,
-            }
-            for change in changes
-        ],
-        "significant": [change.name for change in changed],
-    }
-    note = "noise: a difference like this comes by chance at least once in a hundred runs, or is below 2 %"
-    return Result(data, [Table(("", "before ms", "after ms", "change", ""), rows, note=note)], verdict)
+    compared = [
+        {
+            "name": change.name,
+            "before_seconds": change.before,
+            "after_seconds": change.after,
+            "ratio": change.ratio,
+            "chance": change.chance,
+            "significant": change.significant,
+        }
+        for change in changes
+    ]
+    data = {**found.data, "changes": compared}
+    return replace(found, data=data, blocks=[*found.blocks, table], verdict=f"{found.verdict} {verdict}")
 
 
 def ms(seconds: float) -> str:

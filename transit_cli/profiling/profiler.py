@@ -1,4 +1,4 @@
-"""One profile: everything that is measured, in the order in which it disturbs least."""
+"""One profile: all measurements, in the order in which they disturb each other least."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from transit_cli import console
 from transit_cli.memory.monitor import Monitor
-from transit_cli.profiling import fallbacks, hotspots, operator_counts, phases, roofline, step_memory, verdict, workload
+from transit_cli.profiling import batches, fallbacks, hotspots, operator_counts, phases, roofline, step_memory, verdict
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from transit_cli.profiling.settings import ProfileSettings
     from transit_cli.profiling.step_memory import Growth, Sample
     from transit_cli.profiling.verdict import Evidence, Finding
-    from transit_cli.profiling.workload import Workload
+    from transit_cli.training.workload import Workload
 
 
-#: Ways of running a step in which phases overlap or cannot be marked, and the nearest one in which they can.
+#: Executions whose phases overlap or cannot be marked, and the closest one whose phases can.
 PROFILABLE_AS = {"replicas": "onednn", "cuda-graph": "eager", "triton": "eager"}
 
 
 @dataclass(frozen=True)
 class TrainedExecution:
-    """How `transit train` runs this step, where that is a way whose phases cannot be told apart.
+    """How `transit train` executes this step, if that execution's phases cannot be separated.
 
     Attributes:
         name: "replicas" or "cuda-graph".
@@ -45,11 +45,11 @@ class Profile:
     Attributes:
         workload: what ran.
         evidence: what was measured.
-        findings: what it means, what matters most first.
+        findings: conclusions, most important first.
         peaks: what the machine can do.
         timeline: memory through three steps.
-        growth: memory over many steps; None where the check was left out.
-        fallbacks: operators that MPS left to the CPU; None where torch was not asked or did not say.
+        growth: memory over many steps; None if not checked.
+        fallbacks: operators that MPS ran on the CPU; None if torch did not report them.
         own: the way of `transit train`, where the phases had to be measured in another.
     """
 
@@ -60,12 +60,12 @@ class Profile:
     timeline: list[Sample]
     growth: Growth | None
     fallbacks: tuple[Fallback, ...] | None
-    own: TrainedExecution | None = None
+    as_trained: TrainedExecution | None = None
 
     @property
     def step_seconds(self) -> float:
         """Median time of a step as `transit train` runs it."""
-        return median(self.own.seconds if self.own else self.evidence.times.plain)
+        return median(self.as_trained.seconds if self.as_trained else self.evidence.times.plain)
 
 
 def profile(settings: ProfileSettings) -> Profile:
@@ -75,7 +75,7 @@ def profile(settings: ProfileSettings) -> Profile:
         TransitError: memory ran out (what was known by then is in oom.json), or the workload itself failed.
     """
     with console.progress("profiling", 5) as progress:
-        run = workload.build(settings)
+        run = batches.build(settings)
         try:
             return _measure(run, settings, progress)
         except RuntimeError as error:
@@ -88,7 +88,7 @@ def _measure(run: Workload, settings: ProfileSettings, progress: console.Progres
     with ExitStack() as stack:
         monitor = stack.enter_context(Monitor(run.device))
         progress.update(0, status="phases")
-        run, own = _profilable(run, settings)
+        run, as_trained = _profilable(run, settings)
         times = phases.measure(run, settings.steps)
         progress.update(1, status="memory")
         timeline = step_memory.timeline(run)
@@ -102,20 +102,22 @@ def _measure(run: Workload, settings: ProfileSettings, progress: console.Progres
     step = min(times.plain)
     line = roofline.Roofline(step, found.bytes / peaks.copy, found.flops / peaks.matmul, launches / beside * step)
     peak = monitor.peak.resident if run.device.kind == "cpu" else monitor.peak.driver
-    evidence = verdict.Evidence(times, found, line, spots, growth, peak, run.device.memory().limit)
-    findings = verdict.findings(run, evidence)
+    evidence = verdict.Evidence(
+        settings, run.device, times, found, line, spots, growth, peak, run.device.memory().limit
+    )
+    findings = verdict.findings(evidence)
     if settings.try_:
         progress.update(4, status="trying what may help")
-        findings = [verdict.attempt(run, finding) for finding in findings]
+        findings = [verdict.attempt(settings, run, finding) for finding in findings]
     fell_back = None
-    if run.device.kind == "mps" and not fallbacks.asked():
+    if run.device.kind == "mps" and not fallbacks.is_enabled():
         settings.out.mkdir(parents=True, exist_ok=True)
         fell_back = fallbacks.measure(settings, settings.out)
-    return Profile(run, evidence, findings, peaks, timeline, growth, fell_back, own)
+    return Profile(run, evidence, findings, peaks, timeline, growth, fell_back, as_trained)
 
 
 def _profilable(run: Workload, settings: ProfileSettings) -> tuple[Workload, TrainedExecution | None]:
-    """The workload in a way whose phases can be told apart, and what its own way takes where that is another."""
+    """A workload whose phases can be separated, and the times of the execution that `transit train` uses."""
     if run.inference:
         return run, None
     run.run_step()
@@ -123,7 +125,7 @@ def _profilable(run: Workload, settings: ProfileSettings) -> tuple[Workload, Tra
     if name not in PROFILABLE_AS:
         return run, None
     seconds = phases.plain(run, settings.steps)
-    return workload.build(settings.replace(execution=PROFILABLE_AS[name])), TrainedExecution(name, seconds)
+    return batches.build(settings.replace(execution=PROFILABLE_AS[name])), TrainedExecution(name, seconds)
 
 
 def median(values: list[float]) -> float:
@@ -134,7 +136,7 @@ def median(values: list[float]) -> float:
 
 
 def _out_of_memory(run: Workload, settings: ProfileSettings, error: RuntimeError) -> TransitError:
-    """What is known when memory runs out, written down, and the error that says where."""
+    """Write down what is known when memory runs out; the error names the file."""
     held = run.device.memory()
     settings.out.mkdir(parents=True, exist_ok=True)
     file = settings.out / "oom.json"
@@ -152,7 +154,7 @@ def _out_of_memory(run: Workload, settings: ProfileSettings, error: RuntimeError
     half = max(1, settings.batch_size // 2)
     return TransitError(
         f"memory ran out at a batch of {settings.batch_size}: {known['error']}",
-        wanted=f"a step that fits; what was held then is in {file}",
+        wanted=f"a step that fits; what was allocated is in {file}",
         fix=f"--batch-size {half} --accumulate {settings.accumulate * 2}, or transit probe-batch",
         exit_code=ExitCode.MACHINE,
         code="out-of-memory",

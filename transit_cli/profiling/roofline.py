@@ -29,8 +29,8 @@ class Peaks:
     """What the machine can do.
 
     Attributes:
-        copy: bytes read and written a second by a copy of one large float32 array.
-        matmul: floating-point operations a second of a matrix product.
+        copy: bytes per second, read and written, of a copy of one large float32 array.
+        matmul: floating-point operations per second of a matrix product.
     """
 
     copy: float
@@ -42,10 +42,10 @@ class Roofline:
     """A step against the machine's limits.
 
     Attributes:
-        seconds: what it takes at best, as the peaks are what the machine does at best.
-        by_bytes: what its bytes alone would take.
-        by_flops: what its arithmetic alone would take.
-        by_calls: what calling its operators alone would take, were they all small.
+        seconds: its shortest time, as the peaks are the machine's best.
+        by_bytes: time that its bytes would take.
+        by_flops: time that its arithmetic would take.
+        by_calls: time that calling its operators would take if they were all small.
     """
 
     seconds: float
@@ -83,10 +83,10 @@ def measure_peaks(device: Device, dtype: torch.dtype = torch.float32) -> Peaks:
 
 
 def launch_seconds(device: Device, calls: int, step: Callable[[], object], rounds: int = 7) -> tuple[float, float]:
-    """Seconds that calling `calls` small operators takes as part of a step, and what a step takes beside it.
+    """Seconds for calling `calls` small operators, and for a step measured in turn with it.
 
-    A chain of differentiable operators runs forward and backward, in turn with the step and about as many of them, so
-    that a busy machine slows both alike. Medians.
+    A chain of as many differentiable operators runs forward and backward, in turn with the step, so that other programs
+    slow both alike. Medians.
     """
     small = torch.ones(8, device=device.torch_device, requires_grad=True)
 

@@ -4,64 +4,51 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
-from transit_cli.config import Flag, Positional, Range
-from transit_cli.training.settings import StepSettings, view_lengths
+from transit_cli.config import Flag, Panel, Positional, Range
+from transit_cli.options import OUT, BinsSettings, DeviceSettings, NetworkSettings
+from transit_cli.training.settings import StepSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileSettings(StepSettings):
-    """What `transit profile` runs, how long, and what it writes."""
+class ProfileSettings(StepSettings, NetworkSettings, BinsSettings, DeviceSettings):
+    """Options of `transit profile`."""
 
-    viewset: Annotated[Path | None, Positional("[VIEWSET]")] = None
-    "View set to train on; unless given, random numbers of the shape of --views, since time does not depend on values."
+    first: ClassVar[tuple[str, ...]] = ("network", "bins", "batch_size", "device")
 
-    network: str = "two-branch"
-    "Network: two-branch, astronet, an installed one, or my_net.py:build for your own."
+    viewset: Annotated[Path | None, Positional("VIEWSET")] = None
+    "View set to train on; by default random numbers, since time does not depend on values."
 
-    views: Annotated[str, Flag(metavar="G/L")] = "2001/201"
-    "Bins of the global and the local view where no VIEWSET says."
-
-    loader: str | None = None
-    "my_data.py:batches, a function of (views, scalars, batch_size) that yields (inputs, targets): profile your own."
-
-    device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
-    "Where to compute; auto takes MPS, then CUDA, then the CPU."
+    loader: Annotated[str | None, Flag(metavar="FILE:FUNCTION"), Panel("Data")] = None
+    "my_data.py:batches, a function of (views, scalars, batch_size) that yields (inputs, targets), to profile your own."
 
     steps: Annotated[int, Range(5, 1000)] = 30
-    "Optimizer steps that are measured."
+    "Optimizer steps to measure."
 
     inference: bool = False
-    "Profile the forward pass alone, as `transit predict` runs it."
+    "Profile only the forward pass, as `transit predict` runs it."
 
     growth_steps: Annotated[int, Range(0)] = 200
-    "Steps over which memory must not grow; 0 leaves the check out."
+    "Steps over which memory must not grow; 0 skips the check."
 
     try_: bool = False
-    "Run what the verdict advises where that can be tried at once, and show what it gained."
+    "Try what the verdict advises, if an option does it, and report the gain."
 
     trace: bool = False
-    "Write trace.json.gz, to be opened at https://ui.perfetto.dev or chrome://tracing."
+    "Write trace.json.gz, for https://ui.perfetto.dev or chrome://tracing."
 
     signposts: bool = False
-    "MPS: emit signposts while the steps run, for Instruments (Logging > os_signpost)."
+    "MPS: emit signposts for Instruments (Logging > os_signpost)."
 
     metal_capture: bool = False
-    "MPS: write steps.gputrace for Xcode; needs MTL_CAPTURE_ENABLED=1 before the start."
+    "MPS: write steps.gputrace for Xcode; needs MTL_CAPTURE_ENABLED=1 in the environment."
 
     report: bool = False
-    "Write report.html with the pictures (needs the extra `report`)."
+    "Write report.html with plots."
 
-    out: Path = Path("profile")
-    "Folder for what is written."
+    out: Annotated[Path, OUT] = Path("profile")
+    "Folder for the files."
 
-    compare: Annotated[tuple[Path, Path] | None, Flag(metavar="A.json B.json")] = None
-    "Compare two earlier runs, saved with --json; nothing is run."
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        try:
-            view_lengths(self.views)
-        except ValueError:
-            self.refuse("views", "two lengths of at least 4 bins, such as 2001/201")
+    compare: Annotated[Path | None, Flag(metavar="FILE")] = None
+    "Compare with an earlier run, saved with --json."

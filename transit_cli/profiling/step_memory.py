@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from transit_cli.device.base import Device
-    from transit_cli.profiling.workload import Workload
+    from transit_cli.training.workload import Workload
 
 #: Growth below this much is not called a leak: bytes that are counted exactly, and the coarser resident memory.
-LEAST_GROWTH = {"exact": 1 << 20, "resident": 32 << 20}
+MIN_GROWTH = {"exact": 1 << 20, "resident": 32 << 20}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Growth:
     """Memory held at the end of each of many steps.
 
     Attributes:
-        held: bytes, one figure a step.
+        held: bytes, one value per step.
         counted: "exact" where an allocator counts what is held, "resident" where only the process's size is known.
     """
 
@@ -46,7 +46,7 @@ class Growth:
 
     @property
     def per_step(self) -> float:
-        """Bytes that a step leaves behind: the median of the last quarter less that of the first, per step."""
+        """Growth per step, bytes: from the median of the first quarter of the steps to that of the last."""
         first, *_, last = self._quarters
         return (last - first) / (0.75 * len(self.held))
 
@@ -59,7 +59,7 @@ class Growth:
         quarters = self._quarters
         steps = [after - before for before, after in itertools.pairwise(quarters)]
         growth = quarters[-1] - quarters[0]
-        return growth >= LEAST_GROWTH[self.counted] and min(steps) > 0.5 * growth / len(steps)
+        return growth >= MIN_GROWTH[self.counted] and min(steps) > 0.5 * growth / len(steps)
 
     @property
     def _quarters(self) -> list[float]:
@@ -93,7 +93,7 @@ def growth(workload: Workload, steps: int) -> Growth:
 
 
 def _counter(device: Device) -> Callable[[], int]:
-    """A function that says how many bytes the program holds, as exactly as the device can."""
+    """A function that returns the bytes that the program holds, as exactly as the device allows."""
     if device.kind != "cpu":
         return lambda: device.memory().allocated
     return _heap if sys.platform == "linux" and hasattr(_libc(), "mallinfo2") else _resident

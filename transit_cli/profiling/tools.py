@@ -17,10 +17,10 @@ CAPTURE = "steps.gputrace"
 
 
 def chosen(settings: ProfileSettings) -> list[AbstractContextManager[object]]:
-    """The contexts that the settings ask for.
+    """The context managers that the settings request.
 
     Raises:
-        TransitError: there is no MPS device, or Metal was started without leave to capture.
+        TransitError: there is no MPS device, or captures were not enabled at the start of the process.
     """
     if not settings.signposts and not settings.metal_capture:
         return []
@@ -40,7 +40,7 @@ def chosen(settings: ProfileSettings) -> list[AbstractContextManager[object]]:
     if settings.metal_capture:
         if os.environ.get("MTL_CAPTURE_ENABLED") != "1":
             raise TransitError(
-                "--metal-capture needs leave from Metal, which looks for it when a process starts",
+                "--metal-capture must be enabled before the process starts",
                 wanted="MTL_CAPTURE_ENABLED=1 in the environment",
                 fix="MTL_CAPTURE_ENABLED=1 transit profile --metal-capture",
                 exit_code=ExitCode.MACHINE,

@@ -1,7 +1,7 @@
 """Augmentation that physics allows: what could as well have been observed.
 
-A transit looks the same backwards in time; an epoch is known to a fraction of a bin; the noise could have fallen
-otherwise; and gaps could have emptied other bins. Everything is computed for a whole batch on the device.
+A transit looks the same backwards in time; an epoch is known to a fraction of a bin; another realisation of the noise
+was possible; and gaps could have emptied other bins. Everything is computed for a whole batch on the device.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Augmentation:
 
     @classmethod
     def of(cls, settings: TrainSettings, inputs: Mapping[str, Tensor]) -> Augmentation:
-        """The augmentation that settings ask for, with the levels of these training inputs' views ([N, L] each)."""
+        """The augmentation in the settings, with the noise levels of these training inputs' views ([N, L] each)."""
         views = {name: values for name, values in inputs.items() if name != "scalars"}
         levels = {name: noise_level(values) for name, values in views.items() if settings.noise}
         return cls(settings.time_reversal, settings.shift, settings.noise, settings.drop_bins, levels)
@@ -54,8 +54,11 @@ class Augmentation:
         if self.shift:
             views = {name: shifted(values, self.shift, wrap=name == "global") for name, values in views.items()}
         if self.noise:
-            size = torch.rand(len(batch), 1, device=batch.targets.device) * self.noise
-            views = {n: values + torch.randn_like(values) * (size * self.levels[n]) for n, values in views.items()}
+            size = torch.rand(len(batch), 1, device=batch.targets.device)
+            views = {
+                n: torch.addcmul(values, torch.randn_like(values), size, value=self.noise * self.levels[n])
+                for n, values in views.items()
+            }
         if self.drop:
             views = {n: values.masked_fill(torch.rand_like(values) < self.drop, 0.0) for n, values in views.items()}
         return Batch(batch.inputs | views, batch.targets)

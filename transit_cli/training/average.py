@@ -22,24 +22,25 @@ class WeightAverage:
 
     Args:
         network: its weights begin the average.
-        decay: what an average keeps of itself in a step; 0 keeps no average at all.
+        decay: the weight of the previous average per step; 0 disables averaging.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._weights = [weight.detach() for weight in network.parameters()] if decay else []
-        self.values = [weight.clone() for weight in self._weights]
+        self._weights = list(network.parameters()) if decay else []
+        self.values = [weight.detach().clone() for weight in self._weights]
 
     def update(self, steps: int) -> None:
         """Take the weights after optimizer step `steps` in. It does not wait for the device."""
         if self.values:
             decay = min(self.decay, (1 + steps) / (10 + steps))
-            torch._foreach_lerp_(self.values, self._weights, 1 - decay)
+            weights = [weight.detach() for weight in self._weights]  # where they lie now: an executor may move them
+            torch._foreach_lerp_(self.values, weights, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The network has the averaged weights within, its own again after."""
-        own = [weight.clone() for weight in self._weights]
+        own = [weight.detach().clone() for weight in self._weights]
         self._copy(self.values)
         try:
             yield
@@ -52,4 +53,4 @@ class WeightAverage:
 
     def _copy(self, values: list[Tensor]) -> None:
         for weight, value in zip(self._weights, values, strict=True):
-            weight.copy_(value)
+            weight.detach().copy_(value)

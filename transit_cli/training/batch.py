@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,12 @@ class Batch:
     def split(self, size: int) -> list[Batch]:
         """The batch as micro-batches of `size` samples; the last one may be smaller."""
         return [self.rows(slice(start, start + size)) for start in range(0, len(self), size)]
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None, *, non_blocking: bool = False) -> Batch:
+        """The batch on a device; tensors that are there already are not copied."""
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "non_blocking": non_blocking}
+        inputs = {name: values.to(**options) for name, values in self.inputs.items()}
+        return Batch(inputs, self.targets.to(**options))
 
     def clone(self) -> Batch:
         """A copy in memory of its own."""

@@ -1,8 +1,8 @@
-"""Checkpoints: whole or not there, checked when they are read, the last few and the best kept.
+"""Checkpoints: written atomically, verified when read; the last few and the best are kept.
 
 A checkpoint is what `torch.save` writes, loadable with `weights_only=True`. Its name carries the optimizer step and the
 first half of its content's SHA-256 ("step-000001200-0f3a....pt"), so that one rename makes both file and checksum
-appear, and a torn file is known by its name not fitting. Nothing is overwritten.
+appear, and a corrupt file is recognised by a name that does not match. Nothing is overwritten.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def load(file: Path) -> dict[str, Any] | None:
 
 
 def latest(folder: Path) -> dict[str, Any] | None:
-    """The state of the last whole checkpoint, None where there is none.
+    """The state of the last valid checkpoint, None if there is none.
 
     Corrupt checkpoints are reported and deleted; partial files of a killed process are deleted.
     """
@@ -62,18 +62,18 @@ def latest(folder: Path) -> dict[str, Any] | None:
         state = load(file)
         if state is not None:
             return state
-        console.warn(f"the checkpoint {file} is torn: going on from the one before")
+        console.warn(f"the checkpoint {file} is corrupt: resuming from the previous one")
         file.unlink()
     return None
 
 
 def latest_steps(folder: Path) -> int:
-    """The optimizer steps of the last whole checkpoint, 0 where there is none."""
+    """The optimizer steps of the last valid checkpoint, 0 if there is none."""
     return next((steps_of(file) for file in reversed(files(folder)) if load(file) is not None), 0)
 
 
 def at(folder: Path, steps: int) -> dict[str, Any] | None:
-    """The state of the whole checkpoint after `steps` optimizer steps; None where there is none."""
+    """The state of the valid checkpoint after `steps` optimizer steps; None if there is none."""
     return next(filter(None, (load(file) for file in files(folder) if steps_of(file) == steps)), None)
 
 
@@ -91,7 +91,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def steps_of(file: Path) -> int:
-    """The optimizer steps that a checkpoint's name says."""
+    """The optimizer steps in a checkpoint's name."""
     return int(file.name.split("-")[1])
 
 

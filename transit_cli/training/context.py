@@ -1,4 +1,4 @@
-"""What a fit is given, how far it has come, and what it leaves."""
+"""What the fits of a run share, the progress of a fit, and its result."""
 
 from __future__ import annotations
 
@@ -16,35 +16,28 @@ if TYPE_CHECKING:
     from transit_cli.memory.limit import MemoryLimit
     from transit_cli.training.distributed import ProcessGroup
     from transit_cli.training.interrupt import DeferredSignals
-    from transit_cli.training.loading.samples import InMemorySamples
-    from transit_cli.training.loading.stream import OnDiskSamples
-    from transit_cli.training.plan import Task
+    from transit_cli.training.plan import Plan, Task
     from transit_cli.training.run import Run
     from transit_cli.training.screen import Screen
-    from transit_cli.training.settings import TrainSettings
     from transit_cli.training.tensorboard import Board
 
 
 @dataclass(frozen=True)
-class Job:
+class RunContext:
     """What all fits of a run share.
 
     Attributes:
-        settings: how to train.
-        examples: what the places of a task are places in.
-        device: where to compute.
+        plan: what is trained, with which settings and where.
         run: the folder to write to.
-        limit: the memory to stay within.
-        screen: what to show progress on.
-        signals: Ctrl-C and SIGTERM, held back.
-        processes: those that train each network together.
-        board: TensorBoard's event files, if they are asked for.
-        prepare: is shown each network that is built, before it trains.
+        limit: the memory limit.
+        screen: shows the progress.
+        signals: Ctrl-C and SIGTERM, deferred to the end of a step.
+        processes: the processes that train each network together.
+        board: TensorBoard's event files, if requested.
+        prepare: called with each network that is built, before it trains.
     """
 
-    settings: TrainSettings
-    examples: InMemorySamples | OnDiskSamples
-    device: Device
+    plan: Plan
     run: Run
     limit: MemoryLimit
     screen: Screen
@@ -56,35 +49,41 @@ class Job:
 
 @dataclass
 class Position:
-    """How far a fit has come; with the learner's state, all that it needs to go on."""
+    """The progress of a fit; with the learner's state, everything that is needed to resume it.
+
+    Attributes:
+        epoch: completed epochs.
+        step: optimizer steps within the current epoch.
+        seconds: time trained.
+        best: best validation average precision.
+        best_epoch: the epoch that reached it.
+        best_steps: optimizer steps taken then.
+        finished: whether the fit is complete.
+    """
 
     epoch: int = 0
-    "Epochs completed."
     step: int = 0
-    "Optimizer steps within the current epoch."
     seconds: float = 0.0
-    "Time trained."
     best: float = -math.inf
-    "Best validation average precision."
     best_epoch: int = 0
     best_steps: int = 0
     finished: bool = False
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """A trained network.
 
     Attributes:
-        task: what it was.
+        task: what was trained.
         rows: the validation rows, in the view set.
         state: its weights, on the CPU.
         logits: of the validation rows, [N].
-        epochs: that it took.
+        epochs: completed epochs.
         kept_epoch: the epoch whose weights these are.
         metrics: of the validation rows.
         seconds: of training, over all resumptions.
-        samples: that passed in them.
+        samples: trained on in that time.
     """
 
     task: Task

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the finished networks, the scores of held-out rows, and the answer on screen."""
+"""The results of a run: the trained networks, the scores of held-out rows, and the summary."""
 
 from __future__ import annotations
 
@@ -11,45 +11,35 @@ import numpy as np
 
 from transit_cli import __version__, console
 from transit_cli.data.viewset import write_table
-from transit_cli.device import precision
 from transit_cli.model import saved
+from transit_cli.model.card import Card
 from transit_cli.results import Result, Table
 from transit_cli.training import bench_record, ranking_metrics
 from transit_cli.training.distributed import under_torchrun
-from transit_cli.training.loading import samples
 from transit_cli.training.run import SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transit_cli.device.base import Device
-    from transit_cli.training.context import Fitted
+    from transit_cli.training.context import FitResult
     from transit_cli.training.plan import Plan
     from transit_cli.training.run import Run
-    from transit_cli.training.settings import TrainSettings
 
 
-def finish(
-    settings: TrainSettings,
-    run: Run,
-    plan: Plan,
-    fitted: Sequence[Fitted],
-    device: Device,
-) -> Result:
-    """Write the scores and the finished networks, and say how good they are on the rows held out from them."""
-    viewset = plan.viewset
+def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
+    """Write the scores and the trained networks, and measure them on the rows held out from them."""
+    settings, viewset = plan.settings, plan.viewset
     rows, logits, folds = held_out_scores(fitted)
-    target = samples.targets(viewset, settings.target)[rows]
     probabilities = 1 / (1 + np.exp(-logits))
     score = probabilities.mean(axis=0)
-    found = ranking_metrics.ranking(target, np.log(score.clip(1e-12)) - np.log((1 - score).clip(1e-12)))
+    found = ranking_metrics.ranking(plan.targets[rows], np.log(score.clip(1e-12)) - np.log((1 - score).clip(1e-12)))
     table: dict[str, Any] = {"row": rows}
     table |= {name: viewset.tces[name][rows] for name in ("star", "signal", "label", "split")}
     table |= {"fold": folds, "score": score, "spread": probabilities.std(axis=0)}
     write_table(run.path / SCORES, table)
-    card = saved.Card(
+    card = Card(
         network=_card_name(settings.network),
-        views=samples.inputs_of(viewset, settings.views),
+        views=dict(plan.views),
         scalars=[vars(scaling) for scaling in plan.scalings],
         target=settings.target,
         members=len(fitted),
@@ -61,16 +51,15 @@ def finish(
         transit=__version__,
     )
     saved.save(run.path / saved.FILE, [fit.state for fit in fitted], card)
-    result = _result(settings, run, plan, fitted, found)
-    return beside_bench(result, settings, run, plan, device)
+    return compare_with_bench(_result(plan, run, fitted, found), plan, run)
 
 
-def held_out_scores(fitted: Sequence[Fitted]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, the logits [M, R] of the M members that were not trained on each, and its fold (-1 where there are none).
+def held_out_scores(fitted: Sequence[FitResult]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, their logits [M, R] by the M members that were not trained on them, and their fold (-1 without folds).
 
-    With folds, each row is scored by the networks of its own fold alone.
+    With folds, each row is scored only by the networks of its own fold.
     """
-    parts: dict[int | None, list[Fitted]] = {}
+    parts: dict[int | None, list[FitResult]] = {}
     for fit in fitted:
         parts.setdefault(fit.task.fold, []).append(fit)
     rows = np.concatenate([fits[0].rows for fits in parts.values()])
@@ -80,13 +69,8 @@ def held_out_scores(fitted: Sequence[Fitted]) -> tuple[np.ndarray, np.ndarray, n
     return rows[order], logits[:, order], folds[order]
 
 
-def _result(
-    settings: TrainSettings,
-    run: Run,
-    plan: Plan,
-    fitted: Sequence[Fitted],
-    found: dict[str, float],
-) -> Result:
+def _result(plan: Plan, run: Run, fitted: Sequence[FitResult], found: dict[str, float]) -> Result:
+    settings = plan.settings
     rows = [
         {
             "fit": fit.task.name,
@@ -115,7 +99,7 @@ def _result(
         ],
         note="AP: average precision on validation rows, which chose nothing unless --patience is given."
         if not settings.folds
-        else "AP: average precision on the fold that each network has not seen.",
+        else "AP: average precision on the fold held out from each network.",
     )
     held_out = "out-of-fold" if settings.folds else "validation"
     simulated = ", simulated data" if plan.viewset.simulated else ""
@@ -124,7 +108,7 @@ def _result(
         f" ({len(fitted)} network{'s' if len(fitted) > 1 else ''}{simulated})\nnext: transit evaluate {run.path}"
     )
     data = {
-        "run_dir": run.path,
+        "out": run.path,
         "average_precision": found["average_precision"],
         "roc_auc": found["roc_auc"],
         "loss": found["loss"],
@@ -140,14 +124,13 @@ def _result(
     return Result(data, [table], verdict)
 
 
-def beside_bench(result: Result, settings: TrainSettings, run: Run, plan: Plan, device: Device) -> Result:
-    """Say what share of the machine's benched speed the median epoch reached, where `transit bench` has measured it."""
-    views = samples.inputs_of(plan.viewset, settings.views)
-    resolved = precision.resolve(device, settings.precision)
-    work = bench_record.Work(settings.network, views, settings.batch_size, resolved)
-    benched = bench_record.benched(work, device)
+def compare_with_bench(result: Result, plan: Plan, run: Run) -> Result:
+    """Add the median epoch's share of the speed that `transit bench` has measured on this machine, if it has."""
+    settings = plan.settings
+    work = bench_record.RecordKey(settings.network, plan.views, settings.batch_size, plan.precision)
+    benched = bench_record.benched(work, plan.device)
     speeds = [record["samples_per_second"] for record in run.history() if record["micro_batch"] == settings.batch_size]
-    if benched is None or not speeds or under_torchrun():  # what was benched is one process
+    if benched is None or not speeds or under_torchrun():  # a benchmark measures one process
         return result
     speed = statistics.median(speeds)
     line = f"\nspeed: {speed:,.0f} samples/s, {speed / benched:.0%} of what `transit bench` reached here"

@@ -1,8 +1,8 @@
-"""Logits of networks, as fast as PyTorch alone gives them on the device.
+"""Logits of networks, as fast as PyTorch computes them on the device.
 
-On a CPU the samples are cut into pieces whose activations stay in a core's cache, each computed in oneDNN's layout by
-one thread; pieces and networks are dealt out to as many threads as torch has. Elsewhere larger pieces pass one after
-another, and the device is waited for once, at the end.
+On a CPU the samples are divided into pieces whose activations stay in a core's cache, each computed in oneDNN's layout
+by one thread; pieces and networks are distributed over as many threads as torch has. On other devices larger pieces are
+computed one after another, and the device is waited for once, at the end.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _on_device(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], *, d
 def _kernels(networks: Sequence[nn.Module]) -> dict[nn.Module, Callable[..., Any]]:
     """Fused kernels, where Triton is there to compile them."""
     try:
-        from transit_cli.model.acceleration.fused import fused
+        from transit_cli.model.acceleration.fused import fused_forwards
     except ImportError:
         return {}
-    return {module: forward for network in networks for module, forward in fused(network).items()}
+    return {module: forward for network in networks for module, forward in fused_forwards(network).items()}

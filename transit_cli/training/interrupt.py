@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at a moment that suits: after the optimizer step that is under way, not inside it."""
+"""Ctrl-C and SIGTERM deferred to the end of the current optimizer step."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 class DeferredSignals:
-    """Holds SIGINT and SIGTERM back while a block runs, and delivers the one that came where the block says so.
+    """Defers SIGINT and SIGTERM while a block runs, until the block delivers them.
 
-        with Deferred() as signals:
+        with DeferredSignals() as signals:
             for ...:
                 step()
                 if signals.pending:
                     save()
                     signals.deliver()
 
-    A second signal is not held back: who presses Ctrl-C twice does not want to wait. In a thread other than the main
-    one, where Python allows no handlers, nothing is held back.
+    A second signal is not deferred, so that pressing Ctrl-C twice acts at once. In a thread other than the main one,
+    where Python allows no handlers, nothing is deferred.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class DeferredSignals:
         self._restore()
 
     def deliver(self) -> None:
-        """Let the signal that is pending do what it would have done when it came."""
+        """Raise the pending signal, if there is one."""
         number = self.pending
         self._restore()
         if number:

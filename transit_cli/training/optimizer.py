@@ -1,7 +1,7 @@
 """Adam and AdamW as torch has them, without importing torch.compile's front end for them.
 
 Making or stepping an optimizer imports `torch._dynamo`, only to mark places where a compiler should stop: 850 modules,
-sympy among them, which take longer than torch itself. Below the marks lie plain functions, and these are used here.
+sympy among them, which take longer than torch itself. Below the marks are plain functions, which are used here.
 The numbers, state and hooks are torch's own; `tests/training/test_optimizer.py` holds them to that.
 """
 

@@ -1,4 +1,4 @@
-"""What a run trains: which rows each network learns from, and which judge it."""
+"""What a run trains: which rows each network learns from, and which validate it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,30 @@ import torch
 from transit_cli.cache import cache_folder
 from transit_cli.data.simulation.simulate import embedded
 from transit_cli.data.viewset import ViewSet
+from transit_cli.device import precision
 from transit_cli.memory import reading
-from transit_cli.training.loading import samples
-from transit_cli.training.loading.samples import Batching
+from transit_cli.model import registry
+from transit_cli.options import DEFAULT_SCALARS
+from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
+from transit_cli.training.loading.samples import (
+    Batching,
+    assign_folds,
+    check_classes,
+    labelled_rows,
+    read_samples,
+    targets,
+    view_lengths,
+)
 from transit_cli.training.loading.scaling import Scaling, scaled
 from transit_cli.training.loading.stream import OnDiskSamples
-from transit_cli.training.settings import DEFAULT_SCALARS
 
 if TYPE_CHECKING:
-    from transit_cli.training.loading.samples import InMemorySamples
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from transit_cli.device.base import Device, Precision
+    from transit_cli.training.loading.samples import Samples
     from transit_cli.training.settings import TrainSettings
 
 
@@ -31,10 +46,10 @@ class Task:
     Attributes:
         name: of its checkpoints and metrics ("member-0", "fold-2-member-1").
         member: which member of the ensemble.
-        fold: the fold that is held out from it; None where the view set's own split is used.
+        fold: the fold that is held out from it; None with the view set's own split.
         seed: of its weights, its order of samples, its dropout and augmentation.
-        train: places in the plan's examples that it learns from.
-        validation: places that judge it.
+        train: indices into the plan's samples that it is trained on.
+        validation: indices of those that validate it.
     """
 
     name: str
@@ -47,68 +62,102 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run trains.
+    """Everything that a run trains, resolved from its settings.
 
     Attributes:
-        viewset: the set.
-        scalings: how each scalar is made.
-        examples: all rows that train or judge.
+        settings: the settings.
+        device: where to compute.
+        precision: the arithmetic of the forward pass.
+        viewset: the view set.
+        views: the length of each view that the networks get, by name.
+        targets: of all rows of the view set, [N] float32.
+        scalings: how each scalar is scaled.
+        samples: all rows that train or validate.
         tasks: the networks to train.
     """
 
+    settings: TrainSettings
+    device: Device
+    precision: Precision
     viewset: ViewSet
+    views: Mapping[str, int]
+    targets: np.ndarray
     scalings: list[Scaling]
-    examples: InMemorySamples | OnDiskSamples
+    samples: Samples
     tasks: list[Task]
 
-    def steps(self, settings: TrainSettings) -> int:
-        """Optimizer steps of all fits together."""
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of all tasks together."""
+        settings = self.settings
         sizes = (Batching(len(task.train), settings.batch_size, settings.accumulate) for task in self.tasks)
         return settings.epochs * sum(size.steps for size in sizes)
 
+    def build_network(self) -> nn.Module:
+        """A network for these inputs, with new random weights."""
+        return registry.build(self.settings.network, dict(self.views), len(self.scalings))
 
-def plan(settings: TrainSettings) -> Plan:
-    """What to train: each member, and with folds each member on each fold. The test split is not among the rows."""
-    viewset = ViewSet.open(settings.viewset or embedded(cache_folder()))
-    views = samples.inputs_of(viewset, settings.views)
-    target = samples.targets(viewset, settings.target)
-    among = samples.rows(viewset, ("train", "val"))
-    learned = among if settings.folds else samples.rows(viewset, ("train",))
-    scalings = [Scaling.measure(viewset, column, learned) for column in scalars_of(settings, viewset, learned)]
-    scalars = scaled({name: column[among] for name, column in viewset.tces.items()}, scalings) if scalings else None
-    examples: InMemorySamples | OnDiskSamples
-    if in_memory(settings.loader, len(among) * 4 * sum(views.values())):
-        examples = samples.read(viewset, among, tuple(views), scalars, target[among])
+
+def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SINGLE_PROCESS) -> Plan:
+    """Plan each member, and with folds each member on each fold. The test split is not among the samples.
+
+    Args:
+        settings: what to train.
+        device: where to compute.
+        processes: the processes that train together; rank 0 writes the embedded view set if none is given.
+
+    Raises:
+        TransitError: settings or view set are unusable.
+    """
+    viewset = ViewSet.open(settings.viewset or processes.broadcast_from_rank0(lambda: embedded(cache_folder())))
+    views = view_lengths(viewset, settings.views)
+    target = targets(viewset, settings.target)
+    rows = labelled_rows(viewset, ("train", "val"))
+    scalings = measure_scalings(settings, viewset)
+    scalars = scaled({name: column[rows] for name, column in viewset.tces.items()}, scalings) if scalings else None
+    samples: Samples
+    if in_memory(settings.loader, len(rows) * 4 * sum(views.values())):
+        samples = read_samples(viewset, rows, tuple(views), scalars, target[rows])
     else:
-        numbers = None if scalars is None else torch.from_numpy(scalars)
-        examples = OnDiskSamples(viewset.path, tuple(views), numbers, torch.from_numpy(target[among]), among)
+        tensor = None if scalars is None else torch.from_numpy(scalars)
+        samples = OnDiskSamples(viewset.path, tuple(views), tensor, torch.from_numpy(target[rows]), rows)
+    resolved = precision.resolve(device, settings.precision)
+    tasks = _tasks(settings, viewset, rows, target)
+    return Plan(settings, device, resolved, viewset, views, target, scalings, samples, tasks)
+
+
+def _tasks(settings: TrainSettings, viewset: ViewSet, rows: np.ndarray, target: np.ndarray) -> list[Task]:
+    held_out: list[tuple[int | None, np.ndarray]] = [(None, viewset.splits[rows] == "val")]
     if settings.folds:
-        part = samples.folds(viewset, among, settings.folds)
-        held_out = [(fold, part == fold) for fold in range(settings.folds)]
-    else:
-        held_out = [(None, viewset.splits[among] == "val")]
+        folds = assign_folds(viewset, rows, settings.folds)
+        held_out = [(fold, folds == fold) for fold in range(settings.folds)]
     tasks = []
     for fold, outside in held_out:
         what = "training" if fold is None else f"fold {fold} training"
-        samples.check_classes(viewset, target[among[~outside]], settings.target, what)
+        check_classes(viewset, target[rows[~outside]], settings.target, what)
         for member in range(settings.members):
             name = f"member-{member}" if fold is None else f"fold-{fold}-member-{member}"
             seed = settings.seed + member + (0 if fold is None else 1000 * fold)
             tasks.append(Task(name, member, fold, seed, np.flatnonzero(~outside), np.flatnonzero(outside)))
-    return Plan(viewset, scalings, examples, tasks)
+    return tasks
 
 
 def in_memory(loader: str, size: int) -> bool:
     """Whether views of `size` bytes are kept in memory: up to two copies of them, in half of what is free."""
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that torchrun has started on this machine
-    return loader == "device" or (loader == "auto" and 2 * size * here < reading.read().available / 2)
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
+    return loader == "device" or (loader == "auto" and 2 * size * local_processes < reading.read().available / 2)
 
 
-def scalars_of(settings: TrainSettings, viewset: ViewSet, learned: np.ndarray) -> tuple[str, ...]:
-    """The columns that the network sees; of the default ones those that the set has, for our networks alone."""
-    if settings.scalars != DEFAULT_SCALARS:
-        return settings.scalars
-    if settings.network not in {"two-branch", "astronet"}:
-        return ()
-    columns = ((column, viewset.tces[column]) for column in DEFAULT_SCALARS if column in viewset.tces)
-    return tuple(name for name, values in columns if values.dtype.kind == "f" and np.isfinite(values[learned]).any())
+def measure_scalings(settings: TrainSettings, viewset: ViewSet) -> list[Scaling]:
+    """The scaling of each scalar that the network gets, measured on the rows that train.
+
+    The default scalars are used for our own networks, and only those that have values in this view set.
+    """
+    rows = labelled_rows(viewset, ("train", "val") if settings.folds else ("train",))
+    columns = settings.scalars
+    if settings.scalars == DEFAULT_SCALARS:
+        ours = settings.network in {"two-branch", "astronet"}
+        numeric = {name: values for name, values in viewset.tces.items() if values.dtype.kind == "f"}
+        columns = tuple(name for name in DEFAULT_SCALARS if ours and name in numeric)
+        columns = tuple(name for name in columns if np.isfinite(numeric[name][rows]).any())
+    return [Scaling.measure(viewset, column, rows) for column in columns]

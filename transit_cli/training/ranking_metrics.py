@@ -1,4 +1,4 @@
-"""How well scores rank: by scikit-learn's definitions, the field's own."""
+"""Ranking metrics of scores, by scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from transit_cli.device.base import Device
-    from transit_cli.training.loading.samples import InMemorySamples
-    from transit_cli.training.loading.stream import OnDiskSamples
+    from transit_cli.training.loading.samples import Samples
 
 
 def ranking(targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """Average precision, ROC AUC and mean loss of logits [N] against targets [N]; NaN where one class is absent.
+    """Average precision, ROC AUC and mean loss of logits [N] against targets [N]; NaN if a class is absent.
 
-    The loss is the plain cross-entropy, whatever the training's smoothing or weights.
+    The loss is the cross-entropy without the smoothing and weights of training.
     """
     from sklearn import metrics
 
@@ -32,9 +31,9 @@ def ranking(targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     }
 
 
-def score(network: nn.Module, examples: InMemorySamples | OnDiskSamples, device: Device) -> np.ndarray:
-    """The logit of every example, [N] float64, in evaluation mode."""
+def score(network: nn.Module, samples: Samples, device: Device) -> np.ndarray:
+    """The logit of every sample, [N] float64, in evaluation mode."""
     from transit_cli.training import inference
 
-    found = [inference.logits([network], inputs, device)[0] for inputs in examples.chunks(inference.CHUNK)]
+    found = [inference.logits([network], inputs, device)[0] for inputs in samples.chunks(inference.CHUNK)]
     return np.concatenate([np.empty(0), *(part.numpy() for part in found)]).astype(np.float64)

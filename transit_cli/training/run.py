@@ -1,12 +1,12 @@
 """A run's folder.
 
 runs/NAME/
-  config.yaml         every option with its source: `transit train --config` reads it back
+  config.yaml         every option with its source; `transit train --config` reads it
   environment.json    versions, device, and the view set with its checksums
-  metrics.jsonl       a line an epoch of every fit
+  metrics.jsonl       one line per epoch of every fit
   checkpoints/FIT/    see `training.checkpoint`
-  scores.csv          the validation rows with their scores
-  model.safetensors   the finished networks, see `model.saved`
+  scores.csv          the held-out rows with their scores
+  model.safetensors   the trained networks, see `model.saved`
 """
 
 from __future__ import annotations
@@ -14,21 +14,25 @@ from __future__ import annotations
 import datetime as dt
 import json
 import platform
+import shutil
 import sys
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transit_cli import __version__, config, console
-from transit_cli.files import atomic_write, is_temporary
+from transit_cli.files import atomic_write, is_temporary, locked
 from transit_cli.results import ExitCode, TransitError, plain
 from transit_cli.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from transit_cli.data.viewset import ViewSet
     from transit_cli.device.base import Device
+    from transit_cli.training.distributed import ProcessGroup
+    from transit_cli.training.plan import Plan
 
 CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
     "config.yaml",
@@ -38,11 +42,11 @@ CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
     "scores.csv",
 )
 
-#: Options that change nothing that is learned: a run may be resumed with others.
+#: Options that do not change what is learned: a run may be resumed with other values of them.
 RESUMABLE_OPTIONS = frozenset(
     {
         "viewset",
-        "run_dir",
+        "out",
         "resume",
         "checkpoint_minutes",
         "keep_checkpoints",
@@ -71,7 +75,7 @@ class Run:
             stream.write(json.dumps(plain(record)) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; one that a kill cut short is left out."""
+        """The lines of metrics.jsonl, without one that was cut short by a kill."""
         try:
             lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -79,7 +83,7 @@ class Run:
         return [record for line in lines if (record := _parsed(line))]
 
     def truncate_metrics(self, steps: Mapping[str, int]) -> None:
-        """Drop the lines of metrics beyond the checkpoint (its steps, by fit) that is gone on from: they come again."""
+        """Drop the lines beyond the checkpoint that is resumed from (its steps, by fit): those epochs are repeated."""
         kept = [record for record in self.history() if record["step"] <= steps.get(record["fit"], 0)]
         text = "".join(json.dumps(record) + "\n" for record in kept)
         atomic_write(self.path / METRICS, text)
@@ -92,32 +96,64 @@ def _parsed(line: str) -> dict[str, Any] | None:
         return None
 
 
-def create(settings: TrainSettings, viewset: ViewSet, device: Device) -> Run:
-    """Make the folder of a new run, with its configuration and environment.
+@contextmanager
+def open_run(plan: Plan, processes: ProcessGroup) -> Iterator[Run]:
+    """The run of a plan, created or resumed by rank 0, and locked while the block runs.
 
     Raises:
-        TransitError: the folder holds a run already.
+        TransitError: the folder is not free, or in use; the view set is not the one that a resumed run began with.
     """
-    path = settings.run_dir or _free_name()
+    from transit_cli.training import checkpoint
+
+    with ExitStack() as stack:
+
+        def open_() -> Run:
+            resume = plan.settings.resume
+            if resume:
+                check_viewset(resume, plan.viewset)
+                check_device(resume, plan.device)
+            run = Run(resume) if resume else create(plan.settings, plan.viewset, plan.device)
+            _copy_network_source(plan.settings, run)
+            stack.enter_context(locked(run.path))
+            run.truncate_metrics({t.name: checkpoint.latest_steps(run.checkpoints(t.name)) for t in plan.tasks})
+            return run
+
+        yield processes.broadcast_from_rank0(open_)
+
+
+def _copy_network_source(settings: TrainSettings, run: Run) -> None:
+    """Copy the file of a user's own network into the run: the trained network cannot be used without it."""
+    if ":" in settings.network:
+        source = Path(settings.network.rpartition(":")[0]).expanduser()
+        copy = run.path / source.name
+        if source.is_file() and source.resolve() != copy.resolve():
+            shutil.copyfile(source, copy)
+
+
+def create(settings: TrainSettings, viewset: ViewSet, device: Device) -> Run:
+    """Create the folder of a new run, with its configuration and environment.
+
+    Raises:
+        TransitError: the folder exists and is not empty.
+    """
+    path = settings.out or _free_name()
     left = {file.name for file in path.iterdir() if not is_temporary(file)} if path.is_dir() else set()
     if left - {ENVIRONMENT} or (path.exists() and not path.is_dir()):  # a run killed at once leaves ENVIRONMENT only
         is_run = CONFIG in left
         raise TransitError(
-            f"{path} {'holds a run' if is_run else 'exists'} already",
-            wanted="a name that is free, so that nothing is overwritten",
-            fix=f"transit train --resume {path}" if is_run else "give another --run-dir",
+            f"{path} {'contains a run' if is_run else 'exists'} already",
+            wanted="a new name, so that nothing is overwritten",
+            fix=f"transit train --resume {path}" if is_run else "give another --out",
             exit_code=ExitCode.USAGE,
             code="run-exists",
         )
     atomic_write(path / ENVIRONMENT, json.dumps(plain(environment(viewset, device)), indent=2) + "\n")
-    atomic_write(
-        path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), run_dir=path), "train")
-    )
+    atomic_write(path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), out=path), "train"))
     return Run(path)
 
 
-def reopen(settings: TrainSettings) -> tuple[Run, TrainSettings]:
-    """The run that `--resume` names, with its own settings; `RESUMABLE_OPTIONS` are taken from those given.
+def resumed(settings: TrainSettings) -> TrainSettings:
+    """The settings of the run that `--resume` names, with the given values of `RESUMABLE_OPTIONS`.
 
     Raises:
         TransitError: there is no run, or an option was given that differs from the run's.
@@ -126,7 +162,7 @@ def reopen(settings: TrainSettings) -> tuple[Run, TrainSettings]:
     assert path is not None
     if not (path / CONFIG).is_file():
         raise TransitError(
-            f"{path} holds no run" if path.is_dir() else f"{path} does not exist",
+            f"{path} contains no run" if path.is_dir() else f"{path} does not exist",
             wanted=f"a folder that `transit train` wrote, with {CONFIG}",
             fix="transit train --resume " + (", or ".join(map(str, runs_near(path))) or "RUN"),
             code="run-missing",
@@ -140,22 +176,22 @@ def reopen(settings: TrainSettings) -> tuple[Run, TrainSettings]:
     ]
     if changed:
         raise TransitError(
-            f"{path} was begun with other options: {'; '.join(changed)}",
-            wanted="the same options: what is resumed must equal a run that was never stopped",
-            fix=f"transit train --resume {path}, or a new run with these options and another --run-dir",
+            f"{path} was started with other options: {'; '.join(changed)}",
+            wanted="the same options: a resumed run must equal an uninterrupted one",
+            fix=f"transit train --resume {path}, or a new run with these options and another --out",
             exit_code=ExitCode.USAGE,
             code="run-changed",
         )
-    return Run(path), before.replace(**{name: getattr(settings, name) for name in given if name in RESUMABLE_OPTIONS})
+    return before.replace(**{name: getattr(settings, name) for name in given if name in RESUMABLE_OPTIONS})
 
 
 def _shown(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def check_viewset(run: Run, viewset: ViewSet) -> None:
-    """Raise the error for a view set that is not the one that the run was begun with, naming what differs."""
-    before = json.loads((run.path / ENVIRONMENT).read_text(encoding="utf-8"))["viewset"]
+def check_viewset(run: Path, viewset: ViewSet) -> None:
+    """Raise the error for a view set other than the one that the run was started with, naming the differences."""
+    before = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["viewset"]
     now = describe(viewset)
     changed = [
         f"{key} {before['sizes'].get(key)} -> {now['sizes'].get(key)}"
@@ -169,24 +205,24 @@ def check_viewset(run: Run, viewset: ViewSet) -> None:
     ]
     if changed:
         raise TransitError(
-            f"{viewset.path} is not the view set that {run.path} was begun with: {'; '.join(changed)}",
-            wanted="the same view set: what is resumed must equal a run that was never stopped",
-            fix=f"put the view set back, or begin anew: transit train {viewset.path}",
+            f"{viewset.path} is not the view set that {run} was started with: {'; '.join(changed)}",
+            wanted="the same view set: a resumed run must equal an uninterrupted one",
+            fix=f"restore the view set, or start a new run: transit train {viewset.path}",
             code="viewset-changed",
         )
 
 
-def check_device(run: Run, device: Device) -> None:
-    """Say when a run goes on with another kind of device: its numbers will not be those of an unbroken run."""
-    before = json.loads((run.path / ENVIRONMENT).read_text(encoding="utf-8"))["device"]["kind"]
+def check_device(run: Path, device: Device) -> None:
+    """Warn when a run is resumed on another kind of device: it will not equal an uninterrupted run exactly."""
+    before = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["device"]["kind"]
     if before != device.kind:
         console.warn(
-            f"{run.path} was begun on {before} and goes on on {device.kind}: close to an unbroken run, not equal"
+            f"{run} was started on {before} and is resumed on {device.kind}: close to an uninterrupted run, not equal"
         )
 
 
 def describe(viewset: ViewSet) -> dict[str, Any]:
-    """A view set as a run remembers it; the table is checked as it is now, since people edit labels by hand."""
+    """A view set as recorded in a run, with the current checksum of its table, whose labels users edit."""
     from transit_cli.data.viewset import TCES, checksum
 
     return {
@@ -198,7 +234,7 @@ def describe(viewset: ViewSet) -> dict[str, Any]:
 
 
 def environment(viewset: ViewSet, device: Device) -> dict[str, Any]:
-    """What a run was made with."""
+    """Versions, command, device and view set of a run."""
     from importlib.metadata import version
 
     import numpy as np
@@ -219,12 +255,12 @@ def environment(viewset: ViewSet, device: Device) -> dict[str, Any]:
 
 
 def runs_near(path: Path) -> list[Path]:
-    """Up to three runs beside a folder or in runs/, the newest first."""
+    """Up to three runs beside a folder or in runs/, newest first."""
     found = {file.parent for folder in (path.parent, Path("runs")) for file in folder.glob(f"*/{CONFIG}")}
     return sorted(found, key=lambda run: (run / CONFIG).stat().st_mtime, reverse=True)[:3]
 
 
 def _free_name() -> Path:
-    """runs/YYYYMMDD-HHMMSS, with a number after it where that is taken."""
+    """runs/YYYYMMDD-HHMMSS, with a number appended if it exists."""
     name = dt.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     return next(path for n in range(1, 10**6) if not (path := Path("runs", name + (f"-{n}" if n > 1 else ""))).exists())

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from transit_cli.training.step import OptimizerStep
 
 
+#: Names of executions in checkpoints of before 0.1.0, and what they are called now.
+RENAMED = {"captured": "cuda-graph", "blocked": "onednn", "single": "single-thread", "fused": "triton"}
+
+
 class StepRunner:
     """Runs optimizer steps with an executor that it chooses for the first batch.
 
@@ -60,7 +64,10 @@ class StepRunner:
             The effective batch's mean loss: a scalar on the device, detached, not synchronized.
         """
         self.step.network.train()
-        return self._executor_for(micro_batches).run(micro_batches, augmented=augmented)
+        executor = self._executor_for(micro_batches)
+        loss = executor.run(micro_batches, augmented=augmented)
+        self.executor = executor.fallback or executor
+        return loss
 
     def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
         """Leave the gradients of the mean loss (times the scaler's factor) in `.grad`, and return that mean."""
@@ -85,4 +92,5 @@ class StepRunner:
         """Resume from a state that `state_dict` returned; the next step chooses an executor again."""
         self.step.load_state_dict(state)
         self.executor = None  # it holds tensors of the previous state
-        self._previous_execution = state["execution"]
+        previous = state["execution"] if "execution" in state else state["way"]  # "way" before 0.1.0
+        self._previous_execution = RENAMED.get(previous, previous)

@@ -1,4 +1,4 @@
-"""Before a long run: does everything work (`--dry-run`), and can the network learn at all (`--overfit`)?"""
+"""Checks before a long run: does everything work (`--dry-run`), and can the network learn (`--overfit`)?"""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from torch import nn
 
 from transit_cli import console
 from transit_cli.device.select import select
-from transit_cli.model import registry, saved
+from transit_cli.model import saved
 from transit_cli.results import ExitCode, Result, Table
 from transit_cli.training.batch import Batch
-from transit_cli.training.loading.samples import sizes
 from transit_cli.training.plan import plan
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.step import OptimizerStep
@@ -28,27 +27,27 @@ if TYPE_CHECKING:
 
 #: Optimizer steps of a dry run.
 DRY_STEPS = 2
-#: Mean loss at which a batch counts as learned by heart, and the steps it may take.
+#: Mean loss at which a batch counts as memorised, and the most optimizer steps for it.
 LEARNED, MOST_STEPS = 0.01, 1000
-#: The learning rate of that: what Adam does well with on small networks, whatever the run's own rate is.
+#: The learning rate for it, whatever the run's own rate is: a good one for Adam on small networks.
 OVERFIT_RATE = 1e-3
 
 
 def dry_run(settings: TrainSettings) -> Result:
-    """Two optimizer steps of one network, validation, checkpoint, saving and loading; nothing is kept.
+    """Two optimizer steps of one network, validation, checkpointing, saving and loading; nothing is kept.
 
     Raises:
-        TransitError: what the run itself would have met.
+        TransitError: what the run itself would have raised.
     """
-    planned = plan(settings)
+    planned = plan(settings, select(settings.device))
     task = planned.tasks[0]
     task = replace(task, train=task.train[: DRY_STEPS * settings.effective_batch])
     with tempfile.TemporaryDirectory(prefix="transit-dry-run-") as folder:
-        short = settings.replace(epochs=1, run_dir=Path(folder, "run"))
-        result = train_planned(short, replace(planned, tasks=[task]))
-        saved.load(Path(folder, "run", saved.FILE))
-    data = {key: value for key, value in result.data.items() if key not in {"run_dir", "average_precision", "roc_auc"}}
-    steps = planned.steps(settings)
+        short = settings.replace(epochs=1, out=Path(folder, "run"))
+        result = train_planned(replace(planned, settings=short, tasks=[task]))
+        saved.load(Path(folder, "run", saved.FILE), trust=True)
+    data = {key: value for key, value in result.data.items() if key not in {"out", "average_precision", "roc_auc"}}
+    steps = planned.total_steps
     verdict = (
         f"the dry run passed: {DRY_STEPS} steps, validation, checkpoint and saving work; nothing is kept"
         f"\nnext: the same command without --dry-run, {steps:,} steps in all"
@@ -57,14 +56,14 @@ def dry_run(settings: TrainSettings) -> Result:
 
 
 def overfit(settings: TrainSettings) -> Result:
-    """Learn one batch by heart, without dropout, augmentation, smoothing or decay: the check of a broken pipeline."""
-    planned = plan(settings)
-    task = planned.tasks[0]
+    """Overfit one batch, without dropout, augmentation, smoothing or decay: fails if the pipeline is broken."""
     device = select(settings.device)
+    planned = plan(settings, device)
+    task = planned.tasks[0]
     torch.manual_seed(task.seed)
-    training = planned.examples.subset(task.train)
+    training = planned.samples.subset(task.train)
     inputs, targets = training.take(torch.from_numpy(_both_classes(training.targets.numpy(), settings.batch_size)))
-    network = registry.build(settings.network, *sizes(planned.examples))
+    network = planned.build_network()
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -87,10 +86,10 @@ def overfit(settings: TrainSettings) -> Result:
     learned = loss <= LEARNED
     shown = [row for index, row in enumerate(losses) if index % max(1, len(losses) // 8) == 0 or row == losses[-1]]
     table = Table(("step", "loss"), [(count, f"{value:.4f}") for count, value in shown])
-    verdict = f"one batch of {len(batch)} was learned by heart in {steps} steps: loss {loss:.4f}"
+    verdict = f"one batch of {len(batch)} was memorised in {steps} steps: loss {loss:.4f}"
     if not learned:
         verdict = (
-            f"one batch of {len(batch)} could not be learned: loss {loss:.4f} after {steps} steps"
+            f"one batch of {len(batch)} could not be memorised: loss {loss:.4f} after {steps} steps"
             f"\nnext: transit data info {settings.viewset or ''} --check; two equal signals with different labels, "
             "inputs on a wrong scale, or a network that loses its input do this"
         )
@@ -99,7 +98,7 @@ def overfit(settings: TrainSettings) -> Result:
 
 
 def _both_classes(targets: np.ndarray, size: int) -> np.ndarray:
-    """Places of a batch in which, as far as there are enough, half are positive."""
+    """Indices of a batch of which half are positive, if there are enough."""
     positives, others = np.flatnonzero(targets == 1), np.flatnonzero(targets == 0)
     count = min(size // 2, len(positives))
     return np.concatenate([positives[:count], others[: size - count]])

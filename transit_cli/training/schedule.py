@@ -1,6 +1,6 @@
 """The learning rate as a function of the optimizer step: nothing to save, nothing to resume wrongly.
 
-A way of running that cannot change a float between steps (a captured graph) reads the same function into a table.
+An executor that cannot change a float between steps (a captured graph) fills a tensor with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ONECYCLE_WARMUP = 0.1
 def learning_rate(settings: StepSettings, step: int, total_steps: int) -> float:
     """The learning rate of optimizer step `step`, 0 <= step < total_steps; later steps keep the last one.
 
-    `onecycle` is torch's OneCycleLR (two cosine pieces, momentum left alone); `cosine` falls to 0 after a linear
+    `onecycle` is torch's OneCycleLR (two cosine pieces, momentum unchanged); `cosine` falls to 0 after a linear
     warm-up from 0, whose first step already moves.
     """
     peak, last = settings.learning_rate, max(total_steps - 1, 1)

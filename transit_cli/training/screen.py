@@ -1,4 +1,4 @@
-"""What a training run shows: one progress display for the whole run, 80 columns wide, and a line an epoch in a log."""
+"""What a training run shows: one progress bar for the whole run, 80 columns wide, and one line per epoch in a log."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Screen:
         self._bar.update(self._done, status=" ".join(filter(None, words)))
 
     def epoch(self, name: str, epoch: int, loss: float, validation: float, speed: float) -> None:
-        """An epoch is over: a line of its own where there is no bar."""
+        """Show the end of an epoch: a line of its own if there is no bar."""
         self.validation = validation
         shown = "-" if math.isnan(validation) else f"{validation:.4f}"
         words = f"{name} epoch {epoch}/{self._epochs}  loss {loss:.4f}  AP {shown}  {speed:,.0f} samples/s"

@@ -2,81 +2,136 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from transit_cli.config import Positional, Range, Settings
+from transit_cli.config import Flag, Panel, Positional, Range, Settings
 from transit_cli.memory.settings import MemorySettings
+from transit_cli.options import OUT, DeviceSettings, ExecutionSettings, InputSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepSettings(Settings):
-    """Everything that changes what one optimizer step computes; every command that runs a step has these options."""
+class OptimisationSettings(ExecutionSettings):
+    """Everything but the batch size that changes what one optimizer step computes."""
 
-    batch_size: Annotated[int, Range(1, 65_535)] = 64
-    "Samples that pass the network at once: the micro-batch."
+    panel: ClassVar[str] = "Optimisation"
 
     accumulate: Annotated[int, Range(1)] = 1
-    "Micro-batches whose gradients make one optimizer step; the effective batch is this many times --batch-size."
+    "Micro-batches per optimizer step."
 
     optimizer: Literal["adamw", "adam"] = "adamw"
-    "The optimizer; fused where the device has it."
+    "Optimizer; fused where the device has it."
 
     learning_rate: Annotated[float, Range(0, open="left")] = 5e-3
-    "The schedule's peak learning rate."
+    "Peak learning rate."
 
     betas: tuple[float, float] = (0.9, 0.999)
-    "The optimizer's two averaging constants, each at least 0 and below 1."
+    "The optimizer's two averaging constants."
 
     weight_decay: Annotated[float, Range(0)] = 1e-4
     "Weight decay, decoupled from the gradient for adamw."
 
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
-    "Learning rate over optimizer steps: onecycle (peak/25, peak, peak/25,000), cosine to 0, or constant."
+    "Learning rate: onecycle (peak/25, peak, peak/25,000), cosine (to 0), or constant."
 
     warmup_steps: Annotated[int | None, Range(0)] = None
-    "Optimizer steps until the peak; unless given, 10 % of them for onecycle and none for the others."
+    "Optimizer steps until the peak; by default 10 % for onecycle, none for the others."
 
     clip: Annotated[float, Range(0)] = 1.0
-    "Largest norm of the gradients of all parameters; 0 leaves them as they are."
+    "Largest norm of all gradients; 0 does not clip."
 
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    "Arithmetic of the forward pass; auto is what was measured fastest on the device."
-
-    execution: Literal[
-        "auto", "eager", "channels-last", "onednn", "single-thread", "replicas", "cuda-graph", "triton"
-    ] = "auto"
-    "How the step runs, with the same numbers: auto captures it on CUDA, and takes what times best here on a CPU."
-
-    label_smoothing: Annotated[float, Range(0, 1, open="right")] = 0.0
+    label_smoothing: Annotated[float, Range(0, 1, open="right"), Panel("Augmentation")] = 0.0
     "Share of every target moved to 1/2."
 
-    mixup: Annotated[float, Range(0)] = 0.0
-    "Alpha of the Beta distribution by which pairs of samples are mixed; 0 mixes none."
+    mixup: Annotated[float, Range(0), Panel("Augmentation")] = 0.0
+    "Alpha of the Beta distribution that mixes pairs of samples; 0 mixes none."
 
     positive_weight: Annotated[float, Range(0, open="left")] = 1.0
-    "Weight of a positive sample in the loss; a negative one counts 1."
+    "Weight of positive samples in the loss."
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not all(0 <= beta < 1 for beta in self.betas):
             self.refuse("betas", "two numbers, 0 <= x < 1")
 
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings(OptimisationSettings):
+    """Everything that changes what one optimizer step computes; every command that runs a step has these options."""
+
+    panel: ClassVar[str] = "Optimisation"
+
+    batch_size: Annotated[int, Range(1, 65_535)] = 64
+    "Samples per forward pass (micro-batch)."
+
     @property
     def effective_batch(self) -> int:
-        """Samples of one optimizer step."""
+        """Samples per optimizer step."""
         return self.batch_size * self.accumulate
 
 
-#: What a signal cannot be folded without, so that every set has it. docs/accuracy.md says what they are worth.
-DEFAULT_SCALARS = ("period_days", "duration_hours")
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(InputSettings):
+    """What a network is trained on."""
+
+    panel: ClassVar[str] = "Data"
+
+    viewset: Annotated[Path | None, Positional("VIEWSET")] = None
+    "View set to train on; by default a simulated one."
+
+    target: Annotated[tuple[str, ...], Flag(metavar="LABEL,...")] = ("PC",)
+    "Labels that count as positive: PC for vetting, PC,EB for triage."
+
+    loader: Literal["auto", "device", "stream"] = "auto"
+    "device keeps all views there, stream reads the disk; auto streams large sets."
+
+    workers: Annotated[int | None, Range(0)] = None
+    "Processes that read ahead when streaming; by default one per efficiency core, or up to 4."
+
+    folds: Annotated[int, Range(0)] = 0
+    "Cross-validate with so many parts, by star, of train and val together."
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(StepSettings, MemorySettings):
-    """Options of `transit train`."""
+class AugmentationSettings(Settings):
+    """How samples are varied while training."""
+
+    panel: ClassVar[str] = "Augmentation"
+
+    time_reversal: bool = True
+    "Reverse half of the samples in time."
+
+    shift: Annotated[float, Range(0, 1, open="right")] = 0.0
+    "Largest random shift of a view, in bins."
+
+    noise: Annotated[float, Range(0)] = 0.5
+    "Largest added noise, in units of the set's noise."
+
+    drop_bins: Annotated[float, Range(0, 1, open="right")] = 0.0
+    "Share of bins emptied at random."
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, DeviceSettings, MemorySettings):
+    """Everything of a training run but its batch size."""
+
+    panel: ClassVar[str] = "Run"
+    first: ClassVar[tuple[str, ...]] = (
+        "out",
+        "resume",
+        "preset",
+        "target",
+        "network",
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "members",
+        "seed",
+        "device",
+    )
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         # The guide's loop in 20 epochs, with augmentation and the period and duration as inputs (docs/accuracy.md).
@@ -107,92 +162,54 @@ class TrainSettings(StepSettings, MemorySettings):
         },
     }
 
-    viewset: Annotated[Path | None, Positional("VIEWSET")] = None
-    "The view set to learn from; unless given, a small simulated one."
+    out: Annotated[Path | None, OUT] = None
+    "Folder of the run; by default a new one in runs/."
 
-    run_dir: Path | None = None
-    "Where the run is written; unless given, a new folder in runs/."
-
-    resume: Path | None = None
-    "Go on with the run in this folder, with its own options."
+    resume: Annotated[Path | None, Flag(metavar="RUN")] = None
+    "Resume this run, with its own options."
 
     preset: Literal["default", "guide", "stable", "paper"] = "default"
-    "Values for other options: ours, the M4 guide's loop, its remedy for unstable training, or the AstroNet paper's."
+    """Values of other options: default, guide (the M4 guide's), stable (its remedy for unstable training) or paper
+    (AstroNet's)."""
 
-    network: str = "two-branch"
-    "Network by name (two-branch, astronet, or a plugin's), or my_net.py:build for one of your own."
-
-    target: tuple[str, ...] = ("PC",)
-    "Labels that count as positive: PC for vetting, PC,EB for triage."
-
-    views: tuple[str, ...] = ("global", "local")
-    "Views that the network sees."
-
-    scalars: tuple[str, ...] = DEFAULT_SCALARS
-    "Columns of tces.csv that the network sees too; the default ones where the set has them and the network is ours."
-
-    epochs: Annotated[int, Range(1)] = 20
+    epochs: Annotated[int, Range(1), Panel("Optimisation")] = 20
     "Passes over the training rows."
 
     seed: int = 0
-    "Seed of the first member; the others count up from it."
+    "Seed of the first network; others count up."
 
     members: Annotated[int, Range(1)] = 1
-    "Networks to train, which differ by their seed and are averaged."
+    "Networks to train with different seeds and average."
 
-    folds: Annotated[int, Range(0)] = 0
-    "Parts, by star, each of which is held out once from its own network; trains on train and val together."
+    class_weighting: Annotated[Literal["none", "balanced"], Panel("Optimisation")] = "none"
+    "balanced gives all positives together the weight of all negatives (times --positive-weight); or none."
 
-    class_weighting: Literal["none", "balanced"] = "none"
-    "balanced: positives weigh as much in the loss as negatives, whatever their number (times --positive-weight)."
+    ema: Annotated[float, Range(0, 1, open="right"), Panel("Optimisation")] = 0.0
+    "Decay per step of a moving average of the weights, which is validated and saved; 0 for none."
 
-    time_reversal: bool = True
-    "Show half of the samples backwards in time."
+    patience: Annotated[int, Range(0), Panel("Optimisation")] = 0
+    "Epochs without a better validation average precision before it stops and keeps the best; 0 never stops."
 
-    shift: Annotated[float, Range(0, 1, open="right")] = 0.0
-    "Largest random shift of a view, in bins."
-
-    noise: Annotated[float, Range(0)] = 0.5
-    "Largest added noise, in units of the set's own noise level."
-
-    drop_bins: Annotated[float, Range(0, 1, open="right")] = 0.0
-    "Share of bins emptied at random."
-
-    ema: Annotated[float, Range(0, 1, open="right")] = 0.0
-    "Decay a step of the moving average of weights that is validated and kept; 0 keeps the weights themselves."
-
-    patience: Annotated[int, Range(0)] = 0
-    "Epochs without a better validation average precision before it stops and keeps the best; 0 trains to the end."
-
-    loader: Literal["auto", "device", "stream"] = "auto"
-    "Where the views are while it trains: on the device, or read from disk as it goes; auto if they fit in memory."
-
-    workers: Annotated[int | None, Range(0)] = None
-    "Processes that read ahead when streaming; unless given, one for each efficiency core, or up to 4."
-
-    checkpoint_minutes: Annotated[float, Range(0, open="left")] = 5.0
-    "Minutes between checkpoints within an epoch; there is one at the end of each as well."
+    checkpoint_minutes: Annotated[float, Range(0, open="left"), Flag(metavar="N")] = 5.0
+    "Minutes between checkpoints, besides one per epoch."
 
     keep_checkpoints: Annotated[int, Range(1)] = 3
-    "Checkpoints to keep, the best one besides."
+    "Checkpoints to keep, besides the best."
 
-    empty_cache_epochs: Annotated[int, Range(0)] = 10
-    "Epochs between giving cached device memory back; 0 never does. Under memory pressure it is done at once."
+    empty_cache_epochs: Annotated[int, Range(0), Panel("Device")] = 10
+    "Epochs between releases of cached device memory; 0 releases it only under memory pressure."
 
     tensorboard: bool = False
-    "Write TensorBoard's event files beside metrics.jsonl."
+    "Also write TensorBoard event files."
 
-    device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
-    "Where to compute."
-
-    on_unsupported: Literal["error", "fallback"] = "error"
-    "Where the device refuses what a layer does: stop, or run that layer on the CPU and say so."
+    on_unsupported: Annotated[Literal["error", "fallback"], Panel("Device")] = "error"
+    "error stops if the device lacks an operator; fallback runs its layer on the CPU."
 
     dry_run: bool = False
-    "Pass two batches through everything, keep nothing."
+    "Run two batches through everything; keep nothing."
 
     overfit: bool = False
-    "Check that one batch can be learned by heart; keep nothing."
+    "Check that one batch can be overfitted; keep nothing."
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,13 +217,21 @@ class TrainSettings(StepSettings, MemorySettings):
             self.refuse("folds", "0, or at least 2")
 
 
-def view_lengths(views: str) -> dict[str, int]:
-    """The length of each view, from bins written as "2001/201".
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(RunSettings, StepSettings):
+    """A training run."""
 
-    Raises:
-        ValueError: they are written otherwise, or fewer than 4.
-    """
-    lengths = dict(zip(("global", "local"), map(int, views.split("/")), strict=True))
-    if min(lengths.values()) < 4:
-        raise ValueError("fewer than 4 bins")
-    return lengths
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunSettings):
+    """Options of `transit train`: those of a run, whose batch size may be left to a probe."""
+
+    panel: ClassVar[str] = "Optimisation"
+
+    batch_size: Annotated[int | Literal["auto"], Range(1, 65_535)] = 64
+    "Samples per forward pass (micro-batch); auto probes for the best."
+
+    def with_batch_size(self, batch_size: int) -> TrainSettings:
+        """The settings of the run with this batch size."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return TrainSettings(**(values | {"batch_size": batch_size}))

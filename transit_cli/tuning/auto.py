@@ -1,4 +1,4 @@
-"""`transit train --batch-size auto`: the best batch by a short probe, remembered for this machine."""
+"""`transit train --batch-size auto`: the best batch by a short probe, cached for this machine."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from transit_cli.tuning.batch_probe import SHARED, find, training_rows
 from transit_cli.tuning.settings import ProbeSettings
 
 if TYPE_CHECKING:
-    from transit_cli.training.settings import TrainSettings
+    from transit_cli.training.settings import RunSettings
 
 _batches = MeasurementCache("batch")
 
 
-def best_batch(settings: TrainSettings) -> int:
-    """The best batch for a run: remembered, or probed now and remembered.
+def best_batch(settings: RunSettings) -> int:
+    """The best batch for a run, from the cache or probed now.
 
     Raises:
-        TransitError: as the probe.
+        TransitError: as `find`.
     """
     asked = ProbeSettings(
         viewset=settings.viewset,
@@ -38,14 +38,13 @@ def best_batch(settings: TrainSettings) -> int:
         console.note(f"batch size {found['batch']}, as probed on {found['date']}")
         return int(found["batch"])
     answer, _ = find(asked)
-    assert answer.best is not None
     _batches.put(key, {"batch": answer.best.size, "date": date.today().isoformat()})  # noqa: DTZ011 - a local date
     console.note(f"batch size {answer.best.size}, the smallest within 5 % of the best throughput")
     return answer.best.size
 
 
 def _key(asked: ProbeSettings) -> str:
-    """All that the answer depends on: machine, torch, network with its source, inputs, precision, limit, rows."""
+    """Everything that the answer depends on: machine, torch, network and source, inputs, precision, limit, rows."""
     facts = {name: getattr(asked, name) for name in (*SHARED, "memory_limit")}
     source = Path(asked.network.rpartition(":")[0]).expanduser() if ":" in asked.network else None
     facts |= {

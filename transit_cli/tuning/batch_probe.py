@@ -1,4 +1,4 @@
-"""`transit probe-batch`: which batch this machine can take, and which is best."""
+"""`transit probe-batch`: the largest batch that fits on this machine, and the best one."""
 
 from __future__ import annotations
 
@@ -7,35 +7,33 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from transit_cli import config, console
 from transit_cli.data.viewset import ViewSet
 from transit_cli.results import ExitCode, Result, Table, Text, TransitError
 from transit_cli.tuning import trial as trials
-from transit_cli.tuning.batch_search import LARGEST, Answer, Trial, Verdict, search
+from transit_cli.tuning.batch_search import LARGEST, Answer, NothingFitsError, Trial, Verdict, search
 from transit_cli.tuning.chart import chart
-from transit_cli.tuning.trial_process import TrialSpec
+from transit_cli.tuning.spec import TrialSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from transit_cli.tuning.settings import ProbeSettings, WorkSettings
-    from transit_cli.tuning.trial import Machine
+    from transit_cli.tuning.trial import TrialMachine
 
 _Settings = TypeVar("_Settings", bound="WorkSettings")
 
-#: Options of `transit train` that a probe was made with, and that its answer depends on.
+#: Options of `transit train` that the answer of a probe depends on.
 SHARED = ("network", "views", "scalars", "optimizer", "precision", "execution", "device")
 
 
 @dataclass
 class TrialRunner:
-    """Runs trials of one piece of work one after the other, all under the memory limit that the first one found."""
+    """Runs trials of the same settings, all under the memory limit that the first one resolved."""
 
     settings: WorkSettings
     bar: console.Progress | None = None
-    machine: Machine | None = None
+    machine: TrialMachine | None = None
     trials: list[Trial] = field(default_factory=list)
 
     def __call__(self, size: int, long: bool = False, steps: int | None = None) -> Trial:
@@ -54,7 +52,7 @@ class TrialRunner:
 
 
 def spec_of(settings: WorkSettings) -> TrialSpec:
-    """What every trial of these settings has in common."""
+    """The spec that all trials of these settings share."""
     train: dict[str, Any] = {name: getattr(settings, name) for name in SHARED}
     train["viewset"] = str(settings.viewset) if settings.viewset else None
     views = {} if settings.viewset else settings.lengths
@@ -62,59 +60,61 @@ def spec_of(settings: WorkSettings) -> TrialSpec:
 
 
 def training_rows(viewset: Path) -> int:
-    """Labelled rows of a view set that train: no batch is larger."""
-    opened = ViewSet.open(viewset)
-    return int(np.sum((opened.splits == "train") & (opened.labels != "UNK")))
+    """Rows of a view set that train: no batch is larger."""
+    return len(ViewSet.open(viewset).labelled(("train",)))
 
 
-def find(settings: ProbeSettings) -> tuple[Answer, TrialRunner]:
+def find(settings: ProbeSettings) -> tuple[Answer, TrialMachine]:
     """Search, showing each trial as it ends.
 
     Raises:
-        TransitError: a step fails for another reason than what the machine can take, or not even one sample fits.
+        TransitError: a step fails for another reason than the machine's limits, or not even one sample fits.
     """
     rows = training_rows(settings.viewset) if settings.viewset else LARGEST
     if rows < LARGEST:
         ceiling, reason = max(rows, 1), f"the view set has {rows:,} rows to train on"
     else:
-        ceiling, reason = LARGEST, f"{LARGEST:,} is the largest to train with: beyond, MPS computes wrong gradients"
+        ceiling, reason = LARGEST, f"{LARGEST:,} is the largest to train with: beyond it, MPS computes wrong gradients"
     with console.progress("probe-batch") as bar:
-        bench = TrialRunner(settings, bar)
-        answer = search(bench, ceiling=ceiling, ceiling_reason=reason, stop_at_best=settings.only_best)
-    if answer.largest is None:
-        last = answer.trials[-1]
-        limit = console.size(last.limit_bytes) if last.limit_bytes else settings.memory_limit
-        raise TransitError(
-            f"not even a batch of {last.size} will do: {last.verdict} ({last.detail})",
-            wanted=f"memory for one sample's step below {limit}, in {settings.seconds:g} s",
-            fix="close other programs, or give a larger --memory-limit or --seconds",
-            exit_code=ExitCode.MACHINE,
-            code="nothing-fits",
-        )
-    return answer, bench
+        runner = TrialRunner(settings, bar)
+        try:
+            answer = search(runner, ceiling=ceiling, ceiling_reason=reason, stop_at_best=settings.only_best)
+        except NothingFitsError as error:
+            raise _nothing_fits(settings, error.trials[-1]) from None
+    if runner.machine is None:  # no trial has reported it, so that none can have fitted
+        raise _nothing_fits(settings, answer.trials[-1])
+    return answer, runner.machine
+
+
+def _nothing_fits(settings: ProbeSettings, last: Trial) -> TransitError:
+    limit = console.size(last.limit_bytes) if last.limit_bytes else settings.memory_limit
+    return TransitError(
+        f"not even a batch of {last.size} fits: {last.verdict} ({last.detail})",
+        wanted=f"memory for one sample's step below {limit}, in {settings.seconds:g} s",
+        fix="close other programs, or give a larger --memory-limit or --seconds",
+        exit_code=ExitCode.MACHINE,
+        code="nothing-fits",
+    )
 
 
 def probe(settings: ProbeSettings) -> Result:
     """Find the largest safe batch and the best one.
 
     Raises:
-        TransitError: as `find`; or the file to write exists already.
+        TransitError: as `find`; or the file to write exists.
     """
     if settings.write and settings.write.exists():
         raise TransitError(
             f"{settings.write} exists already",
-            wanted="a name that is free, so that nothing is overwritten",
+            wanted="a new name, so that nothing is overwritten",
             fix="give another --write",
             exit_code=ExitCode.USAGE,
             code="file-exists",
         )
     started = time.monotonic()
-    answer, bench = find(settings)
+    answer, machine = find(settings)
     seconds = time.monotonic() - started
-    largest, best, machine = answer.largest, answer.best, bench.machine
-    assert largest is not None
-    assert best is not None
-    assert machine is not None
+    largest, best = answer.largest, answer.best
     settings = with_measured_execution(settings, best, machine)
     command = train_command(settings, best.size)
     if settings.write:
@@ -139,13 +139,13 @@ def probe(settings: ProbeSettings) -> Result:
     return Result(data, blocks, _verdict(settings, answer, command, seconds), _warnings(answer))
 
 
-def with_measured_execution(settings: _Settings, trial: Trial, machine: Machine) -> _Settings:
-    """The settings with the way that a trial took, on a CPU: replicas take a third more memory than one thread."""
+def with_measured_execution(settings: _Settings, trial: Trial, machine: TrialMachine) -> _Settings:
+    """On a CPU, the settings with the execution of a trial: replicas take a third more memory than one thread."""
     return settings.replace(execution=trial.execution) if machine.device == "cpu" and trial.execution else settings
 
 
 def train_command(settings: WorkSettings, batch: int, accumulate: int = 1) -> str:
-    """The command that trains with this batch, and with what was probed besides."""
+    """The command that trains with this batch and the other probed options."""
     parts = ["transit", "train", str(settings.viewset or "VIEWSET"), "--batch-size", str(batch)]
     parts += ["--accumulate", str(accumulate)] if accumulate > 1 else []
     for setting in config.settings_of(type(settings)):
@@ -158,7 +158,7 @@ def train_command(settings: WorkSettings, batch: int, accumulate: int = 1) -> st
 
 
 def run_yaml(settings: WorkSettings, batch: int) -> str:
-    """The answer as a file for `transit train --config`."""
+    """The answer as YAML for `transit train --config`."""
     from transit_cli.training.settings import TrainSettings
 
     shared = {name: getattr(settings, name) for name in SHARED}
@@ -194,7 +194,7 @@ def _table(answer: Answer) -> Table:
         peak = console.size(trial.peak_bytes) if trial.peak_bytes else "-"
         room = console.size(trial.limit_bytes - trial.peak_bytes) if trial.peak_bytes else "-"
         marks = [str(trial.verdict)]
-        marks += ["proven"] if trial.long and trial.fits else []
+        marks += ["verified"] if trial.long and trial.fits else []
         marks += ["best"] if trial is answer.best else []
         rows.append((trial.size, speed, step, peak, room, trial.steps or "-", ", ".join(marks)))
     return Table(columns, rows)
@@ -208,11 +208,9 @@ def _line(trial: Trial) -> str:
 
 def _verdict(settings: ProbeSettings, answer: Answer, command: str, seconds: float) -> str:
     largest, best = answer.largest, answer.best
-    assert largest is not None
-    assert best is not None
     lines = [f"best batch: {best.size}, the smallest within 5 % of the best throughput"]
     if not settings.only_best:
-        proof = f"proven over {largest.steps} steps" if answer.verified else "NOT proven: no trial was left"
+        proof = f"verified over {largest.steps} steps" if answer.verified else "NOT verified: no trial was left"
         used = f", {largest.peak_bytes / largest.limit_bytes:.0%} of the memory limit" if largest.peak_bytes else ""
         lines.append(f"largest safe batch: {largest.size}{used}, {proof}")
     lines.append(f"stopped by: {answer.stopped_by} ({len(answer.trials)} trials, {console.duration(seconds)})")
@@ -221,7 +219,7 @@ def _verdict(settings: ProbeSettings, answer: Answer, command: str, seconds: flo
 
 
 def _warnings(answer: Answer) -> list[str]:
-    """What ended the climb, where a person should know more than that it did."""
+    """Outcomes that the user should know about."""
     serious = (Verdict.CRASHED, Verdict.SWAPS)
     return [
         f"batch {trial.size} {trial.verdict}: {trial.detail}" for trial in answer.trials if trial.verdict in serious

@@ -1,8 +1,8 @@
 """The search for the largest and the best batch: a pure function over `trial(size, long) -> Trial`.
 
-It fits, then proves. Small sizes first; a line through the peaks of two that ran predicts where the memory ends; the
-prediction is tried, and bisected towards where it was wrong; the answer is run once more, for longer. What is left of
-the trials goes to throughput. Only sizes that ran are answered.
+Small sizes are run first. A line through the memory peaks of two of them predicts where the memory ends; the prediction
+is tried, and the bracket bisected where it was wrong; the answer is verified by a longer run. The remaining trials look
+for the best throughput. Only sizes that have run are returned.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: The most child processes that one search may cost, and those of them kept for the longer run at the end.
+#: The most trials of a search, and those of them reserved for the longer run at the end.
 MAX_TRIALS, RESERVED_TRIALS = 12, 2
 
-#: The first size, and how much larger the next may be: a line through two small sizes says little about a large one,
-#: and where memory is shared a size far beyond the end makes the whole machine swap before it fails.
+#: The first size, and how much larger the next may be: a line through two small sizes predicts little about a large
+#: one, and where memory is shared a size far beyond the end makes the whole machine swap before it fails.
 START, FIRST_GROWTH, GROWTH = 8, 4, 8
 
-#: The share to aim at, of the size at which the line meets the memory limit. Peaks of one size differ between processes
-#: by 10 % of what the batch needs and more, mostly by how the C library's heap happens to break up. The answer stays
+#: The size to aim at, as a share of that at which the line meets the memory limit. Peaks of one size differ between
+#: processes by 10 % of what the batch needs and more, mostly by fragmentation of the C library's heap. The answer stays
 #: safe at a peak 17 % higher; that 1.3 times the answer does not fit is tried.
 AIM = 0.85
-#: A size that is this share of it ends the search; one beyond this share is not accepted as proven.
+#: A size of this share of it ends the search; one beyond the second share is not accepted as verified.
 CLOSE_ENOUGH, SAFE = 0.80, 0.92
 #: How far apart, as a ratio of sizes, two points of the line are.
 APART = 0.75
@@ -41,7 +41,7 @@ TOLERANCE, GAIN = 0.05, 1.03
 
 
 class Verdict(StrEnum):
-    """What became of a trial."""
+    """The outcome of a trial."""
 
     FITS = "fits"
     OVER_LIMIT = "over the limit"
@@ -51,7 +51,7 @@ class Verdict(StrEnum):
     CRASHED = "crashed"
 
 
-#: How each end of the climb is told to a person.
+#: The reasons that the search reports for each outcome.
 STOPPED_BY = {
     Verdict.OVER_LIMIT: "the memory limit",
     Verdict.OUT_OF_MEMORY: "memory ran out",
@@ -63,20 +63,20 @@ STOPPED_BY = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One size, run in a process of its own.
+    """One batch size, run in a child process.
 
     Attributes:
         size: samples of a batch.
-        verdict: what became of it.
-        limit_bytes: the memory that it was allowed.
-        peak_bytes: the most that it held; None where it died before it could say.
-        samples_per_second: throughput after warming up; None where it did not get so far.
+        verdict: the outcome.
+        limit_bytes: the memory limit.
+        peak_bytes: the most memory that it held; None if it ended before reporting it.
+        samples_per_second: throughput after warming up; None if it did not get so far.
         seconds_per_step: likewise.
         steps: optimizer steps that it took.
-        long: whether this was the longer run that proves an answer.
-        execution: how the steps ran (`training.execution`).
-        detail: the error's or the system's words, where it did not fit.
-        seconds: what the trial cost, its process's start included.
+        long: whether this was the longer run that verifies an answer.
+        execution: how the steps were executed (`training.execution`).
+        detail: the message of the error or of the system, if it did not fit.
+        seconds: duration of the trial, including the start of its process.
     """
 
     size: int
@@ -93,27 +93,35 @@ class Trial:
 
     @property
     def fits(self) -> bool:
-        """Whether it ran to its end within the limit."""
+        """Whether it finished within the limit."""
         return self.verdict is Verdict.FITS
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        largest: the run at the largest safe size; None where not even one sample fits.
-        best: a run at the smallest size within 5 % of the best throughput.
-        verified: whether `largest` came through the longer run.
-        stopped_by: why there is no larger one, in words.
-        trials: everything that ran, in order.
+        largest: the trial of the largest safe size.
+        best: a trial of the smallest size within 5 % of the best throughput.
+        verified: whether `largest` passed the longer run.
+        stopped_by: why there is no larger one.
+        trials: all trials, in order.
     """
 
-    largest: Trial | None
-    best: Trial | None
+    largest: Trial
+    best: Trial
     verified: bool
     stopped_by: str
     trials: tuple[Trial, ...]
+
+
+class NothingFitsError(Exception):
+    """Not even a batch of one sample fits; `trials` are those that have run."""
+
+    def __init__(self, trials: tuple[Trial, ...]) -> None:
+        super().__init__(f"a batch of {trials[-1].size}: {trials[-1].verdict}")
+        self.trials = trials
 
 
 @dataclass
@@ -133,13 +141,13 @@ class _Search:
 
     @property
     def fitting(self) -> list[Trial]:
-        """Those that fit, smallest first; of two runs of one size the one that took more memory."""
+        """Trials that fit, smallest first; of two of one size the one that took more memory."""
         by_size = {item.size: item for item in sorted(self.trials, key=lambda item: item.peak_bytes or 0) if item.fits}
         return [by_size[size] for size in sorted(by_size) if size < self.failed_size]
 
     @property
     def failed_size(self) -> float:
-        """The smallest size that did not fit; infinity if there is none."""
+        """The smallest size that did not fit; infinity if all did."""
         return min((trial.size for trial in self.trials if not trial.fits), default=math.inf)
 
     @property
@@ -158,16 +166,19 @@ def search(
     """Find the largest safe batch and the best one.
 
     Args:
-        trial: runs a size, for longer if its second argument says so. An error that is not about what the machine can
-            take is raised by it and ends the search.
+        trial: runs a size, for longer if its second argument is true. Errors that are not about the machine's limits
+            propagate and end the search.
         ceiling: the largest size that may be tried.
-        ceiling_reason: why it is that.
-        stop_at_best: climb only as long as throughput grows; `largest` is then the largest that was tried.
-        max_trials: at most so many are run.
+        ceiling_reason: the reason for it.
+        stop_at_best: grow only while throughput does; `largest` is then the largest that was tried.
+        max_trials: the most trials to run.
+
+    Raises:
+        NothingFitsError: not even one sample fits.
     """
     state = _Search(trial, ceiling, max_trials)
     if not _start(state):
-        return Answer(None, None, False, STOPPED_BY[state.trials[-1].verdict], tuple(state.trials))
+        raise NothingFitsError(tuple(state.trials))
     plateau = _climb(state, stop_at_best=stop_at_best)
     if not plateau:
         _bisect(state)
@@ -175,19 +186,19 @@ def search(
     if stop_at_best:
         _refine_throughput(state, state.largest.size, keep=RESERVED_TRIALS)
         proven = _prove(state, _best(state.fitting).size)
-        best = proven
     else:
         proven = _prove(state, _candidate(state))
         while proven and (size := _headroom_trial(state, proven)):
             proven = (state.run(size).fits and _prove(state, _candidate(state), above=proven.size)) or proven
         if proven:
             _refine_throughput(state, proven.size)
-        best = _best([item for item in state.fitting if item.size <= proven.size] or [proven]) if proven else None
-    if proven is None:  # nothing came through the longer run: the smallest that ran is the safest thing known
+    if proven is None:  # nothing passed the longer run: the smallest that ran is the safest
         smallest = min((item for item in state.trials if item.fits), key=lambda item: item.size)
         return Answer(smallest, smallest, False, stopped_by, tuple(state.trials))
-    largest = state.largest if stop_at_best and state.fitting else proven
-    return Answer(largest, best, True, stopped_by, tuple(state.trials))
+    if stop_at_best:
+        return Answer(state.largest if state.fitting else proven, proven, True, stopped_by, tuple(state.trials))
+    best = _best([item for item in state.fitting if item.size <= proven.size] or [proven])
+    return Answer(proven, best, True, stopped_by, tuple(state.trials))
 
 
 def _start(state: _Search) -> bool:
@@ -201,7 +212,7 @@ def _start(state: _Search) -> bool:
 
 
 def _climb(state: _Search, *, stop_at_best: bool) -> bool:
-    """Grow until something fails, the limit is near or the ceiling is reached; True if throughput ended it."""
+    """Grow until a trial fails, the limit is near or the ceiling is reached; True if throughput stopped it."""
     while state.failed_size == math.inf and state.largest.size < state.ceiling and state.left > RESERVED_TRIALS:
         largest, before = state.largest, state.fitting[:-1]
         if stop_at_best and before and _speed(largest) < GAIN * max(map(_speed, before)):
@@ -218,8 +229,7 @@ def _climb(state: _Search, *, stop_at_best: bool) -> bool:
 def _capacity(state: _Search) -> float:
     """The size whose peak would be the limit, by a line through two that fit; infinity without a line.
 
-    They are the largest and the largest below `APART` of it: between neighbours, what peaks differ by for other reasons
-    would be the slope.
+    They are the largest and the largest below `APART` of it: between neighbours, noise would dominate the slope.
     """
     if len(state.fitting) < 2:
         return math.inf
@@ -232,7 +242,7 @@ def _capacity(state: _Search) -> float:
 
 
 def _aim(capacity: float) -> int:
-    """The size to aim at where `capacity` is the most."""
+    """The size to aim at for this capacity."""
     if capacity >= LARGEST:
         return LARGEST
     size = AIM * capacity
@@ -240,7 +250,7 @@ def _aim(capacity: float) -> int:
 
 
 def _rounded(size: float) -> int:
-    """A size that a person would choose: down to a multiple of a power of two, by at most 3 %."""
+    """Round down to a multiple of a power of two, by at most 3 %."""
     whole = max(int(size), 1)
     unit = 2 ** max(whole.bit_length() - 6, 0)
     return whole // unit * unit
@@ -254,7 +264,7 @@ def _bisect(state: _Search) -> None:
         if low.size >= CLOSE_ENOUGH * capacity or high <= max(low.size * BRACKET, low.size + 1):
             return
         size = min(_aim(capacity), high)
-        if not low.size * BRACKET < size < high / BRACKET:  # the line was wrong here, or has nothing to add
+        if not low.size * BRACKET < size < high / BRACKET:  # the line was wrong here, or adds nothing
             size = _rounded(math.sqrt(low.size * high))
         if not low.size < size < high:
             size = low.size + max((high - low.size) // 2, 1)
@@ -262,7 +272,7 @@ def _bisect(state: _Search) -> None:
 
 
 def _why(state: _Search, ceiling_reason: str) -> str:
-    """Why the climb ended."""
+    """The reason why there is no larger size."""
     failed = [trial for trial in state.trials if not trial.fits]
     if failed:
         return STOPPED_BY[min(failed, key=lambda trial: trial.size).verdict]
@@ -272,21 +282,21 @@ def _why(state: _Search, ceiling_reason: str) -> str:
 
 
 def _candidate(state: _Search) -> int:
-    """The size to prove: the largest that fits, kept below the limit and below what failed by a margin."""
+    """The size to verify: the largest that fits, with a margin below the limit and below what failed."""
     failed = state.failed_size
     below = _rounded(BRACKET**-0.5 * failed) if failed < math.inf else state.ceiling
     return min(state.largest.size, _aim(_capacity(state)), below)
 
 
 def _headroom_trial(state: _Search, proven: Trial) -> int:
-    """1.3 times a size that is proven, to see it fail; 0 where that is known, or no trial is left to prove a larger."""
+    """1.3 times a verified size, to see it fail; 0 if that is known, or no trial is left to verify a larger one."""
     size = min(max(_rounded(1.3 * proven.size), proven.size + 1), state.ceiling)
     news = state.largest.size < size < state.failed_size
     return size if news and state.left >= RESERVED_TRIALS else 0
 
 
 def _prove(state: _Search, size: int, above: int = 0) -> Trial | None:
-    """Run a size for longer; a smaller one where it fails, until one passes or the trials are spent."""
+    """Run a size for longer, and smaller ones if it fails, until one passes or no trials are left."""
     while state.left > 0 and size > above:
         proof = state.run(size, long=True)
         if proof.fits and size <= max(SAFE * _capacity(state), 1):
@@ -306,7 +316,7 @@ def _best(fitting: list[Trial]) -> Trial:
 
 
 def _refine_throughput(state: _Search, up_to: int, keep: int = 0) -> None:
-    """Try half and twice the best size, in powers of two, as long as that is news."""
+    """Try half and twice the best size, in powers of two, as long as they have not been run."""
     while state.left > keep:
         fitting = [item for item in state.fitting if item.size <= up_to]
         if not fitting:
@@ -318,7 +328,7 @@ def _refine_throughput(state: _Search, up_to: int, keep: int = 0) -> None:
 
 
 def _neighbours(size: int, known: set[int], largest: int) -> Iterator[int]:
-    """Half and twice `size`, as powers of two, where nothing within a quarter of them has run."""
+    """Half and twice `size`, as powers of two, if no size within a quarter of them has run."""
     power = 2 ** round(math.log2(size))
     for near in (power // 2, power * 2):
         if 1 <= near <= largest and not any(near / 1.25 < other < near * 1.25 for other in known):

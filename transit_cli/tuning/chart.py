@@ -17,9 +17,9 @@ EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def chart(trials: Sequence[Trial], limit_bytes: int) -> str:
-    """One line a size: a bar of throughput (full is the fastest), and one of memory (full is the limit).
+    """One line per size: a bar of throughput (full is the fastest), and one of memory (full is the limit).
 
-    Where a size did not fit, its line says so instead.
+    For a size that did not fit, the line gives the outcome instead.
     """
     by_size = {trial.size: trial for trial in sorted(trials, key=lambda trial: (trial.fits, trial.long))}
     fastest = max((trial.samples_per_second or 0.0 for trial in trials), default=0.0) or 1.0

@@ -1,4 +1,4 @@
-"""A person's own network with inputs and outputs of any shape, made to train by our step."""
+"""A user's own network with inputs and outputs of any shape, adapted to the training step."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-#: What the inputs of a network of one's own are called, with a number: they are handed on in this order.
+#: The name of the inputs of a user's own network, with a number: they are passed in this order.
 PLAIN = "input"
 
 
 def build_own(name: str) -> nn.Module:
-    """A network of one's own, from a factory without arguments.
+    """A user's own network, from a factory without arguments.
 
     Raises:
-        TransitError: there is no such factory, or it wants arguments or gives something else.
+        TransitError: there is no such factory, it requires arguments, or it does not return a module.
     """
     factory = registry.factory(name)
     required = [
@@ -34,15 +34,15 @@ def build_own(name: str) -> nn.Module:
     ]
     if required:
         raise TransitError(
-            f"{name} wants arguments ({', '.join(required)}), and an --input of plain shapes gives it none",
+            f"{name} requires arguments ({', '.join(required)}), and with --input it is given none",
             wanted="a function without arguments that returns a torch.nn.Module",
-            fix="name views instead (--input global=2001,local=201), or give the arguments defaults",
+            fix="omit --input, or give the arguments defaults",
             code="network-unusable",
         )
     network = factory()
     if not isinstance(network, nn.Module):
         raise TransitError(
-            f"{name} gave {type(network).__name__}",
+            f"{name} returned {type(network).__name__}",
             wanted="a function that returns a torch.nn.Module",
             fix=f"correct {name.rpartition(':')[0] or name}",
             code="network-unusable",
@@ -51,9 +51,9 @@ def build_own(name: str) -> nn.Module:
 
 
 class OneLogit(nn.Module):
-    """A network of any output, as one logit a sample: the mean of what it returns.
+    """A network with any output, as one logit per sample: the mean of its outputs.
 
-    The whole of its forward and backward pass runs; only its own loss, which transit does not know, is missing.
+    Its whole forward and backward pass runs; only its own loss, which transit does not know, is missing.
     """
 
     def __init__(self, network: nn.Module) -> None:

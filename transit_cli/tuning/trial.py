@@ -22,7 +22,7 @@ from transit_cli.results import ExitCode, TransitError
 from transit_cli.tuning.batch_search import Trial, Verdict
 
 if TYPE_CHECKING:
-    from transit_cli.tuning.trial_process import TrialSpec
+    from transit_cli.tuning.spec import TrialSpec
 
 #: What libraries print when memory runs out and they end the process instead of raising.
 MEMORY_WORDS = (
@@ -55,7 +55,7 @@ class _Seen:
 
 
 @dataclass(frozen=True)
-class Machine:
+class TrialMachine:
     """What the first trial found out about where it ran: device, its name, precision, torch, memory limit in bytes."""
 
     device: str
@@ -65,7 +65,7 @@ class Machine:
     limit_bytes: int
 
 
-def run(spec: TrialSpec, seconds: float) -> tuple[Trial, Machine | None]:
+def run(spec: TrialSpec, seconds: float) -> tuple[Trial, TrialMachine | None]:
     """Run one trial to its end, whatever that is.
 
     Args:
@@ -88,8 +88,8 @@ def run(spec: TrialSpec, seconds: float) -> tuple[Trial, Machine | None]:
 
         end = child.run(dataclasses.asdict(spec), seen.take, watch=watch)
     ready = seen.events.get("ready")
-    names = [item.name for item in dataclasses.fields(Machine)]
-    machine = Machine(**{name: ready[name] for name in names}) if ready else None
+    names = [item.name for item in dataclasses.fields(TrialMachine)]
+    machine = TrialMachine(**{name: ready[name] for name in names}) if ready else None
     limit = machine.limit_bytes if machine else spec.limit_bytes or 0
     trial = Trial(spec.size, Verdict.FITS, limit, steps=seen.steps, long=spec.long)
     trial = dataclasses.replace(trial, **_outcome(spec, seen, end, limit))

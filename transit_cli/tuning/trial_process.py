@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from transit_cli import isolation
 from transit_cli.results import TransitError
+from transit_cli.tuning.spec import TrialSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,35 +29,6 @@ WARM_UP = 4
 QUICK = ((10, 1.0), (5, 6.0))
 #: The run that proves an answer.
 LONG = ((200, 2.0), (10, 40.0))
-
-
-@dataclass(frozen=True)
-class TrialSpec:
-    """What to run.
-
-    Attributes:
-        size: samples of a batch, or of a micro-batch.
-        accumulate: micro-batches of an optimizer step.
-        last: samples of the last of them, where it is smaller.
-        train: fields of `TrainSettings`: network, precision, optimizer, device and, if it is known, the view set.
-        views: without a view set, the length of each view by name.
-        inputs: instead of views, the shapes of one sample for a network of one's own, positional.
-        limit: the memory limit, as a share of what is usable or as a size ("4GiB").
-        limit_bytes: the limit that an earlier trial found, to compare all with the same.
-        long: whether this is the longer run that proves an answer.
-        steps: exactly so many steps, instead of as many as a good timing needs.
-    """
-
-    size: int
-    accumulate: int = 1
-    last: int = 0
-    train: dict[str, Any] = field(default_factory=dict)
-    views: dict[str, int] = field(default_factory=dict)
-    inputs: tuple[tuple[int, ...], ...] = ()
-    limit: float | str = 0.85
-    limit_bytes: int | None = None
-    long: bool = False
-    steps: int | None = None
 
 
 def run_job(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
@@ -79,7 +50,7 @@ def _run(spec: TrialSpec, say: Callable[..., None]) -> None:
     import torch
 
     from transit_cli.device import select
-    from transit_cli.memory import trial_limit
+    from transit_cli.memory import limit as memory_limit
     from transit_cli.memory.monitor import Monitor
     from transit_cli.tuning.work import Work
 
@@ -90,8 +61,8 @@ def _run(spec: TrialSpec, say: Callable[..., None]) -> None:
             # Threads start and kernels load in the first step. Under the limit a thread that cannot start would end the
             # process without words, and it would not be the batch's fault.
             work.start_kernels()
-        limit = spec.limit_bytes or trial_limit.in_bytes(device, spec.limit)
-        trial_limit.impose(device, limit)
+        limit = spec.limit_bytes or memory_limit.limit_bytes(device, spec.limit)
+        memory_limit.impose(device, limit)
         facts = {"device": device.kind, "name": device.facts.name, "precision": work.precision}
         say("ready", **facts, torch=torch.__version__, limit_bytes=limit)
         with Monitor(device, interval=0.02) as monitor:
@@ -137,7 +108,7 @@ def _peak(device: Device, monitor: Monitor) -> int:
 
 
 def _where(error: BaseException) -> str:
-    """The last line of a person's own code, or of ours, that an error came through."""
+    """The innermost line of the traceback outside site-packages: the user's code, or transit's."""
     import traceback
 
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]

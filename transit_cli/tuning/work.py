@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from transit_cli.data.viewset import ViewSet
 from transit_cli.model import registry
+from transit_cli.options import DEFAULT_SCALARS
 from transit_cli.training import ranking_metrics
 from transit_cli.training.augment import Augmentation
 from transit_cli.training.batch import Batch
-from transit_cli.training.loading.samples import InMemorySamples, sizes
-from transit_cli.training.plan import plan
+from transit_cli.training.loading.samples import InMemorySamples, view_lengths
+from transit_cli.training.plan import measure_scalings, plan
 from transit_cli.training.runner import StepRunner
-from transit_cli.training.settings import DEFAULT_SCALARS, TrainSettings
+from transit_cli.training.settings import TrainSettings
 from transit_cli.training.step import OptimizerStep
+from transit_cli.training.workload import synthetic_samples
 from transit_cli.tuning import networks
 
 if TYPE_CHECKING:
@@ -25,29 +28,32 @@ if TYPE_CHECKING:
     from torch import nn
 
     from transit_cli.device.base import Device, Precision
-    from transit_cli.training.loading.stream import OnDiskSamples
-    from transit_cli.tuning.trial_process import TrialSpec
+    from transit_cli.training.loading.samples import Samples
+    from transit_cli.tuning.spec import TrialSpec
 
 
 class Work:
     """Training steps of one batch size: on the run's own view set, or on random samples of its shapes.
 
+    Args:
+        spec: what to run.
+        device: where to compute.
+
     Raises:
-        TransitError: the view set or the network will not do.
+        TransitError: view set or network are unusable.
     """
 
     def __init__(self, spec: TrialSpec, device: Device) -> None:
         settings = settings_of(spec)
         torch.manual_seed(settings.seed)
         self.device = device
-        self.samples = spec.size * spec.accumulate
+        self._batch = spec.size * spec.accumulate
         self._held: object = None
-        network, examples = self._prepare(spec, settings)
-        self._examples = examples.to(device.torch_device) if isinstance(examples, InMemorySamples) else examples
-        few = torch.arange(min(len(examples), 100))
-        augmentation = None if spec.inputs else Augmentation.of(settings, examples.take(few)[0])
-        step = OptimizerStep(network, device, settings, total_steps=10_000, augment=augmentation)
-        self._runner = StepRunner(step)
+        network, samples = self._prepare(spec, settings)
+        self._samples = samples.to(device.torch_device) if isinstance(samples, InMemorySamples) else samples
+        few = torch.arange(min(len(samples), 100))
+        augmentation = None if spec.inputs else Augmentation.of(settings, samples.take(few)[0])
+        self._runner = StepRunner(OptimizerStep(network, device, settings, total_steps=10_000, augment=augmentation))
         if device.kind == "cpu" and not spec.inputs:  # a run scores itself after its first epoch: 76 MiB of libraries
             ranking_metrics.ranking(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
 
@@ -58,12 +64,12 @@ class Work:
 
     @property
     def execution(self) -> str:
-        """The way that the step runs (`training.execution`); empty before the first."""
+        """How the step is executed (`training.execution`); empty before the first."""
         return self._runner.execution
 
     def start_kernels(self) -> None:
-        """One step on two samples. It says nothing about how steps of a whole batch should run: the next one does."""
-        self.step([min(2, self.samples)])
+        """One step on two samples, which does not choose how steps of a whole batch are executed."""
+        self.step([min(2, self._batch)])
         self._runner.executor = None
 
     def step(self, sizes: Sequence[int]) -> None:
@@ -73,18 +79,18 @@ class Work:
     def batch(self, size: int) -> Batch:
         """A batch of random samples."""
         place = self.device.torch_device
-        index = torch.randint(0, len(self._examples), (size,))
-        inputs, targets = self._examples.take(index.to(place) if isinstance(self._examples, InMemorySamples) else index)
-        return Batch({name: values.to(place) for name, values in inputs.items()}, targets.to(place))
+        index = torch.randint(0, len(self._samples), (size,))
+        inputs, targets = self._samples.take(index.to(place) if isinstance(self._samples, InMemorySamples) else index)
+        return Batch(inputs, targets).to(place)
 
-    def _prepare(self, spec: TrialSpec, settings: TrainSettings) -> tuple[nn.Module, InMemorySamples | OnDiskSamples]:
+    def _prepare(self, spec: TrialSpec, settings: TrainSettings) -> tuple[nn.Module, Samples]:
         if settings.viewset:
-            planned = plan(settings)
+            planned = plan(settings, self.device)
             task = planned.tasks[0]
-            self._held = planned, planned.examples.subset(task.validation)  # there while training, so here too
-            return registry.build(settings.network, *sizes(planned.examples)), planned.examples.subset(task.train)
+            self._held = planned, planned.samples.subset(task.validation)  # in memory during training, so here too
+            return planned.build_network(), planned.samples.subset(task.train)
         shapes = shapes_of(spec, settings)
-        return network_for(settings.network, shapes), _random(shapes, self.samples)
+        return network_for(settings.network, shapes), synthetic_samples(shapes, self._batch)
 
 
 def settings_of(spec: TrialSpec) -> TrainSettings:
@@ -95,17 +101,20 @@ def settings_of(spec: TrialSpec) -> TrainSettings:
 
 
 def shapes_of_settings(spec: TrialSpec) -> dict[str, tuple[int, ...]]:
-    """The shape of one sample of each input, of the view set or without one."""
+    """The shape of one sample of each input, with or without a view set."""
     settings = settings_of(spec)
     if settings.viewset is None:
         return shapes_of(spec, settings)
-    views, scalars = sizes(plan(settings).examples)
-    shapes: dict[str, tuple[int, ...]] = {name: (length,) for name, length in views.items()}
+    viewset = ViewSet.open(settings.viewset)
+    scalars = len(measure_scalings(settings, viewset))
+    shapes: dict[str, tuple[int, ...]] = {
+        name: (length,) for name, length in view_lengths(viewset, settings.views).items()
+    }
     return shapes | ({"scalars": (scalars,)} if scalars else {})
 
 
 def shapes_of(spec: TrialSpec, settings: TrainSettings) -> dict[str, tuple[int, ...]]:
-    """The shape of one sample of each input, where there is no view set."""
+    """The shape of one sample of each input, without a view set."""
     if spec.inputs:
         return {f"{networks.PLAIN}{index}": tuple(shape) for index, shape in enumerate(spec.inputs)}
     ours = settings.network in {"two-branch", "astronet"} or settings.scalars != DEFAULT_SCALARS
@@ -114,14 +123,8 @@ def shapes_of(spec: TrialSpec, settings: TrainSettings) -> dict[str, tuple[int, 
 
 
 def network_for(name: str, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
-    """A network for inputs of these shapes: by its views, or a person's own by plain ones."""
+    """A network for inputs of these shapes: from its views, or a user's own from plain ones."""
     if f"{networks.PLAIN}0" in shapes:
         return networks.build_own(name)
     views = {view: shape[0] for view, shape in shapes.items() if view != "scalars"}
     return registry.build(name, views, shapes["scalars"][0] if "scalars" in shapes else 0)
-
-
-def _random(shapes: dict[str, tuple[int, ...]], count: int) -> InMemorySamples:
-    """As many random samples as a batch has; half of the targets are positive."""
-    inputs = {name: torch.randn(count, *shape) for name, shape in shapes.items()}
-    return InMemorySamples(inputs, torch.arange(count).remainder(2).float(), np.arange(count))

@@ -1,1 +1,1 @@
-"""Room for judging signals: how good a network is (`transit evaluate`), and what it makes of new ones (`predict`)."""
+"""Evaluation of trained networks (`transit evaluate`) and scoring of new signals (`transit predict`)."""

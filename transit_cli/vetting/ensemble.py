@@ -1,4 +1,4 @@
-"""A trained network, or several whose scores are averaged: opened from a run, or one that comes with transit."""
+"""Trained networks whose scores are averaged, opened from a run."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from torch import nn
 
     from transit_cli.device.base import Device
-    from transit_cli.model.saved import Card
+    from transit_cli.model.card import Card
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Networks that score signals together.
+    """Networks whose scores are averaged.
 
     Attributes:
-        name: what it is called where its figures are shown.
+        name: its name in results.
         networks: the members, on the device, in evaluation mode.
-        card: what they take, give and learned from.
-        device: where they are.
-        training_set: the view set that they learned from; None where it is gone, or was another machine's.
+        card: description of their inputs, outputs and training.
+        device: the device they are on.
+        training_set: the view set that they were trained on; None if it is not on this machine any more.
     """
 
     name: str
@@ -51,16 +51,16 @@ class Ensemble:
 
     @property
     def trained_on(self) -> str:
-        """What they learned from, in words, with "simulated" where it was."""
-        words = self.card.trained_on or "an unnamed view set"
-        return words if not self.card.simulated or "simulated" in words else f"{words} (simulated)"
+        """Description of the training set, with "simulated" if it was simulated."""
+        name = self.card.trained_on or "an unnamed view set"
+        return name if not self.card.simulated or "simulated" in name else f"{name} (simulated)"
 
     def trained_stars(self) -> NDArray[np.str_]:
-        """The stars that they learned from, as far as they are known."""
+        """The stars in the training set; empty if the set is not available."""
         if self.training_set is None:
             return np.empty(0, str)
-        parts = ("train", "val") if self.card.folds else ("train",)
-        return np.unique(self.training_set.tces["star"][np.isin(self.training_set.splits, parts)])
+        splits = ("train", "val") if self.card.folds else ("train",)
+        return np.unique(self.training_set.tces["star"][np.isin(self.training_set.splits, splits)])
 
     def score(
         self,
@@ -71,26 +71,26 @@ class Ensemble:
         """The probability that each signal is positive, by each member.
 
         Args:
-            views: [N, L] by name; more than the networks take is no harm.
-            tces: [N] columns by name; a scalar whose column is absent, or empty, counts as typical.
+            views: [N, L] by name; views that the networks do not use are ignored.
+            tces: [N] columns by name; a missing value of a scalar is replaced by the centre of the training set.
             tick: called with the number of signals done.
 
         Returns:
-            [M, N]; NaN where a view has a value that is not finite.
+            [M, N]; NaN for signals with values that are not finite.
 
         Raises:
-            TransitError: a view is absent or of another length.
+            TransitError: a view is missing or has another length.
         """
         self.check({name: values.shape[1] for name, values in views.items()})
         scalings = [Scaling(**scaling) for scaling in self.card.scalars]
         count = len(next(iter(views.values())))
         scores = np.full((len(self.networks), count), np.nan)
         for start in range(0, count, inference.CHUNK):
-            part = slice(start, start + inference.CHUNK)
-            inputs = {name: np.array(views[name][part], np.float32) for name in self.card.views}
+            chunk = slice(start, start + inference.CHUNK)
+            inputs = {name: np.array(views[name][chunk], np.float32) for name in self.card.views}
             finite = np.all([np.isfinite(view).all(1) for view in inputs.values()], axis=0)
             if scalings:
-                inputs["scalars"] = scaled({name: column[part] for name, column in tces.items()}, scalings)
+                inputs["scalars"] = scaled({name: column[chunk] for name, column in tces.items()}, scalings)
             if finite.any():
                 scores[:, start : start + len(finite)][:, finite] = self._score(
                     {name: values[finite] for name, values in inputs.items()}
@@ -107,61 +107,62 @@ class Ensemble:
     def score_rows(
         self, viewset: ViewSet, rows: NDArray[np.int64], tick: Callable[[int], object] | None = None
     ) -> NDArray[np.float64]:
-        """`score` for some rows of a view set: [M, R].
+        """Scores of some rows of a view set: [M, R].
 
-        Where the networks were trained on folds, a star that they learned from is scored by those members alone that
-        have not seen it; the others' scores are NaN.
+        For networks that were trained on folds, a star of the training set is scored only by the members that it was
+        held out from; the scores of the other members are NaN.
         """
         views = {name: viewset.views[name][rows] for name in self.card.views if name in viewset.views}
         self.check(viewset.lengths)
         scores = self.score(views, {name: column[rows] for name, column in viewset.tces.items()}, tick)
         if self.card.folds:
-            held_out = samples.folds(viewset, rows, max(self.card.folds) + 1)
+            held_out = samples.assign_folds(viewset, rows, max(self.card.folds) + 1)
             known = np.isin(viewset.tces["star"][rows], self.trained_stars())
             for member, fold in enumerate(self.card.folds):
                 scores[member, known & (held_out != fold)] = np.nan
         return scores
 
     def check(self, lengths: Mapping[str, int]) -> None:
-        """Raise the error for views, given by their lengths, that these networks cannot take."""
+        """Raise the error for views, given by their lengths, that do not fit these networks."""
         wanted = ", ".join(f"{name} of {length} bins" for name, length in self.card.views.items())
         for name, length in self.card.views.items():
             if lengths.get(name) != length:
-                found = f"have {lengths[name]} bins" if name in lengths else "are absent"
+                found = f"have {lengths[name]} bins" if name in lengths else "are missing"
                 raise TransitError(
                     f"the {name} views {found}",
-                    wanted=f"what {self.name} was trained on: {wanted}",
-                    fix="make the views with these lengths (transit data prepare --help), or take another network",
+                    wanted=f"the views that {self.name} was trained on: {wanted}",
+                    fix="make views with these lengths (transit data prepare --help), or use another network",
                     code="view-mismatch",
                 )
 
 
-def open_run(path: Path, device: Device) -> Ensemble:
+def open_run(path: Path, device: Device, *, trust: bool = False) -> Ensemble:
     """The finished networks of a run.
 
     Args:
         path: the run's folder, or a file that holds networks.
-        device: where they shall compute.
+        device: the device to compute on.
+        trust: execute the Python file of the run's network, if it has one.
 
     Raises:
-        TransitError: there is no finished run.
+        TransitError: the run does not exist or has not finished, or its networks cannot be built.
     """
     file = path / saved.FILE if path.is_dir() else path
     if not file.is_file():
         unfinished = (path / "config.yaml").is_file()
         raise TransitError(
-            f"{path} {'is a run that has not finished' if unfinished else 'is no run'}",
-            wanted=f"a folder with {saved.FILE}, as `transit train` leaves it",
+            f"{path} {'is a run that has not finished' if unfinished else 'is not a run'}",
+            wanted=f"a folder with {saved.FILE}, written by `transit train`",
             fix=f"transit train --resume {path}" if unfinished else "give a run's folder, such as runs/NAME",
             code="run-unfinished" if unfinished else "run-missing",
         )
-    networks, card = saved.load(file)
+    networks, card = saved.load(file, trust=trust)
     placed = tuple(network.to(device.torch_device) for network in networks)
     return Ensemble(str(path), placed, card, device, _training_set(path) if path.is_dir() else None)
 
 
 def _training_set(run: Path) -> ViewSet | None:
-    """The view set of a run, where it still stands."""
+    """The view set of a run, if it still exists."""
     from transit_cli import config
     from transit_cli.training.settings import TrainSettings
 

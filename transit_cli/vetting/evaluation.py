@@ -1,4 +1,4 @@
-"""Judging a network on labelled signals: scores, threshold, figures, and the mistakes to look at."""
+"""Evaluation of a network on labelled signals: scores, threshold, metrics and the worst errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from transit_cli import console
 from transit_cli.results import TransitError
-from transit_cli.vetting import groups, metrics
+from transit_cli.vetting import groups
+from transit_cli.vetting.metrics import LEVEL, best_threshold, estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,30 +21,31 @@ if TYPE_CHECKING:
     from transit_cli.data.viewset import ViewSet
     from transit_cli.vetting.ensemble import Ensemble
     from transit_cli.vetting.groups import Group
-    from transit_cli.vetting.metrics import Figure
+    from transit_cli.vetting.metrics import Estimate
     from transit_cli.vetting.settings import EvaluateSettings
 
-#: Mistakes of each kind in the gallery.
-MISTAKES = 6
-#: What stands for several parts of a set. "folds": each star by the members that have not seen it.
-PARTS = {"all": ("train", "val", "test"), "folds": ("train", "val")}
+#: Number of errors of each kind that are reported.
+WORST_ERRORS = 6
+#: The splits that a value of --split stands for, where it is not one split. "folds": all rows of a run with --folds,
+#: each star scored by the members that have not seen it.
+SPLITS = {"all": ("train", "val", "test"), "folds": ("train", "val")}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Labelled signals with their scores, and what the scores are worth.
+    """Labelled signals with their scores and the metrics of the scores.
 
     Attributes:
-        split: the part of the set.
-        rows: [N] their rows in the view set.
-        truth: [N] whether each is positive.
-        members: [M, N] the score of each member, NaN where it has learned from the star; the ensemble's is their mean.
-        threshold: from which a score counts as positive.
-        threshold_from: where the threshold comes from, in words.
-        figures: by name, see `metrics.points`.
-        groups: the figures of parts of the set.
-        new_stars: average precision on stars that were not trained on; None where all are new, or nobody knows.
-        unusable: rows that have a label but no score.
+        split: the value of --split, resolved.
+        rows: [N] indices of the signals in the view set.
+        truth: [N] whether each signal is positive.
+        members: [M, N] scores of each member, NaN for stars that it was trained on.
+        threshold: signals with at least this score are predicted positive.
+        threshold_from: how the threshold was chosen.
+        metrics: by name, see `metrics.point_estimates`.
+        groups: metrics of subsets.
+        new_stars: average precision of the stars that were not trained on; None if all are new, or it is not known.
+        unusable: indices of labelled signals without a score.
     """
 
     split: str
@@ -52,55 +54,55 @@ class Evaluation:
     members: NDArray[np.float64]
     threshold: float
     threshold_from: str
-    figures: Mapping[str, Figure]
+    metrics: Mapping[str, Estimate]
     groups: Sequence[Group]
-    new_stars: Figure | None
+    new_stars: Estimate | None
     unusable: NDArray[np.int64]
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """[N] the ensemble's scores."""
+        """[N] scores of the ensemble: the mean over the members."""
         return mean_score(self.members)
 
     @property
     def spread(self) -> NDArray[np.float64]:
-        """[N] how far the members are apart: the standard deviation of their scores."""
+        """[N] standard deviation of the members' scores."""
         return np.nanstd(self.members, axis=0)
 
     def confusion(self) -> dict[str, int]:
-        """Signals called right and wrong at the threshold."""
-        called = self.scores >= self.threshold
+        """Number of signals in each cell of the confusion matrix."""
+        predicted = self.scores >= self.threshold
         return {
-            "true_positives": int((called & self.truth).sum()),
-            "false_positives": int((called & ~self.truth).sum()),
-            "false_negatives": int((~called & self.truth).sum()),
-            "true_negatives": int((~called & ~self.truth).sum()),
+            "true_positives": int((predicted & self.truth).sum()),
+            "false_positives": int((predicted & ~self.truth).sum()),
+            "false_negatives": int((~predicted & self.truth).sum()),
+            "true_negatives": int((~predicted & ~self.truth).sum()),
         }
 
     def worst_errors(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Places in `rows` of the worst false alarms and the worst misses: wrong at the threshold, worst first."""
+        """Positions in `rows` of the false positives and the false negatives furthest from the threshold, in order."""
         order = np.argsort(-self.scores, kind="stable")
-        alarms = order[(~self.truth & (self.scores >= self.threshold))[order]]
-        misses = order[::-1][(self.truth & (self.scores < self.threshold))[order[::-1]]]
-        return alarms[:MISTAKES], misses[:MISTAKES]
+        false_positives = order[(~self.truth & (self.scores >= self.threshold))[order]]
+        false_negatives = order[::-1][(self.truth & (self.scores < self.threshold))[order[::-1]]]
+        return false_positives[:WORST_ERRORS], false_negatives[:WORST_ERRORS]
 
 
 def mean_score(members: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[N] the mean over the members [M, N] that give a score; NaN where none does."""
-    given = np.isfinite(members)
-    return np.where(given, members, 0).sum(0) / np.where(given.any(0), given.sum(0), np.nan)
+    """[N] mean of the finite scores of the members [M, N]; NaN for signals without any."""
+    finite = np.isfinite(members)
+    return np.where(finite, members, 0).sum(0) / np.where(finite.any(0), finite.sum(0), np.nan)
 
 
 def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSettings) -> Evaluation:
-    """Score the labelled signals of one part of a view set, and measure.
+    """Score the labelled signals of one split of a view set and compute the metrics.
 
     Raises:
-        TransitError: the set lacks a view, the part is empty, or holds no positive or nothing else.
+        TransitError: the set lacks a view, or the split is empty or has signals of only one class.
     """
-    split = _split(ensemble, views, settings.split)
-    rows = _labelled(views, PARTS.get(split, (split,)))
+    split = _resolve_split(ensemble, views, settings.split)
+    rows = views.labelled(SPLITS.get(split, (split,)))
     truth = np.isin(views.labels, ensemble.target)
-    _refuse_one_class(views, split, truth[rows], ensemble)
+    _require_both_classes(views, split, truth[rows], ensemble)
     with console.progress("scoring", len(rows)) as bar:
         members = ensemble.score_rows(views, rows, bar.update)
     usable = np.isfinite(members).any(0)
@@ -108,31 +110,27 @@ def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSetting
     if len(unusable):
         console.warn(f"{len(unusable)} labelled signals have values that are not finite and are left out")
     positive, scores, stars = truth[rows], mean_score(members), views.tces["star"][rows]
-    threshold, origin = _threshold(ensemble, views, settings, split, (positive, scores))
-    figures = metrics.measure(positive, scores, stars, threshold, resamples=settings.resamples)
+    threshold, origin = _choose_threshold(ensemble, views, settings, split, (positive, scores))
+    metrics = estimate(positive, scores, stars, threshold, resamples=settings.resamples)
     columns = {name: column[rows] for name, column in views.tces.items()}
-    found = groups.by_column(columns, positive, scores, stars, threshold)
+    subsets = groups.by_column(columns, positive, scores, stars, threshold)
     new_stars = None
     seen = np.isin(stars, ensemble.trained_stars())
     if seen.any() and split in {"test", "val"} and not ensemble.card.folds:
         console.warn(f"{seen.mean():.0%} of these signals are of stars that the network was trained on")
         if not seen.all():
-            new = metrics.measure(positive[~seen], scores[~seen], stars[~seen], threshold, resamples=settings.resamples)
+            new = estimate(positive[~seen], scores[~seen], stars[~seen], threshold, resamples=settings.resamples)
             new_stars = new["average_precision"]
-    return Evaluation(split, rows, positive, members, threshold, origin, figures, found, new_stars, unusable)
+    return Evaluation(split, rows, positive, members, threshold, origin, metrics, subsets, new_stars, unusable)
 
 
-def _labelled(views: ViewSet, parts: Sequence[str]) -> NDArray[np.int64]:
-    return np.flatnonzero(np.isin(views.splits, parts) & (views.labels != "UNK") & (views.labels != ""))
-
-
-def _split(ensemble: Ensemble, views: ViewSet, wanted: str) -> str:
+def _resolve_split(ensemble: Ensemble, views: ViewSet, wanted: str) -> str:
     present = set(views.splits.tolist())
     own = ensemble.training_set is not None and ensemble.training_set.path.resolve() == views.path.resolve()
     if wanted == "auto":
         if ensemble.card.folds and own:
             return "folds"
-        return next((part for part in ("test", "val") if part in present), "all")
+        return next((split for split in ("test", "val") if split in present), "all")
     if wanted == "folds" and not (ensemble.card.folds and own):
         raise TransitError(
             f"{ensemble.name} was not trained on folds of {views.path}",
@@ -142,7 +140,7 @@ def _split(ensemble: Ensemble, views: ViewSet, wanted: str) -> str:
         )
     if wanted not in {"all", "folds"} and wanted not in present:
         raise TransitError(
-            f"{views.path} has no part {wanted!r}",
+            f"{views.path} has no split {wanted!r}",
             wanted=f"one of {', '.join(sorted(present))}",
             fix=f"--split {min(present)}" if present else "give a view set that is not empty",
             code="split-absent",
@@ -150,99 +148,97 @@ def _split(ensemble: Ensemble, views: ViewSet, wanted: str) -> str:
     return wanted
 
 
-def _refuse_one_class(views: ViewSet, split: str, truth: NDArray[np.bool_], ensemble: Ensemble) -> None:
+def _require_both_classes(views: ViewSet, split: str, truth: NDArray[np.bool_], ensemble: Ensemble) -> None:
     if truth.any() and not truth.all():
         return
     target = ",".join(ensemble.target)
-    what = "no labelled signal" if not len(truth) else f"only {target}" if truth.any() else f"no {target}"
+    content = "no labelled signal" if not len(truth) else f"only {target}" if truth.any() else f"no {target}"
     raise TransitError(
-        f"the part {split!r} of {views.path} holds {what}",
+        f"the split {split!r} of {views.path} holds {content}",
         wanted=f"signals labelled {target}, and others",
         fix="give another --split or VIEWSET; transit predict scores signals without labels",
         code="one-class",
     )
 
 
-def _threshold(
+def _choose_threshold(
     ensemble: Ensemble,
     views: ViewSet,
     settings: EvaluateSettings,
     split: str,
-    judged: tuple[NDArray[np.bool_], NDArray[np.float64]],
+    evaluated: tuple[NDArray[np.bool_], NDArray[np.float64]],
 ) -> tuple[float, str]:
-    """The threshold, and in words where it comes from. `judged`: truth and scores of the part itself."""
+    """The threshold and how it was chosen. `evaluated`: truth and scores of the split that is evaluated."""
     if settings.threshold is not None:
-        return settings.threshold, "given"
+        return settings.threshold, "given by --threshold"
     if split in {"val", "folds"}:
-        return metrics.best_threshold(*judged), "highest F1 on these same signals, so figures at it are too good"
-    sources = [(views, "of this set"), (ensemble.training_set, "of the set it was trained with")]
-    for source, words in sources:
-        rows = _labelled(source, ("val",)) if source else np.empty(0, np.int64)
+        return best_threshold(*evaluated), "highest F1 on these signals, so the metrics at it are optimistic"
+    sources = [(views, "this set"), (ensemble.training_set, "the training set")]
+    for source, name in sources:
+        rows = source.labelled(("val",)) if source else np.empty(0, np.int64)
         if source is None or not len(rows):
             continue
         scores = mean_score(ensemble.score_rows(source, rows))
         usable = np.isfinite(scores)
         truth = np.isin(source.labels[rows], ensemble.target)[usable]
         if truth.any() and not truth.all():
-            return metrics.best_threshold(truth, scores[usable]), f"highest F1 on the val part {words}"
-    return 0.5, "there is no val part to choose it on"
+            return best_threshold(truth, scores[usable]), f"highest F1 on the val split of {name}"
+    return 0.5, "default, as no val split is available"
 
 
-def document(judged: Evaluation, views: ViewSet, ensemble: Ensemble) -> dict[str, Any]:
-    """What `--json` answers: every figure flat, with its interval as NAME_low and NAME_high."""
-    found: dict[str, Any] = {}
-    for name, figure in judged.figures.items():
-        found |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
-    if judged.new_stars:
-        figure, name = judged.new_stars, "average_precision_new_stars"
-        found |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
-    alarms, misses = worst_errors(judged, views)
-    return found | {
-        "signals": len(judged.rows),
-        "positives": int(judged.truth.sum()),
-        "stars": len(np.unique(views.tces["star"][judged.rows])),
-        "unusable": len(judged.unusable),
-        "interval": metrics.LEVEL,
-        "split": judged.split,
-        "view_set": views.path,
+def to_document(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble) -> dict[str, Any]:
+    """The data of `--json`: each metric flat, with its interval as NAME_low and NAME_high."""
+    document: dict[str, Any] = {}
+    new_stars = {"average_precision_new_stars": evaluation.new_stars} if evaluation.new_stars else {}
+    for name, found in (dict(evaluation.metrics) | new_stars).items():
+        document |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    false_positives, false_negatives = describe_errors(evaluation, views)
+    return document | {
+        "signals": len(evaluation.rows),
+        "positives": int(evaluation.truth.sum()),
+        "stars": len(np.unique(views.tces["star"][evaluation.rows])),
+        "unusable": len(evaluation.unusable),
+        "interval": LEVEL,
+        "split": evaluation.split,
+        "viewset": views.path,
         "simulated": views.simulated,
         "run": ensemble.name,
-        "members": len(judged.members),
+        "members": len(evaluation.members),
         "target": list(ensemble.target),
         "trained_on": ensemble.trained_on,
-        "threshold": judged.threshold,
-        "threshold_from": judged.threshold_from,
-        "confusion": judged.confusion(),
-        "groups": [
-            dataclasses.asdict(group) | {"figures": {k: dataclasses.asdict(v) for k, v in group.figures.items()}}
-            for group in judged.groups
-        ],
-        "false_alarms": alarms,
-        "misses": misses,
+        "threshold": evaluation.threshold,
+        "threshold_from": evaluation.threshold_from,
+        "confusion": evaluation.confusion(),
+        "groups": [dataclasses.asdict(group) for group in evaluation.groups],
+        "worst_false_positives": false_positives,
+        "worst_false_negatives": false_negatives,
     }
 
 
-def worst_errors(judged: Evaluation, views: ViewSet) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The worst false alarms and the worst misses, worst first."""
-    alarms, misses = judged.worst_errors()
-    return [_signal(judged, views, place) for place in alarms], [_signal(judged, views, place) for place in misses]
+def describe_errors(evaluation: Evaluation, views: ViewSet) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The worst false positives and false negatives with their columns, worst first."""
+    false_positives, false_negatives = evaluation.worst_errors()
+    return (
+        [_describe_signal(evaluation, views, index) for index in false_positives],
+        [_describe_signal(evaluation, views, index) for index in false_negatives],
+    )
 
 
-def _signal(judged: Evaluation, views: ViewSet, place: int) -> dict[str, Any]:
-    row = judged.rows[place]
+def _describe_signal(evaluation: Evaluation, views: ViewSet, index: int) -> dict[str, Any]:
+    row = evaluation.rows[index]
     names = ("star", "signal", "label", "period_days", "depth_ppm", "snr")
     return {name: views.tces[name][row] for name in names} | {
         "row": int(row),
-        "score": float(judged.scores[place]),
-        "spread": float(judged.spread[place]),
+        "score": float(evaluation.scores[index]),
+        "spread": float(evaluation.spread[index]),
     }
 
 
-def table(judged: Evaluation, views: ViewSet, ensemble: Ensemble) -> dict[str, Any]:
-    """The columns of scores.csv: the signal, its label, and its score by the ensemble and each member."""
-    rows = judged.rows
+def score_columns(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble) -> dict[str, Any]:
+    """The columns of scores.csv: signal, label, and the scores of the ensemble and of each member."""
+    rows = evaluation.rows
     names = ("star", "signal", "period_days", "epoch_days", "duration_hours", "depth_ppm", "snr", "label", "split")
     columns: dict[str, Any] = {"row": rows} | {name: views.tces[name][rows] for name in names}
-    columns |= {"positive": judged.truth.astype(int), "score": judged.scores, "spread": judged.spread}
-    columns |= {f"score_{index + 1}": scores for index, scores in enumerate(judged.members)}
+    columns |= {"positive": evaluation.truth.astype(int), "score": evaluation.scores, "spread": evaluation.spread}
+    columns |= {f"score_{index + 1}": scores for index, scores in enumerate(evaluation.members)}
     return columns | {"trained_on": [ensemble.trained_on] * len(rows)}

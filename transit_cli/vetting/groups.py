@@ -1,4 +1,4 @@
-"""The same figures for parts of a set: by signal-to-noise, period and depth."""
+"""Metrics of subsets by signal-to-noise, period and depth."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli.vetting.metrics import Figure, measure
+from transit_cli.vetting.metrics import Estimate, estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-#: Columns of `tces.csv` by which a set is divided, with their names for a person.
-COLUMNS = {"snr": "signal-to-noise", "period_days": "period (days)", "depth_ppm": "depth (ppm)"}
-PARTS = 4
-RESAMPLES = 300
-FIGURES = ("average_precision", "roc_auc", "recall", "precision")
+#: Columns of `tces.csv` by which a set is divided, with their titles.
+GROUP_COLUMNS = {"snr": "signal-to-noise", "period_days": "period (days)", "depth_ppm": "depth (ppm)"}
+GROUPS_PER_COLUMN = 4
+GROUP_RESAMPLES = 300
+GROUP_METRICS = ("average_precision", "roc_auc", "recall", "precision")
 
 
 @dataclass(frozen=True)
 class Group:
-    """A part of a set: signals with `low <= column <= high`."""
+    """Metrics of the signals with `low <= column <= high`."""
 
     column: str
     low: float
     high: float
     signals: int
     positives: int
-    figures: Mapping[str, Figure]
+    metrics: Mapping[str, Estimate]
 
     @property
     def range(self) -> str:
-        """Its values in words."""
+        """The range of the values, as text."""
         return f"{_short(self.low)} to {_short(self.high)}"
 
 
@@ -49,12 +49,12 @@ def by_column(
     stars: NDArray[np.generic],
     threshold: float,
 ) -> list[Group]:
-    """Four groups a column, divided at the quartiles of the positives, so that each has positives to find.
+    """Four groups per column, divided at the quartiles of the positives so that each group has positives.
 
-    A column that is absent, or has fewer than two different finite values among the positives, gives no groups.
+    A column that is absent or has fewer than two different finite values among the positives gives no groups.
     """
     found = []
-    for column in COLUMNS:
+    for column in GROUP_COLUMNS:
         if column not in columns:
             continue
         values = np.asarray(columns[column], float)
@@ -62,14 +62,14 @@ def by_column(
         of_positives = values[known & truth]
         if len(np.unique(of_positives)) < 2:
             continue
-        edges = np.unique(np.quantile(of_positives, np.linspace(0, 1, PARTS + 1)[1:-1]))
-        part = np.searchsorted(edges, values, side="right")
+        edges = np.unique(np.quantile(of_positives, np.linspace(0, 1, GROUPS_PER_COLUMN + 1)[1:-1]))
+        group = np.searchsorted(edges, values, side="right")
         for index in range(len(edges) + 1):
-            inside = known & (part == index)
+            inside = known & (group == index)
             if not inside.any():
                 continue
-            figures = measure(truth[inside], scores[inside], stars[inside], threshold, resamples=RESAMPLES)
+            metrics = estimate(truth[inside], scores[inside], stars[inside], threshold, resamples=GROUP_RESAMPLES)
             low, high = float(values[inside].min()), float(values[inside].max())
-            kept = {name: figures[name] for name in FIGURES}
+            kept = {name: metrics[name] for name in GROUP_METRICS}
             found.append(Group(column, low, high, int(inside.sum()), int((truth & inside).sum()), kept))
     return found

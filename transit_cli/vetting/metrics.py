@@ -1,10 +1,10 @@
-"""How good a classifier's scores are, each figure with its interval.
+"""Metrics of a classifier's scores, with confidence intervals.
 
-The figures are scikit-learn's (`points`). Their intervals are percentiles over a bootstrap that draws stars, not
-signals, because the signals of one star share its noise, its label's history and often its planet (Efron & Tibshirani
-1993, ch. 8: resample what is independent). scikit-learn would take minutes for a thousand resamples; `resampled` takes
-the same figures of all of them at once, from cumulative sums over scores that are sorted once, and the tests hold it
-to scikit-learn's own numbers.
+The metrics are scikit-learn's (`point_estimates`). Their intervals are percentiles of a bootstrap over stars, not
+signals, because the signals of a star share its noise, the history of its labels and often its planet (Efron &
+Tibshirani 1993, ch. 8: resample what is independent). scikit-learn would take minutes for a thousand resamples;
+`resampled_metrics` computes the same metrics of all of them at once, from cumulative sums over scores sorted once. The
+tests compare both.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _CHUNK = 50
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure and the interval that holds it with probability `LEVEL`. NaN where it is not defined."""
+class Estimate:
+    """The value of a metric and its `LEVEL` confidence interval; NaN where the metric is undefined."""
 
     value: float
     low: float
@@ -41,7 +41,7 @@ class Figure:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def measure(
+def estimate(
     truth: NDArray[np.bool_],
     scores: NDArray[np.float64],
     stars: NDArray[np.generic],
@@ -49,36 +49,36 @@ def measure(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> dict[str, Figure]:
-    """Every figure with its interval.
+) -> dict[str, Estimate]:
+    """Every metric with its interval.
 
     Args:
         truth: [N] whether each signal is positive.
         scores: [N] probabilities, finite.
-        stars: [N] the star of each signal: what the bootstrap draws.
-        threshold: the score from which a signal counts as called positive.
-        resamples: how many bootstrap samples.
-        seed: of the bootstrap.
+        stars: [N] the star of each signal, the unit of the bootstrap.
+        threshold: signals with at least this score are predicted positive.
+        resamples: number of bootstrap samples.
+        seed: seed of the bootstrap.
     """
-    values = points(truth, scores, threshold)
+    values = point_estimates(truth, scores, threshold)
     draws: dict[str, list[NDArray[np.float64]]] = {name: [] for name in values}
-    for weights in star_weights(stars, resamples, seed):
-        for name, drawn in resampled(truth, scores, weights, threshold).items():
+    for weights in bootstrap_weights(stars, resamples, seed):
+        for name, drawn in resampled_metrics(truth, scores, weights, threshold).items():
             draws[name].append(drawn)
-    return {name: Figure(value, *_interval(draws[name])) for name, value in values.items()}
+    return {name: Estimate(value, *_interval(draws[name])) for name, value in values.items()}
 
 
 def _interval(draws: list[NDArray[np.float64]]) -> tuple[float, float]:
     drawn = np.concatenate(draws) if draws else np.empty(0)
-    drawn = drawn[np.isfinite(drawn)]  # a resample without one positive has no precision
+    drawn = drawn[np.isfinite(drawn)]  # a resample without a positive has no precision
     if not len(drawn):
         return float("nan"), float("nan")
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
-def star_weights(stars: NDArray[np.generic], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """How often each signal stands in each bootstrap sample: [<= 50, N] at a time, `resamples` rows in all."""
+def bootstrap_weights(stars: NDArray[np.generic], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each bootstrap sample contains each signal: `resamples` rows in blocks of [<= 50, N]."""
     names, star = np.unique(stars, return_inverse=True)
     random = np.random.default_rng(seed)
     for start in range(0, resamples, _CHUNK):
@@ -89,11 +89,11 @@ def star_weights(stars: NDArray[np.generic], resamples: int, seed: int) -> Itera
         yield counts[:, star].astype(np.float64)
 
 
-def points(truth: NDArray[np.bool_], scores: NDArray[np.float64], threshold: float) -> dict[str, float]:
-    """The figures themselves; NaN where one is not defined (no positive, or nothing else)."""
+def point_estimates(truth: NDArray[np.bool_], scores: NDArray[np.float64], threshold: float) -> dict[str, float]:
+    """The metrics; NaN where one is undefined (only one class)."""
     from sklearn import metrics
 
-    called = scores >= threshold
+    predicted = scores >= threshold
     positives = int(truth.sum())
     both = 0 < positives < len(truth)
     values = {"average_precision": float("nan"), "roc_auc": float("nan")}
@@ -104,18 +104,18 @@ def points(truth: NDArray[np.bool_], scores: NDArray[np.float64], threshold: flo
         precision, recall = precision[:-1], recall[:-1]  # scikit-learn's last point (1, 0) is no threshold
     if both:
         values["roc_auc"] = float(metrics.roc_auc_score(truth, scores))
-    for wanted in RECALLS:
-        values[f"precision_at_recall_{wanted * 100:.0f}"] = _best(precision, recall >= wanted)
-    for wanted in PRECISIONS:
-        reached = _best(recall, precision >= wanted)
-        values[f"recall_at_precision_{wanted * 100:.0f}"] = reached if positives else float("nan")
+    for minimum in RECALLS:
+        values[f"precision_at_recall_{minimum * 100:.0f}"] = _best(precision, recall >= minimum)
+    for minimum in PRECISIONS:
+        reached = _best(recall, precision >= minimum)
+        values[f"recall_at_precision_{minimum * 100:.0f}"] = reached if positives else float("nan")
     zero: dict[str, Any] = {"zero_division": np.nan}
     values |= {
-        "accuracy": float(metrics.accuracy_score(truth, called)),
+        "accuracy": float(metrics.accuracy_score(truth, predicted)),
         "majority_accuracy": max(positives, len(truth) - positives) / len(truth),
-        "precision": float(metrics.precision_score(truth, called, **zero)),
-        "recall": float(metrics.recall_score(truth, called, **zero)),
-        "f1": float(metrics.f1_score(truth, called, **zero)),
+        "precision": float(metrics.precision_score(truth, predicted, **zero)),
+        "recall": float(metrics.recall_score(truth, predicted, **zero)),
+        "f1": float(metrics.f1_score(truth, predicted, **zero)),
         "brier": float(metrics.mean_squared_error(truth, scores)),
         "calibration_error": float(_calibration_error(truth, scores, np.ones((1, len(truth))))[0]),
     }
@@ -123,50 +123,50 @@ def points(truth: NDArray[np.bool_], scores: NDArray[np.float64], threshold: flo
 
 
 def _best(values: NDArray[np.float64], allowed: NDArray[np.bool_]) -> float:
-    """The largest of the allowed values; 0 where none is allowed, NaN where nothing is known."""
+    """The largest of the allowed values; 0 if none is allowed, NaN if a value is NaN."""
     return float("nan") if np.isnan(values).any() else float(np.max(values, where=allowed, initial=0.0))
 
 
-def resampled(
+def resampled_metrics(
     truth: NDArray[np.bool_],
     scores: NDArray[np.float64],
     weights: NDArray[np.float64],
     threshold: float,
 ) -> dict[str, NDArray[np.float64]]:
-    """The figures of `points` for each row of weights [R, N]: arrays [R]."""
+    """The metrics of `point_estimates` for each row of weights [R, N]: arrays [R]."""
     order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # equal scores are one threshold
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # equal scores share a threshold
     true = np.cumsum(weights[:, order] * truth[order], axis=1)[:, last]
-    called = np.cumsum(weights[:, order], axis=1)[:, last]
-    false = called - true
+    predicted = np.cumsum(weights[:, order], axis=1)[:, last]
+    false = predicted - true
     positives, negatives = true[:, -1:], false[:, -1:]
     with np.errstate(divide="ignore", invalid="ignore"):
-        precision = np.where(called > 0, true / called, 0.0)
+        precision = np.where(predicted > 0, true / predicted, 0.0)
         recall, fall_out = true / positives, false / negatives
         found = {
             "average_precision": (np.diff(recall, axis=1, prepend=0.0) * precision).sum(1),
             "roc_auc": np.trapezoid(_from_zero(recall), _from_zero(fall_out), axis=1),
         }
-        for wanted in RECALLS:
-            best = np.where(recall >= wanted, precision, 0.0).max(1)
-            found[f"precision_at_recall_{wanted * 100:.0f}"] = np.where(positives[:, 0] > 0, best, np.nan)
-        for wanted in PRECISIONS:
-            best = np.where(precision >= wanted, recall, 0.0).max(1)
-            found[f"recall_at_precision_{wanted * 100:.0f}"] = np.where(positives[:, 0] > 0, best, np.nan)
+        for minimum in RECALLS:
+            best = np.where(recall >= minimum, precision, 0.0).max(1)
+            found[f"precision_at_recall_{minimum * 100:.0f}"] = np.where(positives[:, 0] > 0, best, np.nan)
+        for minimum in PRECISIONS:
+            best = np.where(precision >= minimum, recall, 0.0).max(1)
+            found[f"recall_at_precision_{minimum * 100:.0f}"] = np.where(positives[:, 0] > 0, best, np.nan)
         above = scores >= threshold
-        total, called_true, all_called, all_true = (
+        total, both, above_count, true_count = (
             weights.sum(1),
             weights @ (above & truth),
             weights @ above,
             weights @ truth,
         )
-        share = all_true / total
+        prevalence = true_count / total
         found |= {
             "accuracy": weights @ (above == truth) / total,
-            "majority_accuracy": np.maximum(share, 1 - share),
-            "precision": called_true / all_called,
-            "recall": called_true / all_true,
-            "f1": 2 * called_true / (all_called + all_true),
+            "majority_accuracy": np.maximum(prevalence, 1 - prevalence),
+            "precision": both / above_count,
+            "recall": both / true_count,
+            "f1": 2 * both / (above_count + true_count),
             "brier": weights @ (scores - truth) ** 2 / total,
             "calibration_error": _calibration_error(truth, scores, weights),
         }
@@ -180,17 +180,14 @@ def _from_zero(curve: NDArray[np.float64]) -> NDArray[np.float64]:
 def _calibration_error(
     truth: NDArray[np.bool_], scores: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Mean distance between score and share of positives, over ten equal bins of score (Naeini et al. 2015): [R]."""
+    """Expected calibration error over ten equal bins of score (Naeini et al. 2015): [R]."""
     which = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     member = which[:, None] == np.arange(CALIBRATION_BINS)
     return np.abs(weights @ (member * (scores - truth)[:, None])).sum(1) / weights.sum(1)
 
 
 def best_threshold(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """The score from which calling a signal positive gives the highest F1; 0.5 where there is no positive.
-
-    Between two neighbouring scores any threshold does the same: the middle is taken.
-    """
+    """The threshold with the highest F1, midway between two neighbouring scores; 0.5 without a positive."""
     from sklearn.metrics import precision_recall_curve
 
     if not truth.any():

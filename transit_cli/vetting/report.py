@@ -1,4 +1,4 @@
-"""What `transit evaluate` writes and shows: report.html, plots, scores.csv, and the tables of the terminal."""
+"""Output of `transit evaluate`: report.html, plots, scores.csv, metrics.json, and the tables in the terminal."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import __version__
+from transit_cli.data.viewset import write_table
+from transit_cli.files import atomic_output, atomic_write
+from transit_cli.plotting import html
 from transit_cli.results import Result, Table, plain
-from transit_cli.vetting import evaluation, groups, page
+from transit_cli.vetting import plots
+from transit_cli.vetting.evaluation import describe_errors, score_columns, to_document
+from transit_cli.vetting.groups import GROUP_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +23,9 @@ if TYPE_CHECKING:
     from transit_cli.data.viewset import ViewSet
     from transit_cli.vetting.ensemble import Ensemble
     from transit_cli.vetting.evaluation import Evaluation
-    from transit_cli.vetting.metrics import Figure
+    from transit_cli.vetting.metrics import Estimate
 
-NAMES = {
+TITLES = {
     "average_precision": "average precision",
     "roc_auc": "ROC AUC",
     "precision_at_recall_90": "precision at recall 0.90",
@@ -32,67 +37,62 @@ NAMES = {
     "recall": "recall at the threshold",
     "f1": "F1 at the threshold",
     "accuracy": "accuracy at the threshold",
-    "majority_accuracy": "accuracy of always saying the same",
+    "majority_accuracy": "accuracy of the majority class",
     "brier": "Brier score (0 is best)",
     "calibration_error": "calibration error (0 is best)",
 }
+#: Metrics in the boxes at the top of report.html.
+KEY_METRICS = ("average_precision", "roc_auc", "recall_at_precision_90", "accuracy")
 
 
-def figures_table(judged: Evaluation) -> Table:
-    """Every figure with its interval."""
-    rows = []
-    for key, name in NAMES.items():
-        figure = judged.figures[key]
-        shown = "-" if np.isnan(figure.value) else f"{figure.value:.3f}"
-        interval = "-" if np.isnan(figure.low) else f"{figure.low:.3f} to {figure.high:.3f}"
-        rows.append((name, shown, interval))
-    if judged.new_stars:
-        new = judged.new_stars
-        row = ("average precision, new stars only", f"{new.value:.3f}", f"{new.low:.3f} to {new.high:.3f}")
-        rows.insert(1, row)
+def metrics_table(evaluation: Evaluation) -> Table:
+    """Every metric with its interval."""
+    named = {title: evaluation.metrics[name] for name, title in TITLES.items()}
+    rows = [(title, _format(found.value), _interval(found)) for title, found in named.items()]
+    if new := evaluation.new_stars:
+        rows.insert(1, ("average precision, new stars only", _format(new.value), _interval(new)))
+    note = f"threshold {evaluation.threshold:.3f}: {evaluation.threshold_from}"
+    return Table(("metric", "value", "95 % interval"), rows, note=note)
+
+
+def confusion_table(evaluation: Evaluation, ensemble: Ensemble) -> Table:
+    """The confusion matrix at the threshold."""
+    cells, target = evaluation.confusion(), ",".join(ensemble.target)
     return Table(
-        ("figure", "value", "95 % interval"), rows, note=f"threshold {judged.threshold:.3f}: {judged.threshold_from}"
-    )
-
-
-def confusion_table(judged: Evaluation, ensemble: Ensemble) -> Table:
-    """Signals called right and wrong at the threshold."""
-    found, target = judged.confusion(), ",".join(ensemble.target)
-    return Table(
-        ("label", f"called {target}", "called other"),
+        ("label", f"predicted {target}", "predicted other"),
         [
-            (target, found["true_positives"], found["false_negatives"]),
-            ("other", found["false_positives"], found["true_negatives"]),
+            (target, cells["true_positives"], cells["false_negatives"]),
+            ("other", cells["false_positives"], cells["true_negatives"]),
         ],
     )
 
 
-def groups_tables(judged: Evaluation) -> list[Table]:
-    """A table for each column by which the set was divided."""
+def groups_tables(evaluation: Evaluation) -> list[Table]:
+    """One table per column by which the set was divided."""
     tables = []
-    for column, name in groups.COLUMNS.items():
+    for column, title in GROUP_COLUMNS.items():
         rows = [
             (
                 group.range,
                 group.signals,
                 group.positives,
-                _brief(group.figures["average_precision"]),
-                _brief(group.figures["recall"]),
+                _short(group.metrics["average_precision"]),
+                _short(group.metrics["recall"]),
             )
-            for group in judged.groups
+            for group in evaluation.groups
             if group.column == column
         ]
         if rows:
-            tables.append(Table((name, "signals", "positives", "AP (95 %)", "recall (95 %)"), rows))
+            tables.append(Table((title, "signals", "positives", "AP (95 %)", "recall (95 %)"), rows))
     return tables
 
 
-def mistakes_tables(judged: Evaluation, views: ViewSet) -> list[Table]:
-    """The worst false alarms and misses."""
-    found = evaluation.worst_errors(judged, views)
+def errors_tables(evaluation: Evaluation, views: ViewSet) -> list[Table]:
+    """The worst false positives and false negatives."""
     columns = ("star", "signal", "label", "score", "spread", "period", "depth", "S/N")
+    titles = ("worst false positives", "worst false negatives")
     tables = []
-    for title, signals in zip(("worst false alarms", "worst misses"), found, strict=True):
+    for title, signals in zip(titles, describe_errors(evaluation, views), strict=True):
         rows = [
             (
                 item["star"],
@@ -100,9 +100,9 @@ def mistakes_tables(judged: Evaluation, views: ViewSet) -> list[Table]:
                 item["label"],
                 f"{item['score']:.3f}",
                 f"{item['spread']:.3f}",
-                _number(item["period_days"], " d"),
-                _number(item["depth_ppm"], " ppm"),
-                _number(item["snr"]),
+                _quantity(item["period_days"], " d"),
+                _quantity(item["depth_ppm"], " ppm"),
+                _quantity(item["snr"]),
             )
             for item in signals
         ]
@@ -111,138 +111,142 @@ def mistakes_tables(judged: Evaluation, views: ViewSet) -> list[Table]:
     return tables
 
 
-def _number(value: float, unit: str = "") -> str:
+def _format(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"
+
+
+def _interval(found: Estimate) -> str:
+    return "-" if np.isnan(found.low) else f"{found.low:.3f} to {found.high:.3f}"
+
+
+def _short(found: Estimate) -> str:
+    return "-" if np.isnan(found.value) else f"{found.value:.2f} ({found.low:.2f}-{found.high:.2f})"
+
+
+def _quantity(value: float, unit: str = "") -> str:
     if np.isnan(value):
         return "-"
     return f"{value:,.0f}{unit}" if abs(value) >= 1000 else f"{value:.4g}{unit}"
 
 
-def _brief(figure: Figure) -> str:
-    if np.isnan(figure.value):
-        return "-"
-    return f"{figure.value:.2f} ({figure.low:.2f}-{figure.high:.2f})"
-
-
-def write(folder: Path, judged: Evaluation, views: ViewSet, ensemble: Ensemble, *, with_plots: bool) -> dict[str, str]:
-    """Write everything into a folder; returns the files by what they are."""
-    from transit_cli.data.viewset import write_table
-
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"scores": folder / "scores.csv", "figures": folder / "figures.json"}
-    write_table(files["scores"], evaluation.table(judged, views, ensemble))
-    found = plain(evaluation.document(judged, views, ensemble))
-    files["figures"].write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+def write(
+    folder: Path, evaluation: Evaluation, views: ViewSet, ensemble: Ensemble, *, with_plots: bool
+) -> dict[str, str]:
+    """Write all files, each atomically; returns their paths by content."""
+    files = {"scores": folder / "scores.csv", "metrics": folder / "metrics.json"}
+    with atomic_output(files["scores"]) as temporary:
+        write_table(temporary, score_columns(evaluation, views, ensemble))
+    document = plain(to_document(evaluation, views, ensemble))
+    atomic_write(files["metrics"], json.dumps(document, indent=2) + "\n")
     if with_plots:
         files |= {"report": folder / "report.html", "plots": folder / "plots"}
-        files["report"].write_text(_page(judged, views, ensemble, files["plots"]), encoding="utf-8")
+        atomic_write(files["report"], _page(evaluation, views, ensemble, files["plots"]))
     return {name: str(path) for name, path in files.items()}
 
 
-def _page(judged: Evaluation, views: ViewSet, ensemble: Ensemble, plot_folder: Path) -> str:
-    from transit_cli.vetting import plots
-
-    scores, truth = judged.scores, judged.truth
-    drawn = {
-        "precision_recall": plots.precision_recall(truth, scores, judged.threshold),
-        "roc": plots.roc(truth, scores),
-        "calibration": plots.calibration(truth, scores),
-        "histogram": plots.histogram(views.labels[judged.rows], scores, judged.threshold),
+def _page(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble, plot_folder: Path) -> str:
+    scores, truth = evaluation.scores, evaluation.truth
+    labels = views.labels[evaluation.rows]
+    threshold = evaluation.threshold
+    captioned = {
+        "precision_recall": (plots.precision_recall(truth, scores, threshold), "Precision and recall."),
+        "roc": (plots.roc(truth, scores), "ROC curve."),
+        "calibration": (plots.calibration(truth, scores), "Calibration, in ten bins with equal numbers of signals."),
+        "histogram": (
+            plots.histogram(labels, scores, threshold),
+            "Scores per label, and the threshold.",
+        ),
     }
-    captions = {
-        "precision_recall": "Precision and recall; the dot is the threshold in use.",
-        "roc": "True and false positive rate.",
-        "calibration": "Do scores mean what they say? Ten bins of equally many signals.",
-        "histogram": "Scores of each label; the dotted line is the threshold.",
-    }
-    parts = {}
-    for column, name in groups.COLUMNS.items():
-        own = [group for group in judged.groups if group.column == column]
-        if own:
-            parts[f"by_{column}"] = plots.by_group(own, name)
-    elements = {name: plots.save(picture, plot_folder, name) for name, picture in (drawn | parts).items()}
-    alarms, misses = evaluation.worst_errors(judged, views)
+    for column, title in GROUP_COLUMNS.items():
+        groups = [group for group in evaluation.groups if group.column == column]
+        if groups:
+            captioned[f"by_{column}"] = (plots.by_group(groups, title), "")
+    drawn = {name: (plots.save(figure, plot_folder, name), text) for name, (figure, text) in captioned.items()}
+    false_positives, false_negatives = describe_errors(evaluation, views)
     sections = [
-        page.Section("Figures", tables=[figures_table(judged), confusion_table(judged, ensemble)]),
-        page.Section("", plots=[(elements[name], captions[name]) for name in drawn]),
-        page.Section(
+        html.Section("Metrics", tables=[metrics_table(evaluation), confusion_table(evaluation, ensemble)]),
+        html.Section("", plots=[plot for name, plot in drawn.items() if not name.startswith("by_")]),
+        html.Section(
             "By signal-to-noise, period and depth",
             ["Divided at the quartiles of the positives; average precision with its interval."],
-            groups_tables(judged),
-            [(elements[name], "") for name in parts],
+            groups_tables(evaluation),
+            [plot for name, plot in drawn.items() if name.startswith("by_")],
         ),
-        page.Section("Worst false alarms", plots=_gallery(views, alarms, plot_folder, "false_alarm"), wide=True),
-        page.Section("Worst misses", plots=_gallery(views, misses, plot_folder, "miss"), wide=True),
-        page.Section("How this was measured", how(judged, views)),
+        html.Section(
+            "Worst false positives", plots=_gallery(views, false_positives, plot_folder, "false_positive"), wide=True
+        ),
+        html.Section(
+            "Worst false negatives", plots=_gallery(views, false_negatives, plot_folder, "false_negative"), wide=True
+        ),
+        html.Section("Methods", methods_note(evaluation, views)),
     ]
-    target = ",".join(ensemble.target)
     about = [
-        f"{ensemble.name}: {len(judged.members)} member(s), positive is {target}.",
+        f"{ensemble.name}: {len(evaluation.members)} member(s), positive is {','.join(ensemble.target)}.",
         (
-            f"Judged on {views.path.name}, part {judged.split}: {len(truth):,} signals of "
-            f"{len(np.unique(views.tces['star'][judged.rows])):,} stars, {truth.sum():,} positive."
+            f"Evaluated on {views.path.name}, split {evaluation.split}: {len(truth):,} signals of "
+            f"{len(np.unique(views.tces['star'][evaluation.rows])):,} stars, {truth.sum():,} positive."
         ),
         f"Trained on {ensemble.trained_on}. transit {__version__}.",
     ]
-    note = "The light curves of this set are simulated: the figures say nothing about real stars." * views.simulated
-    return page.render(f"Evaluation of {ensemble.name}", about, _cards(judged), note, sections)
+    simulated = "The light curves of this set are simulated: the metrics do not hold for real stars."
+    return html.page(
+        f"Evaluation of {ensemble.name}",
+        about,
+        sections,
+        cards=[_card(evaluation, name) for name in KEY_METRICS],
+        warning=simulated if views.simulated else "",
+    )
 
 
-def _cards(judged: Evaluation) -> list[tuple[str, str, str]]:
-    names = ("average_precision", "roc_auc", "recall_at_precision_90", "accuracy")
-    cards = []
-    for name in names:
-        figure = judged.figures[name]
-        below = f"{figure.low:.3f} to {figure.high:.3f}"
-        if name == "accuracy":
-            below += f"; always the same: {judged.figures['majority_accuracy'].value:.3f}"
-        cards.append((NAMES[name], f"{figure.value:.3f}", below))
-    return cards
+def _card(evaluation: Evaluation, name: str) -> tuple[str, str, str]:
+    found = evaluation.metrics[name]
+    below = f"{found.low:.3f} to {found.high:.3f}"
+    if name == "accuracy":
+        below += f"; majority class: {evaluation.metrics['majority_accuracy'].value:.3f}"
+    return TITLES[name], f"{found.value:.3f}", below
 
 
 def _gallery(views: ViewSet, signals: Sequence[dict[str, Any]], plot_folder: Path, name: str) -> list[tuple[str, str]]:
-    from transit_cli.vetting import plots
-
     shown = []
     for number, signal in enumerate(signals, 1):
-        picture = plots.folded(
+        figure = plots.folded(
             {view: values[signal["row"]] for view, values in views.views.items()},
             f"{signal['star']} {signal['signal']}: {signal['label']}, score {signal['score']:.3f}",
             width=5.6,
         )
-        element = plots.save(picture, plot_folder, f"{name}_{number}", png=False)
-        facts = f"P {_number(signal['period_days'], ' d')}, depth {_number(signal['depth_ppm'], ' ppm')}, "
-        caption = f"{facts}S/N {_number(signal['snr'])}, members differ by {signal['spread']:.3f}, row {signal['row']}"
+        element = plots.save(figure, plot_folder, f"{name}_{number}", png=False)
+        facts = f"P {_quantity(signal['period_days'], ' d')}, depth {_quantity(signal['depth_ppm'], ' ppm')}, "
+        caption = f"{facts}S/N {_quantity(signal['snr'])}, spread {signal['spread']:.3f}, row {signal['row']}"
         shown.append((element, caption))
     return shown
 
 
-def how(judged: Evaluation, views: ViewSet) -> list[str]:
-    """The small print."""
+def methods_note(evaluation: Evaluation, views: ViewSet) -> list[str]:
+    """How the metrics were computed."""
     lines = [
-        "Figures are scikit-learn's. Intervals hold 95 % of a bootstrap that draws stars with all their signals.",
-        f"Threshold {judged.threshold:.3f}: {judged.threshold_from}.",
-        "The ensemble's score is the mean of its members' probabilities.",
+        "Metrics are scikit-learn's. 95 % confidence intervals are from a bootstrap over stars with all their signals.",
+        f"Threshold {evaluation.threshold:.3f}: {evaluation.threshold_from}.",
+        "The score of the ensemble is the mean of its members' probabilities; the spread is their standard deviation.",
         f"View set: {json.dumps(plain(views.recipe))}",
     ]
-    if len(judged.unusable):
-        lines.append(f"{len(judged.unusable)} labelled signals with values that are not finite were left out.")
+    if len(evaluation.unusable):
+        lines.append(f"{len(evaluation.unusable)} labelled signals with values that are not finite were left out.")
     return lines
 
 
-def result(judged: Evaluation, views: ViewSet, ensemble: Ensemble, files: dict[str, str]) -> Result:
-    """What the command answers."""
-    data: dict[str, Any] = evaluation.document(judged, views, ensemble) | {"files": files}
-    figure = judged.figures["average_precision"]
-    what = f"{len(judged.rows):,} signals ({judged.split}), {int(judged.truth.sum()):,} positive"
-    verdict = f"average precision {figure} on {what}"
+def result(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble, files: dict[str, str]) -> Result:
+    """The result of the command."""
+    data = to_document(evaluation, views, ensemble) | {"files": files}
+    size = f"{len(evaluation.rows):,} signals ({evaluation.split}), {int(evaluation.truth.sum()):,} positive"
+    verdict = f"average precision {evaluation.metrics['average_precision']} on {size}"
     if views.simulated:
         verdict += ", simulated"
     if "report" in files:
         verdict += f"\nreport: {files['report']}"
     blocks = [
-        figures_table(judged),
-        confusion_table(judged, ensemble),
-        *groups_tables(judged),
-        *mistakes_tables(judged, views),
+        metrics_table(evaluation),
+        confusion_table(evaluation, ensemble),
+        *groups_tables(evaluation),
+        *errors_tables(evaluation, views),
     ]
     return Result(data, blocks, verdict)

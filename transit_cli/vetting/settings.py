@@ -6,71 +6,69 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from transit_cli.config import Flag, Positional, Range, Settings
+from transit_cli.config import Flag, Positional, Range
+from transit_cli.options import OUT, DeviceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(Settings):
-    """What `transit evaluate` judges, and on what."""
+class EvaluateSettings(DeviceSettings):
+    """Options of `transit evaluate`."""
 
     run: Annotated[Path | None, Positional("RUN")] = None
-    "Folder that `transit train` wrote; without one, the network that comes with transit."
+    "Folder that `transit train` wrote; by default the network that comes with transit."
 
-    view_set: Annotated[Path | None, Positional("VIEWSET")] = None
-    "Folder with labelled views; without one, the set that the run was trained on."
+    viewset: Annotated[Path | None, Positional("VIEWSET")] = None
+    "View set with labels; by default the one that the run was trained on."
 
     split: Literal["auto", "test", "val", "train", "all", "folds"] = "auto"
-    "Part to judge on; auto takes folds for a run with --folds on its own set, else test where there is one, else val."
+    "Rows to evaluate; auto takes folds for a run with --folds on its own set, otherwise test, or val without one."
 
     threshold: Annotated[float | None, Range(0, 1)] = None
-    "Score from which a signal is called positive; unless given, the one of highest F1 on the val part."
+    "Score from which a signal counts as positive; by default the one with the highest F1 on val."
 
     resamples: Annotated[int, Range(20, 100_000)] = 1000
-    "Bootstrap samples of the stars, from which the 95 % intervals come."
+    "Bootstrap samples of stars for the 95 % intervals."
 
-    out: Path | None = None
-    "Folder for report.html, plots and scores.csv; unless given, RUN/evaluate-SET-SPLIT."
+    out: Annotated[Path | None, OUT] = None
+    "Folder for report.html, plots and scores.csv; by default RUN/evaluate-SET-SPLIT."
 
     report: bool = True
-    "Write report.html and the plots (they need the extra `report`)."
+    "Write report.html with plots."
 
-    device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
-    "Where to compute."
+    trust: bool = False
+    "Execute the Python file of RUN's own network; use it only if you trust who wrote the run."
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictSettings(Settings):
-    """What `transit predict` scores."""
+class PredictSettings(DeviceSettings):
+    """Options of `transit predict`."""
 
     run: Annotated[Path | None, Positional("RUN")] = None
-    "Folder that `transit train` wrote; leave it away to use the network that comes with transit."
+    "Folder that `transit train` wrote; omit it to use the network that comes with transit."
 
     input: Annotated[Path | None, Positional("INPUT")] = None
     "View set, light curve (with --period, --epoch and --duration), or catalog (with --light-curves)."
 
-    light_curves: Path | None = None
+    light_curves: Annotated[Path | None, Flag(metavar="FOLDER")] = None
     "Folder with the light curves of a catalog's stars."
 
     period: Annotated[float | None, Range(0, open="left")] = None
     "Period of the signal, in days."
 
     epoch: float | None = None
-    "Time of one transit's middle, in days, in the time system of the light curve."
+    "Mid-time of one transit in days, in the time system of the light curve."
 
     duration: Annotated[float | None, Range(0, open="left")] = None
     "Duration of the transit, in hours."
 
     check_periods: bool = True
-    "Score half and double the period as well, where there is a light curve."
+    "Also score half and double the period, if there is a light curve."
 
-    picture: bool = True
-    "Draw the folded views with the score (needs the extra `report`)."
+    max_plots: Annotated[int, Range(0)] = 20
+    "Most plots of folded views to draw, of the highest scores; 0 draws none."
 
-    pictures: Annotated[int, Range(1)] = 20
-    "At most so many pictures, of the highest scores."
+    out: Annotated[Path | None, OUT] = None
+    "Folder for scores.csv and the plots; by default predict-INPUT in the current folder."
 
-    out: Annotated[Path | None, Flag("-o")] = None
-    "Folder for scores.csv and the pictures; unless given, predict-INPUT in the current folder."
-
-    device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
-    "Where to compute."
+    trust: bool = False
+    "Execute the Python file of RUN's own network; use it only if you trust who wrote the run."

@@ -1,4 +1,4 @@
-"""What `transit predict` scores: signals with their folded views, from a view set, a light curve or a catalog."""
+"""The signals that `transit predict` scores, with folded views: from a view set, a light curve or a catalog."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from transit_cli.vetting.settings import PredictSettings
 
-#: The periods at which a signal is folded besides its own, in units of it.
+#: Factors of the period at which a signal is also folded.
 OTHER_PERIODS = {"half": 0.5, "double": 2.0}
 
 
@@ -34,11 +34,10 @@ class Signals:
     """Signals to score.
 
     Attributes:
-        views: [N, L] by name; NaN where a signal has none.
+        views: [N, L] by name; NaN for signals without views.
         tces: [N] columns by name.
-        errors: [N] why a signal has no views, "" where it has.
-        other_periods: views folded at half and double the period, by "half" and "double"; empty where there is no light
-            curve to fold again.
+        errors: [N] why a signal has no views, or "".
+        other_periods: views folded at half and double the period, by "half" and "double"; empty without light curves.
     """
 
     views: Mapping[str, NDArray[np.float32]]
@@ -55,8 +54,8 @@ class Signals:
         return {name: values.shape[1] for name, values in self.views.items()}
 
 
-def from_view_set(path: Path) -> Signals:
-    """The signals of a view set, and those that could not become views when it was made."""
+def from_viewset(path: Path) -> Signals:
+    """The signals of a view set, including those that were dropped when it was made."""
     viewset = ViewSet.open(path)
     views: dict[str, NDArray[np.float32]] = dict(viewset.views)
     tces, errors = dict(viewset.tces), [""] * len(viewset)
@@ -75,16 +74,16 @@ def _extended(values: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
 
 
 def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str, int]) -> Signals:
-    """One signal of one light curve, folded as the network wants it, with secondary, odd and even views to look at.
+    """One signal of one light curve, folded for the network, with secondary, odd and even views for the plot.
 
     Raises:
-        TransitError: the period, epoch or duration is missing, or the file is no light curve.
+        TransitError: the period, epoch or duration is missing, or the file is not a light curve.
     """
     absent = [f"--{name}" for name in ("period", "epoch", "duration") if getattr(settings, name) is None]
     if settings.period is None or settings.epoch is None or settings.duration is None:
         raise TransitError(
             f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing",
-            wanted="where to fold a light curve: period and epoch in days, duration in hours",
+            wanted="period and epoch in days and duration in hours, to fold a light curve",
             fix="add --period DAYS --epoch DAYS --duration HOURS",
             exit_code=ExitCode.USAGE,
             code="setting-missing",
@@ -118,7 +117,7 @@ def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str
 
 
 def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str, int]) -> Signals:
-    """A signal at a multiple of its period; views of NaN where that cannot be folded."""
+    """A signal folded at a multiple of its period; the views are NaN if that is impossible."""
     recipe = recipe_for(f"{lengths['global']}/{lengths['local']}", secondary=True, odd_even=True)
     task = star.Task(tce.star, ((0, replace(tce, period=tce.period * factor)),), files, recipe)
     done = star.prepare_star(task)
@@ -133,17 +132,17 @@ def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str
 def from_catalog(
     catalog: Path, light_curves: Path, folder: Path, lengths: Mapping[str, int], *, check: bool
 ) -> Signals:
-    """The signals of a catalog, folded from a folder of light curves into view sets that stay in `folder`.
+    """The signals of a catalog, folded from a folder of light curves into view sets that are kept in `folder`.
 
     Args:
         catalog: CSV or ECSV, as `transit data prepare` reads it.
         light_curves: the folder with the stars' light curves.
-        folder: where the view sets go ("views", and with `check` "views-half" and "views-double").
-        lengths: of the views that the network wants.
-        check: fold at half and double the period as well.
+        folder: output folder of the view sets ("views", and with `check` "views-half" and "views-double").
+        lengths: lengths of the network's views.
+        check: also fold at half and double the period.
     """
     _prepare(catalog, light_curves, folder / "views", lengths)
-    signals = from_view_set(folder / "views")
+    signals = from_viewset(folder / "views")
     own = ViewSet.open(folder / "views")
     others = {}
     for name, factor in OTHER_PERIODS.items() if check and len(own) else ():
@@ -151,20 +150,20 @@ def from_catalog(
         kept = ("star", "signal", "mission", "epoch_days", "time_system", "duration_hours", "depth_ppm", "snr", "label")
         write_table(scaled, {"period_days": own.tces["period_days"] * factor} | {key: own.tces[key] for key in kept})
         _prepare(scaled, light_curves, folder / f"views-{name}", lengths)
-        others[name] = _in_place(ViewSet.open(folder / f"views-{name}"), len(signals))
+        others[name] = _in_catalog_order(ViewSet.open(folder / f"views-{name}"), len(signals))
     return replace(signals, other_periods=others)
 
 
 def _prepare(catalog: Path, light_curves: Path, out: Path, lengths: Mapping[str, int]) -> None:
     bins = f"{lengths['global']}/{lengths['local']}"
     prepare(
-        PrepareSettings(catalog=catalog, lightcurves=light_curves, out=out, views=bins, secondary=True, odd_even=True),
+        PrepareSettings(catalog=catalog, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True),
         overwrite=True,  # a light curve may have been replaced since the last call
     )
 
 
-def _in_place(viewset: ViewSet, count: int) -> dict[str, NDArray[np.float32]]:
-    """The views at the places that their signals have in the catalog; NaN where one could not be folded."""
+def _in_catalog_order(viewset: ViewSet, count: int) -> dict[str, NDArray[np.float32]]:
+    """The views in the order of the catalog; NaN for signals that could not be folded."""
     rows = viewset.tces["catalog_row"].astype(int)
     found = {}
     for name, values in viewset.views.items():

@@ -11,7 +11,7 @@ from transit_cli.device.select import select
 from transit_cli.model import astronet, registry
 from transit_cli.results import TransitError
 from transit_cli.training.batch import Batch
-from transit_cli.training.execution.base import UnsupportedExecution
+from transit_cli.training.execution.errors import UnsupportedExecution
 from transit_cli.training.execution.replicas import Replicas
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import StepSettings

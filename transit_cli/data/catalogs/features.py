@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transit_cli.convert import nearest
-from transit_cli.data.catalogs.vocabulary import COLUMNS, LABELS, VIEWS, canonical_columns, canonical_label, split_unit
+from transit_cli.data.catalogs.vocabulary import COLUMNS, LABELS, VIEWS, canonical_columns, label_meanings, split_unit
 from transit_cli.results import TransitError
 
 _VIEWS = tuple(spec.name for spec in VIEWS)
@@ -147,8 +147,8 @@ def _listing(arrays: Mapping[str, np.ndarray]) -> str:
     return ", ".join(f"{name} ({_shape(array)})" for name, array in arrays.items()) or "nothing"
 
 
-def labels(values: np.ndarray, user_labels: Sequence[str]) -> np.ndarray:
-    """Canonical labels for the labels of a file.
+def labels(values: np.ndarray, user_labels: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Canonical labels for the labels of a file, and a note on what was mapped.
 
     Args:
         values: [N] text or numbers.
@@ -157,9 +157,6 @@ def labels(values: np.ndarray, user_labels: Sequence[str]) -> np.ndarray:
     Raises:
         TransitError: a label is not recognised; all such labels of the file are listed.
     """
-    if values.dtype.kind == "f" and (values == np.round(values)).all():
-        values = values.astype(np.int64)
-    found, inverse = np.unique(values.astype(str), return_inverse=True)
     known: dict[str, str] = {}
     for item in user_labels:
         source, _, canonical = item.partition("=")
@@ -170,9 +167,10 @@ def labels(values: np.ndarray, user_labels: Sequence[str]) -> np.ndarray:
                 fix="--labels 0=J,1=PC",
                 code="labels",
             )
-        known[source.lower()] = canonical
-    meanings = [known.get(word.strip().lower()) or canonical_label(word, arrays=True) for word in found.tolist()]
-    strange = [word for word, label in zip(found.tolist(), meanings, strict=True) if label is None]
+        known[source.strip().lower()] = canonical
+    found, inverse, counts = np.unique(values.astype(str), return_inverse=True, return_counts=True)
+    meanings = label_meanings(found.tolist(), known, arrays=True)
+    strange = [word for word, label in meanings.items() if label is None]
     if strange:
         shown = ", ".join(map(repr, strange[:12])) + (f" and {len(strange) - 12} more" if len(strange) > 12 else "")
         raise TransitError(
@@ -181,4 +179,5 @@ def labels(values: np.ndarray, user_labels: Sequence[str]) -> np.ndarray:
             fix="--labels " + ",".join(f"{label}=O" for label in strange[:3]),
             code="labels",
         )
-    return np.array(meanings, dtype=str)[inverse]
+    words = [f"{word or 'empty'} -> {meanings[word]} ({n:,})" for word, n in zip(found.tolist(), counts, strict=True)]
+    return np.array(list(meanings.values()), dtype=str)[inverse], [f"labels: {', '.join(words[:12])}"]

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = ["LightCurve"]
+
 #: A gap longer than this separates the segments that a file covers, in days.
 COVERAGE_GAP = 0.75
 #: A segment is left out if more than this fraction of its cadences is covered by other files.

@@ -138,12 +138,12 @@ def _make(settings: SimulateSettings, recipe: Recipe) -> ViewSet:
 
 def _recipe(settings: SimulateSettings) -> Recipe:
     standard = TESS if settings.mission == "tess" else KEPLER
-    if not settings.views:
+    if not settings.bins:
         return replace(standard, secondary=settings.secondary, odd_even=settings.odd_even)
     try:
-        return recipe_for(settings.views, secondary=settings.secondary, odd_even=settings.odd_even)
+        return recipe_for(settings.bins, secondary=settings.secondary, odd_even=settings.odd_even)
     except ValueError as wanted:
-        settings.refuse("views", str(wanted), "--views 201/61")
+        settings.refuse("bins", str(wanted), "--bins 201/61")
 
 
 def _block(seed: int, tces: int, mission: str, recipe: Recipe, first: int) -> tuple[dict[str, np.ndarray], list[_Row]]:

@@ -31,9 +31,9 @@ def inspect_signal(settings: FoldSettings) -> Result:
     if settings.plot:
         plots.check_plot(settings.plot)
     try:
-        recipe = recipe_for(settings.views, secondary=True, odd_even=True)
+        recipe = recipe_for(settings.bins, secondary=True, odd_even=True)
     except ValueError as wanted:
-        settings.refuse("views", str(wanted))
+        settings.refuse("bins", str(wanted))
     curve = _read(settings)
     system = name_of(curve.reference_jd)
     doubt = ""
@@ -55,12 +55,12 @@ def inspect_signal(settings: FoldSettings) -> Result:
 
 def _read(settings: FoldSettings) -> LightCurve:
     try:
-        return readers.read(settings.lightcurve, settings.flux_column)
+        return readers.read(settings.light_curve, settings.flux_column)
     except UnreadableError as reason:
         raise TransitError(
-            f"{settings.lightcurve}: {reason}",
+            f"{settings.light_curve}: {reason}",
             wanted="a light curve: FITS, or a table with time and flux",
-            fix=f"transit data check {settings.lightcurve}",
+            fix=f"transit data check {settings.light_curve}",
             code="light-curve-unreadable",
         ) from None
 

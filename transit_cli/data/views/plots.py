@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transit_cli.data.lightcurves.time_reference import name_of
-from transit_cli.files import atomic_output
-from transit_cli.packages import check_installed
+from transit_cli.plotting import figures
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ POINTS = 20000
 
 def check_plot(file: Path) -> None:
     """Raise the error for a figure that cannot be drawn, before anything is computed."""
-    check_installed("matplotlib", "", "--plot")
+    figures.require_matplotlib("--plot")
     if file.suffix.lower() not in FORMATS:
         raise TransitError(
             f"--plot is {file}",
@@ -43,7 +42,7 @@ def check_plot(file: Path) -> None:
 def draw_signal(summary: SignalSummary, file: Path) -> None:
     """Draw the light curve with its trend, the folded light curve and every view."""
     signal, curve = summary.signal, summary.curve
-    figure = _figure(11, 10)
+    figure = figures.figure(11, 10)
     grid = figure.add_gridspec(4, 2, height_ratios=(1.2, 1, 1, 1))
     raw = figure.add_subplot(grid[0, :])
     thin = slice(None, None, max(len(curve.time) // POINTS, 1))
@@ -67,26 +66,26 @@ def draw_signal(summary: SignalSummary, file: Path) -> None:
         reach = 0.5 if name == "global" else summary.reach
         axes.plot(np.linspace(-reach, reach, len(view)), view, ".-", color="C0", markersize=3, linewidth=0.7)
         axes.set(title=name, xlabel="periods" if name == "global" else "durations from the centre")
-    figure.suptitle(f"{curve.star or curve.source}: {signal.period:.6g} d, {summary.caption}")
-    _save(figure, file)
+    figure.suptitle(f"{curve.star or curve.source}: {signal.period:.6g} d, {summary.caption}", parse_math=False)
+    figures.save(figure, file)
 
 
 def draw_curves(curves: Sequence[LightCurve], file: Path) -> None:
     """Draw light curves as read, one panel each."""
-    figure = _figure(11, 2.2 * len(curves))
+    figure = figures.figure(11, 2.2 * len(curves))
     for index, curve in enumerate(curves, 1):
         axes = figure.add_subplot(len(curves), 1, index)
         thin = slice(None, None, max(len(curve.time) // POINTS, 1))
         axes.plot(curve.time[thin], curve.flux[thin], ".", color="0.4", markersize=2, rasterized=True)
         title = f"{curve.star or '?'}  {curve.source}  {curve.product} {curve.column}"
         axes.set(title=title, xlabel=f"days ({name_of(curve.reference_jd)})", ylabel="relative flux")
-    _save(figure, file)
+    figures.save(figure, file)
 
 
 def draw_page(views: ViewSet, file: Path) -> None:
     """Draw a page of folded views with their labels and, if the table has them, scores."""
     chosen = _balanced_rows(views.labels, ROWS * COLUMNS)
-    figure = _figure(11, 14)
+    figure = figures.figure(11, 14)
     grid = figure.add_gridspec(ROWS, COLUMNS)
     scores = views.tces.get("score")
     for place, row in enumerate(chosen):
@@ -98,10 +97,12 @@ def draw_page(views: ViewSet, file: Path) -> None:
             if not part:
                 score = f", score {scores[row]:.2f}" if scores is not None else ""
                 star, period = views.tces["star"][row], views.tces["period_days"][row]
-                axes.set_title(f"{views.labels[row]}{score}\n{star}, {period:.4g} d", fontsize=7)
+                axes.set_title(f"{views.labels[row]}{score}\n{star}, {period:.4g} d", fontsize=7, parse_math=False)
     simulated = " (simulated)" if views.simulated else ""
-    figure.suptitle(f"{views.path.name}{simulated}: {len(chosen)} of {len(views):,} TCEs; global above local view")
-    _save(figure, file)
+    figure.suptitle(
+        f"{views.path.name}{simulated}: {len(chosen)} of {len(views):,} TCEs; global above local view", parse_math=False
+    )
+    figures.save(figure, file)
 
 
 def _balanced_rows(labels: np.ndarray, count: int) -> list[int]:
@@ -116,15 +117,3 @@ def _balanced_rows(labels: np.ndarray, count: int) -> list[int]:
             if queue and len(chosen) < count:
                 chosen.append(int(queue.pop(0)))
     return chosen
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Any, file: Path) -> None:
-    """Write the figure atomically."""
-    with atomic_output(file) as temporary:
-        figure.savefig(temporary, dpi=150)

@@ -74,7 +74,7 @@ def prepare_star(task: Task) -> Prepared:
         row = row_of(number, tce)
         files = task.named.get(number, task.files)
         try:
-            Signal(tce.period, tce.epoch, tce.duration).check()
+            _check(tce)
             if files not in flattened:
                 flattened[files] = _flatten(task, files, curves, unreadable)
             made, scalars = _views_of(task, tce, flattened[files])
@@ -89,6 +89,12 @@ def prepare_star(task: Task) -> Prepared:
     for name, length in task.recipe.lengths.items():
         prepared.views[name] = np.array(views[name], np.float32).reshape(-1, length)
     return prepared
+
+
+def _check(tce: Tce) -> None:
+    if tce.problem:
+        raise UnusableError(tce.problem)
+    Signal(tce.period, tce.epoch, tce.duration).check()
 
 
 def row_of(number: int, tce: Tce) -> dict[str, Any]:

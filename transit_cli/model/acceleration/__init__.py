@@ -1,1 +1,1 @@
-"""Faster ways of computing the same layers, without touching a network's parameters."""
+"""Faster implementations of layers that leave a network's parameters unchanged."""

@@ -1,15 +1,14 @@
-"""How convolutions lie in memory on a CPU, without touching a network's parameters.
+"""Memory layouts of convolutions on a CPU, without changing a network's parameters.
 
-`channels_last`: each Conv1d is computed as a Conv2d of height 1 whose tensors keep the channels of a bin side by side.
-oneDNN then needs no reordering between layers, and its kernels read whole cache lines: measured 1.6 to 1.8 times as
-fast. Tensors keep their usual logical shape [B, C, L] everywhere; only their strides differ, so whatever stands between
-the convolutions works as before.
+`channels_last`: each Conv1d is computed as a Conv2d of height 1 in the channels-last memory format. oneDNN then needs
+no reorders between layers, and its kernels read whole cache lines: measured 1.6 to 1.8 times as fast. Tensors keep
+their logical shape [B, C, L]; only the strides differ, so other modules between the convolutions work unchanged.
 
-`blocked`: where convolutions, max-poolings and ReLUs follow each other in an `nn.Sequential`, their tensors stay in
-oneDNN's own layout from the first to the last, and all of them are its kernels. Its max-pooling keeps a byte where
-PyTorch's keeps an index of eight, and needs a quarter of the time. Everything else runs channels-last.
+`blocked`: sequences of convolutions, max-poolings and ReLUs in an `nn.Sequential` are computed by oneDNN in its own
+blocked layout from the first to the last. Its max-pooling stores one byte per output where PyTorch's stores an 8-byte
+index, and needs a quarter of the time. Everything else runs channels-last.
 
-Names and shapes of parameters, and so checkpoints, do not change.
+Names and shapes of parameters, and therefore checkpoints, do not change.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor, nn
 
 from transit_cli.model.pooling import AverageAndMaximum, average_and_maximum
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Within, modules run these functions instead of their own `forward`."""
+    """Replace the `forward` of modules while the block runs."""
     for module, forward in forwards.items():
-        module.__dict__["forward"] = forward  # past nn.Module.__setattr__, which is slow and has nothing to do here
+        module.__dict__["forward"] = forward  # bypasses nn.Module.__setattr__, which is slow
     try:
         yield
     finally:
@@ -43,7 +42,7 @@ def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]
 def channels_last(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
     """Forwards for `replaced` that compute the network's 1-D convolutions and max-poolings channels-last.
 
-    Modules that do more (paddings other than zeros, subclasses, a forward that somebody replaced) stay as they are.
+    Other modules (padding modes other than zeros, subclasses, a `forward` replaced already) are left unchanged.
     """
     forwards: dict[nn.Module, Callable[..., Any]] = {}
     for module in network.modules():
@@ -59,7 +58,7 @@ def channels_last(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
 def blocked(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
     """Forwards for `replaced` that compute the network's 1-D convolutions in oneDNN's layout, or else channels-last.
 
-    They need float32 and [B, C, L]; given anything else, or under autocast, they do what `channels_last` does.
+    They need float32 and [B, C, L]; for other inputs, or under autocast, they do the same as `channels_last`.
     """
     forwards = channels_last(network)
     if not torch.backends.mkldnn.is_available():
@@ -75,7 +74,7 @@ def blocked(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
 
 
 def _pieces(layers: nn.Sequential, known: Mapping[nn.Module, object]) -> Sequence[nn.Module | tuple[nn.Module, ...]]:
-    """The layers in their order, those of them that can stay in oneDNN's layout together as tuples."""
+    """The layers in order, with runs of layers that can stay in oneDNN's layout grouped as tuples."""
     pieces: list[nn.Module | tuple[nn.Module, ...]] = []
     for layer in layers:
         before = pieces[-1] if pieces else None
@@ -91,12 +90,12 @@ def _pieces(layers: nn.Sequential, known: Mapping[nn.Module, object]) -> Sequenc
 
 
 def _can_block(layer: nn.Module, known: Mapping[nn.Module, object]) -> bool:
-    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:  # noqa: SLF001 - nobody else can say
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:  # noqa: SLF001 - there is no public API
         return False
     if isinstance(layer, nn.Conv1d):
         return layer in known and not isinstance(layer.padding, str) and layer.weight.dtype == torch.float32
     if isinstance(layer, nn.MaxPool1d):
-        return layer in known and _one(layer.dilation) == 1
+        return layer in known and _scalar(layer.dilation) == 1
     return type(layer) is nn.ReLU and not layer.inplace and "forward" not in layer.__dict__
 
 
@@ -125,7 +124,7 @@ def _convolve(module: nn.Conv1d, values: Tensor) -> Tensor:
     """Shape: [B, C, L] -> [B, C', L'], channels last."""
     if values.ndim != 3:
         return nn.Conv1d.forward(module, values)
-    return _conv2d(module, _last(values).unsqueeze(2)).squeeze(2)
+    return _conv2d(module, _channels_last(values).unsqueeze(2)).squeeze(2)
 
 
 def _conv2d(module: nn.Conv1d, values: Tensor) -> Tensor:
@@ -139,23 +138,23 @@ def _pool(module: nn.MaxPool1d, values: Tensor) -> Tensor:
     """Shape: [B, C, L] -> [B, C, L'], channels last."""
     if values.ndim != 3:
         return nn.MaxPool1d.forward(module, values)
-    return _max_pool2d(module, _last(values).unsqueeze(2)).squeeze(2)
+    return _max_pool2d(module, _channels_last(values).unsqueeze(2)).squeeze(2)
 
 
 def _max_pool2d(module: nn.MaxPool1d, values: Tensor) -> Tensor:
     """Shape: [B, C, 1, L] -> [B, C, 1, L']."""
-    size, stride = (1, _one(module.kernel_size)), (1, _one(module.stride))
-    padding, dilation = (0, _one(module.padding)), (1, _one(module.dilation))
+    size, stride = (1, _scalar(module.kernel_size)), (1, _scalar(module.stride))
+    padding, dilation = (0, _scalar(module.padding)), (1, _scalar(module.dilation))
     return F.max_pool2d(values, size, stride, padding, dilation, module.ceil_mode)
 
 
-def _one(size: int | tuple[int, ...]) -> int:
-    """A pooling's size, which may be given as a number or as a tuple of one."""
+def _scalar(size: int | tuple[int, ...]) -> int:
+    """The size of a 1-D pooling, which may be an int or a tuple."""
     return size if isinstance(size, int) else size[0]
 
 
-def _last(values: Tensor) -> Tensor:
-    """[B, C, L] with the channels of a bin side by side: strides (L x C, 1, C)."""
-    if values.shape[1] == 1:  # nothing to move, but the strides must say so: those of [B, 1, L] can be read either way
+def _channels_last(values: Tensor) -> Tensor:
+    """[B, C, L] with contiguous channels: strides (L x C, 1, C)."""
+    if values.shape[1] == 1:  # no copy, but set the strides: those of [B, 1, L] are ambiguous
         return values.squeeze(1).unsqueeze(2).transpose(1, 2)
     return values.transpose(1, 2).contiguous().transpose(1, 2)

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from transit_cli.training.step import OptimizerStep
 
 
-class UnsupportedExecution(Exception):  # noqa: N818 - an answer, not a failure
-    """A network cannot be executed like this with the same results; the text gives the reason."""
-
-
 class Executor:
     """Eager execution, as PyTorch runs a step by default; the base of the other executors.
 
@@ -29,6 +25,8 @@ class Executor:
     name: ClassVar[str] = "eager"
     #: Whether augmentation is part of what it captures.
     captures_augmentation: ClassVar[bool] = False
+    #: The executor that has taken over after a failure.
+    fallback: Executor | None = None
 
     def __init__(self, step: OptimizerStep, data_parallel: DataParallel | None = None) -> None:
         self._step, self._data_parallel = step, data_parallel

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from transit_cli.model.acceleration import layout
-from transit_cli.training.execution.base import Executor, UnsupportedExecution
+from transit_cli.training.execution.base import Executor
+from transit_cli.training.execution.errors import UnsupportedExecution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -150,10 +151,10 @@ class TritonGraph(CudaGraph):
     def __init__(self, step: OptimizerStep, data_parallel: DataParallel | None = None) -> None:
         _require_capture(step)
         try:
-            from transit_cli.model.acceleration.fused import fused
+            from transit_cli.model.acceleration.fused import fused_forwards
         except ImportError as error:
             raise UnsupportedExecution(f"Triton is missing ({error})") from error
-        forwards = fused(step.network)
+        forwards = fused_forwards(step.network)
         if not forwards:
             raise UnsupportedExecution("it has no layers for which there is a kernel")
         super().__init__(step, data_parallel)

@@ -8,8 +8,8 @@ import torch
 
 from transit_cli.model.acceleration import layout
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.execution.base import UnsupportedExecution
 from transit_cli.training.execution.dropout import SharedDropout
+from transit_cli.training.execution.errors import UnsupportedExecution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
 from torch import Tensor, nn
 
 from transit_cli.model.acceleration import layout
-from transit_cli.training.execution.base import UnsupportedExecution
+from transit_cli.training.execution.errors import UnsupportedExecution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Columns of a view set's table as numbers that a network can take."""
+"""Columns of a view set's table, scaled as inputs of a network."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How one column of the table becomes a number near 0: (log10 or itself - center) / scale, within +-5.
+    """How a column of the table is scaled: (x - center) / scale, clipped to +-5, where x is the value or its log10.
 
-    A missing value becomes 0, the middle of what was trained on.
+    A missing value becomes 0, the median of the training rows.
     """
 
     column: str
@@ -28,21 +28,21 @@ class Scaling:
     scale: float
 
     @classmethod
-    def measure(cls, viewset: ViewSet, column: str, among: np.ndarray) -> Scaling:
-        """Median and spread (1.4826 MAD) over the rows that train; logarithms where all values are positive.
+    def measure(cls, viewset: ViewSet, column: str, rows: np.ndarray) -> Scaling:
+        """Median and 1.4826 MAD over `rows`, which train; of the logarithm if all values are positive.
 
         Raises:
-            TransitError: the set has no such column of numbers, or it says nothing.
+            TransitError: the set has no such numeric column, or it has no finite values.
         """
         numbers = {name: values for name, values in viewset.tces.items() if values.dtype.kind == "f"}
-        values = numbers[column][among] if column in numbers else np.array([])
+        values = numbers[column][rows] if column in numbers else np.array([])
         values = values[np.isfinite(values)]
         if len(values) == 0:
-            found = "no values" if column in numbers else "no column of numbers"
+            found = "no values in column" if column in numbers else "no numeric column"
             raise TransitError(
                 f"{viewset.path} has {found} {column!r}",
                 wanted=f"--scalars from {', '.join(numbers)}",
-                fix="give other --scalars",
+                fix="give other --scalars, or --scalars= for none",
                 code="scalar-missing",
             )
         log = bool((values > 0).all())
@@ -52,14 +52,14 @@ class Scaling:
         return cls(column, log, center, spread or float(values.std()) or 1.0)
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """Scaled values, float32, of a column's values."""
+        """A column's values, scaled, as float32."""
         with np.errstate(divide="ignore", invalid="ignore"):
             scaled = ((np.log10(values) if self.log else values) - self.center) / self.scale
         return np.clip(np.nan_to_num(scaled, posinf=5, neginf=-5), -5, 5).astype(np.float32)
 
 
 def scaled(tces: Mapping[str, np.ndarray], scalings: Sequence[Scaling]) -> np.ndarray:
-    """The scalars of a table's rows, [N, S] float32; a column that the table lacks counts as missing values."""
+    """The scalars of a table's rows, [N, S] float32; a column that the table lacks has only missing values."""
     count = len(next(iter(tces.values())))
     missing = np.full(count, np.nan)
     return np.stack([scaling.apply(tces.get(scaling.column, missing)) for scaling in scalings], axis=1)

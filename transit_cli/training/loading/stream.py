@@ -1,7 +1,7 @@
-"""Examples that do not fit in memory: read from the view set's files while the network trains.
+"""Samples that do not fit in memory: read from the view set's files while the network trains.
 
 Worker processes gather micro-batches from memory-mapped files. They are spawned, not forked (a fork after Metal has
-been used hangs), live through all epochs, and hold plain tensors on the CPU alone (MPS tensors cannot cross processes).
+been used hangs), persist through all epochs, and hold CPU tensors only: MPS tensors cannot be passed between processes.
 """
 
 from __future__ import annotations
@@ -16,28 +16,29 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from transit_cli.device import host
 from transit_cli.results import TransitError
-from transit_cli.training.loading.samples import not_finite, order
+from transit_cli.training.loading.samples import epoch_order, not_finite_error
+from transit_cli.training.loading.workers import loader_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from transit_cli.training.loading.samples import Batching, Inputs
+    from transit_cli.training.loading.samples import Batching, BatchLoader, Inputs
 
-#: Micro-batches that each worker has ready.
+#: Micro-batches that each worker reads ahead.
 PREFETCH = 2
 
 
 @dataclass(frozen=True)
 class OnDiskSamples:
-    """Rows of a view set on disk; what `feed.InMemorySamples` is in memory.
+    """Samples that are read from the view set's files when they are taken.
 
     Attributes:
         path: the view set.
         views: the views to read.
-        scalars: [N, S] float32; None where the network takes none.
+        scalars: [N, S] float32; None if the network takes none.
         targets: [N] float32.
-        rows: the rows of the view set that they are, [N].
+        rows: the rows of the view set, [N].
     """
 
     path: Path
@@ -51,7 +52,7 @@ class OnDiskSamples:
         return len(self.targets)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_files": {}}  # a worker opens the files for itself
+        return vars(self) | {"_files": {}}  # each worker opens the files itself
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
@@ -70,87 +71,86 @@ class OnDiskSamples:
             values = self._files[name][rows]
             good = np.isfinite(values).all(axis=1)
             if not good.all():
-                raise not_finite(self.path, name, int(rows[np.argmin(good)]))
+                raise not_finite_error(self.path, name, int(rows[np.argmin(good)]))
             inputs[name] = torch.from_numpy(values)
         if self.scalars is not None:
             inputs["scalars"] = self.scalars[index]
         return inputs, self.targets[index]
 
-    def subset(self, places: np.ndarray) -> OnDiskSamples:
-        """Those at `places`."""
-        index = torch.as_tensor(places)
+    def subset(self, indices: np.ndarray) -> OnDiskSamples:
+        """The samples at `indices`."""
+        index = torch.as_tensor(indices)
         scalars = None if self.scalars is None else self.scalars[index]
-        return OnDiskSamples(self.path, self.views, scalars, self.targets[index], self.rows[places])
+        return OnDiskSamples(self.path, self.views, scalars, self.targets[index], self.rows[indices])
 
     def chunks(self, size: int) -> Iterator[Inputs]:
-        """The inputs of all, `size` at a time, in order."""
+        """The inputs of all samples in order, at most `size` at a time."""
         for start in range(0, len(self), size):
             yield self.take(torch.arange(start, min(start + size, len(self))))[0]
 
-
-def reading_workers(asked: int | None) -> int:
-    """How many processes read ahead: as asked, else one for each efficiency core of a Mac, or up to 4 of the others."""
-    if asked is not None:
-        return asked
-    efficiency = host.sysctl("hw.perflevel1.physicalcpu")
-    return efficiency if isinstance(efficiency, int) else min(4, host.usable_cores() - 1)
+    def loader(self, device: torch.device, workers: int | None) -> BatchLoader:
+        """A loader with `workers` processes that read ahead; None for this machine's `loader_workers`."""
+        if workers is None:
+            efficiency = host.sysctl("hw.perflevel1.physicalcpu")
+            workers = loader_workers(host.usable_cores(), efficiency if isinstance(efficiency, int) else None)
+        return StreamingLoader(self, device, workers)
 
 
 class _MicroBatches(Dataset[Any]):
-    """Stored examples, a micro-batch at a time."""
+    """The samples as a dataset of micro-batches, by their indices."""
 
-    def __init__(self, stored: OnDiskSamples) -> None:
-        self._stored = stored
+    def __init__(self, samples: OnDiskSamples) -> None:
+        self._samples = samples
 
     def __getitem__(self, index: Any) -> tuple[Inputs, Tensor] | TransitError:
         try:
-            return self._stored.take(index)
-        except TransitError as error:  # raised here, the loader would bury it in a traceback
+            return self._samples.take(index)
+        except TransitError as error:  # raised here, the DataLoader would wrap it in a traceback
             return error
 
 
-class _Places(Sampler[Tensor]):
-    """The places of an epoch's micro-batches, set anew for each epoch."""
+class _EpochSampler(Sampler[Tensor]):
+    """The indices of each micro-batch of an epoch, replaced for every epoch."""
 
     def __init__(self) -> None:
-        self.places: list[Tensor] = []
+        self.batches: list[Tensor] = []
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(self.places)
+        return iter(self.batches)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.batches)
 
 
 class StreamingLoader:
-    """Stored examples as a feed: the same micro-batches, in the same order, as from memory.
+    """Reads samples from disk: the same micro-batches in the same order as `DeviceLoader`.
 
     Args:
-        stored: what to read.
+        samples: what to read.
         device: where the batches go.
         workers: processes that read ahead; 0 reads between the steps.
     """
 
-    def __init__(self, stored: OnDiskSamples, device: torch.device, workers: int) -> None:
-        self._stored, self._device, self._places = stored, device, _Places()
+    def __init__(self, samples: OnDiskSamples, device: torch.device, workers: int) -> None:
+        self._samples, self._device, self._sampler = samples, device, _EpochSampler()
         options: dict[str, Any] = {}
         if workers:
             options = {"persistent_workers": True, "prefetch_factor": PREFETCH, "multiprocessing_context": "spawn"}
-        pinned = device.type == "cuda"  # MPS has no pinned memory: torch warns and does without
+        pinned = device.type == "cuda"  # MPS has no pinned memory: torch would warn
         self._loader = DataLoader(
-            _MicroBatches(stored),
+            _MicroBatches(samples),
             batch_size=None,
-            sampler=self._places,
+            sampler=self._sampler,
             num_workers=workers,
             pin_memory=pinned,
-            generator=torch.Generator(),  # else it draws from the one that dropout draws from, once an iterator
+            generator=torch.Generator(),  # by default, each iterator would draw from the global one, as dropout does
             **options,
         )
 
     def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[tuple[Inputs, Tensor]]]:
-        """See `feed.BatchLoader.epoch`."""
-        groups = batching.groups(order(len(self._stored), seed, epoch), start)
-        self._places.places = [places for group in groups for places in group]
+        """See `BatchLoader.epoch`."""
+        groups = batching.groups(epoch_order(len(self._samples), seed, epoch), start)
+        self._sampler.batches = [indices for group in groups for indices in group]
         batches = iter(self._loader)
         for group in groups:
             yield [self._move(next(batches)) for _ in group]

@@ -1,17 +1,18 @@
-"""One figure of the bench: a network training or inferring at one batch size, timed and set against the limits."""
+"""The throughput of a network, training or inferring at one batch size, compared with the machine's limits."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from transit_cli.bench.energy import EnergyUnavailable
-from transit_cli.profiling import operator_counts, workload
+from transit_cli.options import parse_bins
+from transit_cli.profiling import operator_counts
 from transit_cli.profiling.profiler import PROFILABLE_AS
-from transit_cli.profiling.settings import ProfileSettings
-from transit_cli.training import inference
+from transit_cli.training import inference, workload
+from transit_cli.training.settings import StepSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,20 +22,21 @@ if TYPE_CHECKING:
     from transit_cli.device.base import Device
     from transit_cli.profiling.operator_counts import Inspection
     from transit_cli.profiling.roofline import Peaks
+    from transit_cli.training.workload import Workload
 
 Pass = Literal["train", "infer"]
 
-#: Runs after the first that are not counted: caches, allocator and optimizer state become what they stay.
+#: Runs after the first that are not counted, for caches, allocator and optimizer state.
 WARM_UP = 2
-#: Blocks of runs that are timed at least, and seconds of one: waiting for the device at every step would slow it down.
-LEAST_BLOCKS, BLOCK = 5, 0.1
-#: What the first training step takes on a CPU, in steps: there the ways of running it are timed against each other.
+#: Fewest timed blocks of runs, and seconds of a block: synchronizing after every step would slow it down.
+MIN_BLOCKS, BLOCK = 5, 0.1
+#: Duration of the first training step on a CPU, in steps: executions are timed against each other there.
 FIRST_STEP = 18
 
 
 @dataclass(frozen=True)
-class Figure:
-    """What was measured of one network, pass and batch size.
+class Throughput:
+    """The throughput of one network, pass and batch size.
 
     Attributes:
         network: its name.
@@ -42,8 +44,8 @@ class Figure:
         batch_size: samples at once.
         execution: how the training step runs; "" for inference.
         precision: arithmetic.
-        seconds: of a run of the batch, one number a block of runs.
-        warm_up_seconds: of the first run, with all that is chosen, compiled and allocated once.
+        seconds: per run of the batch, one value per block of runs.
+        warm_up_seconds: of the first run, including selection, compilation and allocation.
         bytes: read and written by the operators of a run, if each moved its tensors once.
         flops: floating-point operations of its convolutions and matrix products.
         joules: of one run; None where energy cannot be measured.
@@ -67,7 +69,7 @@ class Figure:
 
     @property
     def samples_per_second(self) -> float:
-        """Samples a second, by the median."""
+        """Samples per second, by the median."""
         return self.batch_size / self.median
 
     @property
@@ -91,7 +93,7 @@ class Figure:
 
     @property
     def samples_per_joule(self) -> float | None:
-        """Samples for the energy of one joule, which is samples a second a watt."""
+        """Samples per joule, which is samples per second per watt."""
         return self.batch_size / self.joules if self.joules else None
 
 
@@ -104,8 +106,8 @@ def measure(
     *,
     device: Device,
     meter: Meter | None,
-) -> Figure:
-    """Measure one figure.
+) -> Throughput:
+    """Measure one network, pass and batch size.
 
     Args:
         settings: precision, views and device.
@@ -116,10 +118,14 @@ def measure(
         device: the device of the settings, open.
         meter: of its energy, if there is one.
     """
-    shared = {"views": settings.views, "device": device.kind, "batch_size": batch_size}
     precision = settings.precision if kind == "train" else "fp32"
-    asked = ProfileSettings(network=network, precision=precision, inference=kind == "infer", **shared)
-    run = workload.build(asked)
+    views = parse_bins(settings.bins)
+
+    def build(**changes: Any) -> Workload:
+        asked = StepSettings(batch_size=batch_size, precision=precision).replace(**changes)
+        return workload.build(asked, network, views, device, inference=kind == "infer")
+
+    run = build()
     work: Callable[[], object] = run.run_step
     if kind == "infer":
         inputs = {name: values.cpu() for name, values in run.draw()[0][0].items()}
@@ -129,8 +135,8 @@ def measure(
 
     first, found, joules = timed(work, device, seconds, meter)
     execution = run.runner.execution
-    moved, computed = _counted(asked, execution) if execution else (operator_counts.inspect(run),) * 2
-    return Figure(
+    moved, computed = _counted(build, execution) if execution else (operator_counts.inspect(run),) * 2
+    return Throughput(
         network=network,
         kind=kind,
         batch_size=batch_size,
@@ -144,19 +150,17 @@ def measure(
     )
 
 
-def _counted(asked: ProfileSettings, execution: str) -> tuple[Inspection, Inspection]:
-    """What a training step moves in its way, or the nearest that can be watched; and what the eager step computes."""
+def _counted(build: Callable[..., Workload], execution: str) -> tuple[Inspection, Inspection]:
+    """What a training step moves as executed, or nearly so, and what the eager step computes."""
     watched = execution if execution == "triton" else PROFILABLE_AS.get(execution, execution)
-    moved = operator_counts.inspect(workload.build(asked.replace(execution=watched)))
-    return moved, moved if watched != "triton" else operator_counts.inspect(
-        workload.build(asked.replace(execution="eager"))
-    )
+    moved = operator_counts.inspect(build(execution=watched))
+    return moved, operator_counts.inspect(build(execution="eager")) if watched == "triton" else moved
 
 
 def timed(
     work: Callable[[], object], device: Device, seconds: float, meter: Meter | None
 ) -> tuple[float, list[float], float | None]:
-    """Seconds of the first run, of a run in each of several blocks, and joules of a run if they can be told."""
+    """Seconds of the first run, of a run in each of several blocks, and joules of a run if they can be measured."""
 
     def block(count: int) -> float:
         start = time.perf_counter()
@@ -172,7 +176,7 @@ def timed(
 
     def blocks() -> None:
         end = time.perf_counter() + seconds
-        while len(found) < LEAST_BLOCKS or time.perf_counter() < end:
+        while len(found) < MIN_BLOCKS or time.perf_counter() < end:
             found.append(block(count))
 
     if meter is None:
@@ -184,16 +188,16 @@ def timed(
         return first, found, None
 
 
-def seconds_before(kind: Pass, batch_size: int, smaller: Figure | None, device: Device) -> float:
-    """What a figure takes before it can be timed and at the least while it is, judged by that of a smaller batch."""
+def estimated_seconds(kind: Pass, batch_size: int, smaller: Throughput | None, device: Device) -> float:
+    """Seconds for the warm-up and the shortest timing, estimated from a smaller batch."""
     if smaller is None:
         return 0.0
     run = smaller.median * batch_size / smaller.batch_size
-    return run * ((FIRST_STEP if kind == "train" and device.kind == "cpu" else 1) + WARM_UP + LEAST_BLOCKS + 1)
+    return run * ((FIRST_STEP if kind == "train" and device.kind == "cpu" else 1) + WARM_UP + MIN_BLOCKS + 1)
 
 
 def clear(device: Device) -> None:
-    """Give back what a figure took, so that the next one finds the device as it was."""
+    """Free the memory of a measurement."""
     import gc
 
     gc.collect()

@@ -23,9 +23,9 @@ def test_they_are_small_and_say_what_they_learned_from():
 
 
 @pytest.mark.parametrize("lengths", [tuple(map(int, name.split("-"))) for name in pretrained.files()])
-def test_a_view_set_alone_is_scored_and_judged_by_them(set_at, cli, tmp_path, lengths):
+def test_a_view_set_alone_is_scored_and_evaluated_by_them(set_at, cli, tmp_path, lengths):
     set_at(tmp_path / "views", size=60, lengths=lengths)
-    scored = cli("predict", tmp_path / "views", "--json", "--no-picture", "--out", tmp_path / "p")
+    scored = cli("predict", tmp_path / "views", "--json", "--max-plots", "0", "--out", tmp_path / "p")
     assert scored.returncode == 0, scored.stderr
     data = json.loads(scored.stdout)["data"]
     assert "simulated" in data["trained_on"]
@@ -33,16 +33,16 @@ def test_a_view_set_alone_is_scored_and_judged_by_them(set_at, cli, tmp_path, le
     judged = cli("evaluate", tmp_path / "views", "--no-report", "--resamples", 20, "--out", tmp_path / "e", "--json")
     assert judged.returncode == 0, judged.stderr
     found = json.loads(judged.stdout)["data"]
-    assert found["run"].startswith("the network that comes with transit")
+    assert found["run"].startswith("the pretrained network")
     assert "simulated" in found["trained_on"]
     assert np.isfinite(found["average_precision"])
-    shown = cli("predict", tmp_path / "views", "--no-picture", "--out", tmp_path / "p2").stdout
+    shown = cli("predict", tmp_path / "views", "--max-plots", "0", "--out", tmp_path / "p2").stdout
     assert "simulated" in shown
 
 
 def test_other_lengths_are_refused_with_those_there_are(set_at, cli, tmp_path):
     set_at(tmp_path / "views", size=8, lengths=(101, 31))
-    done = cli("predict", tmp_path / "views", "--no-picture")
+    done = cli("predict", tmp_path / "views", "--max-plots", "0")
     assert done.returncode == 4
     assert "2001/201 or 201/61" in done.stderr
 

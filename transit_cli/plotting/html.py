@@ -1,4 +1,4 @@
-"""report.html: one file that opens from disk, with its plots inside it, readable on a phone and in the dark."""
+"""HTML pages of one file: figures embedded, no network access, for small screens and dark mode too."""
 
 from __future__ import annotations
 
@@ -34,20 +34,22 @@ figcaption { font-size: .85rem; padding: .25rem .4rem; color: #47505e; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
 table { margin: .5rem 0 1rem; } td:first-child { white-space: normal; min-width: 8rem; }
+pre { white-space: pre-wrap; padding: .7rem .9rem; background: var(--card); border-radius: .5rem; }
 @media print { body { max-width: none; } figure { break-inside: avoid; } }
 """
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page. Each text is plain; each plot is an SVG element with its caption.
+    """A section of a page, shown in the order of its fields. Texts are plain and are escaped.
 
     Attributes:
-        title: its heading; "" for none.
+        title: heading; "" for none.
         text: paragraphs.
-        tables: shown in this order.
-        plots: (svg, caption).
-        wide: whether the plots need the room of two.
+        tables: the tables.
+        plots: pairs of an SVG element and a caption.
+        wide: use fewer, wider columns for the plots.
+        code: preformatted text.
     """
 
     title: str
@@ -55,27 +57,33 @@ class Section:
     tables: Sequence[Table] = ()
     plots: Sequence[tuple[str, str]] = ()
     wide: bool = False
+    code: str = ""
 
 
-def render(
-    title: str, about: Sequence[str], cards: Sequence[tuple[str, str, str]], note: str, sections: Sequence[Section]
+def page(
+    title: str,
+    about: Sequence[str],
+    sections: Sequence[Section],
+    *,
+    cards: Sequence[tuple[str, str, str]] = (),
+    warning: str = "",
 ) -> str:
-    """The page.
+    """An HTML document.
 
     Args:
-        title: its heading.
+        title: heading of the page.
         about: lines below the heading.
-        cards: (name, figure, what stands below it).
-        note: what nobody should miss; "" for none.
-        sections: the rest.
+        sections: the content.
+        cards: key figures above the sections: name, value, text below the value.
+        warning: text of the warning banner; "" for none.
     """
     shown = "".join(
-        f'<div class="card"><span>{escape(name)}</span><b>{escape(figure)}</b><span>{escape(below)}</span></div>'
-        for name, figure, below in cards
+        f'<div class="card"><span>{escape(name)}</span><b>{escape(value)}</b><span>{escape(below)}</span></div>'
+        for name, value, below in cards
     )
     parts = [f"<h1>{escape(title)}</h1>", *(f'<p class="dim">{escape(line)}</p>' for line in about)]
-    if note:
-        parts.append(f'<p class="note">{escape(note)}</p>')
+    if warning:
+        parts.append(f'<p class="note">{escape(warning)}</p>')
     parts.append(f'<div class="cards">{shown}</div>' if shown else "")
     parts += [_section(section) for section in sections]
     return (
@@ -90,18 +98,21 @@ def render(
 def _section(section: Section) -> str:
     parts = [f"<h2>{escape(section.title)}</h2>"] if section.title else []
     parts += [f"<p>{escape(text)}</p>" for text in section.text]
-    parts += [_table(table) for table in section.tables]
+    parts += [table(item) for item in section.tables]
     if section.plots:
         figures = "".join(
             f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for svg, caption in section.plots
         )
         parts.append(f'<div class="plots{" wide" if section.wide else ""}">{figures}</div>')
+    if section.code:
+        parts.append(f"<pre>{escape(section.code)}</pre>")
     return f"<section>{''.join(parts)}</section>"
 
 
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in table.rows)
-    note = f'<p class="dim">{escape(table.note)}</p>' if table.note else ""
-    title = f"<p><b>{escape(table.title)}</b></p>" if table.title else ""
+def table(content: Table) -> str:
+    """A table as HTML, with its title above and its note below."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in content.columns)
+    rows = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in content.rows)
+    note = f'<p class="dim">{escape(content.note)}</p>' if content.note else ""
+    title = f"<p><b>{escape(content.title)}</b></p>" if content.title else ""
     return f'{title}<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>{note}'
