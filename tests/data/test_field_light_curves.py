@@ -47,7 +47,7 @@ def write(
 
 def fold(file, epoch=BJD, **changes):
     settings = {"period": 3.1, "epoch": epoch, "duration": 2.4} | changes
-    return inspect_signal(FoldSettings(lightcurve=file, **settings))
+    return inspect_signal(FoldSettings(light_curve=file, **settings))
 
 
 def depth(file, epoch=BJD):
@@ -113,7 +113,7 @@ def test_a_header_that_is_not_a_number_is_named(tmp_path, value):
 
 def test_times_without_a_reference_never_meet_a_julian_date(tmp_path):
     file = write(tmp_path / "a.fits", table={}, time_unit="jd", primary={"OBJECT": "WASP-18"})
-    with pytest.raises(TransitError, match="have no reference; as BTJD they would contain it"):
+    with pytest.raises(TransitError, match=r"have no reference; as BTJD they would contain it"):
         fold(file)
     assert depth(file, EPOCH) == RIGHT  # as the light curve counts them
     assert any("time reference unknown" in note for note in fold(file, EPOCH).warnings)
@@ -368,8 +368,8 @@ def run(folder, rows, out="set", **changes):
     (folder / "one.csv").write_text(
         "\n".join(["star,period_days,epoch_bjd,duration_hours,depth_ppm,label", *rows]) + "\n"
     )
-    settings = {"views": "201/61", "workers": 1, "mission": "tess"} | changes
-    prepare(PrepareSettings(catalog=folder / "one.csv", lightcurves=folder / "lcs", out=folder / out, **settings))
+    settings = {"bins": "201/61", "workers": 1, "mission": "tess"} | changes
+    prepare(PrepareSettings(catalog=folder / "one.csv", light_curves=folder / "lcs", out=folder / out, **settings))
     return ViewSet.open(folder / out)
 
 
@@ -414,9 +414,9 @@ def test_a_replaced_light_curve_is_seen(tmp_path, monkeypatch):  # reprocessed u
     prepare(
         PrepareSettings(
             catalog=tmp_path / "one.csv",
-            lightcurves=tmp_path / "lcs",
+            light_curves=tmp_path / "lcs",
             out=tmp_path / "set",
-            views="201/61",
+            bins="201/61",
             mission="tess",
         ),
         overwrite=True,
@@ -447,7 +447,7 @@ def test_a_file_column_needs_a_name_that_is_unique(tmp_path):
     (tmp_path / "one.csv").write_text("\n".join(rows))
     prepare(
         PrepareSettings(
-            catalog=tmp_path / "one.csv", lightcurves=tmp_path / "lcs", out=tmp_path / "set", views="201/61", workers=1
+            catalog=tmp_path / "one.csv", light_curves=tmp_path / "lcs", out=tmp_path / "set", bins="201/61", workers=1
         )
     )
     views = ViewSet.open(tmp_path / "set")
@@ -586,3 +586,12 @@ def test_stitching_leaves_out_what_has_no_reference(tmp_path):
     one = stitch([unknown, known])
     assert len(one.time) == len(known.time)
     assert "b.fits: time reference unknown, left out" in one.notes
+
+
+@pytest.mark.parametrize("fill", [0.0, -9999.0, 1e30, np.nan, np.inf])
+def test_fill_values_among_times_are_missing(tmp_path, fill):
+    file = write(tmp_path / "a.fits", time=np.where(FLAGGED, fill, TIME + 2457000), table={})
+    curve = read(file)
+    assert curve.finite == len(TIME) - product_files.FLAGGED
+    assert curve.reference_jd == 0
+    assert depth(file) == RIGHT

@@ -1,7 +1,9 @@
 """Every product is read with its own columns, units, time reference and flags."""
 
 import gzip
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import product_files
@@ -97,3 +99,14 @@ def test_the_command(tmp_path, transit):
     assert found.returncode == 0
     assert "TIC 987654321" in found.stdout
     assert transit("data", "check", tmp_path / "none.fits").returncode == 4
+
+
+def test_the_documentation_lists_every_product_with_its_columns_and_flags():
+    text = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and line.count("|") == 5]
+    for product in products.PRODUCTS:
+        mine = [row for row in rows if re.match(rf"\| {re.escape(product.name)}(,|\s)", row)]
+        assert mine, product.name
+        assert any(f"`{product.flux[0]}`" in row for row in mine), product.name
+        for flags in product.flags:
+            assert any(flags.column.rstrip("1234") in row for row in mine), (product.name, flags.column)

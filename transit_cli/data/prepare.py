@@ -97,7 +97,6 @@ def _recipe(settings: PrepareSettings) -> Recipe:
 
 def _check_packages(settings: PrepareSettings) -> None:
     """Report missing packages before anything starts."""
-    check_installed("astropy", "data", "reading light curves")
     if settings.detrend != "spline":
         check_installed("wotan", "wotan", f"--detrend {settings.detrend}")
     if settings.scheduler:
@@ -118,6 +117,9 @@ def _tasks(
         if tce.file and len(files) != 1:
             found = f"{len(files)} files have this name" if files else "not among the light curves"
             dropped.append(row_of(number, tce) | {"reason": f"{tce.file}: {found}"})
+            continue
+        if tce.problem and not files:
+            dropped.append(row_of(number, tce) | {"reason": tce.problem})
             continue
         star = tce.star or (index.star(files[0]) or files[0].name if files else "")
         if not star or not (files or star in index.by_star):

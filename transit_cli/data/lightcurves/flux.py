@@ -10,10 +10,12 @@ import numpy as np
 SENTINELS = (-99.0, -99.9, -99.99, -999.0, -999.9, -999.99, -9999.0, -9999.9, -9999.99, -99999.0, -999999.0)
 #: The same for magnitudes.
 MAGNITUDE_SENTINELS = (99.0, 99.9, 99.99, 99.999, 99.9999, 999.0, 999.99, 9999.0)
-#: Magnitudes of no value above this are flux; larger absolute values of any unit are fill values of array formats.
+#: Larger absolute values of any unit are fill values of array formats.
 FILL = 1e15
 #: Robust standard deviations below zero from which a flux is impossible.
 IMPOSSIBLE = 5.0
+#: Fluxes above this, in medians, are impossible too.
+BRIGHTEST = 1e4
 #: Fraction of impossible or missing fluxes above which a file is refused.
 MAX_IMPOSSIBLE = 0.05
 #: Scatter above which a flux about 0 without a unit may be in another unit than relative flux.
@@ -73,7 +75,9 @@ def relative(flux: np.ndarray, unit: str) -> Scaled:
         raise ValueError("the flux is 0 throughout" if level == 0 else f"the flux is constant ({level:g})")
     if word in _MAGNITUDES or word in {"mmag", "millimag"}:
         factor = -0.4 if word in _MAGNITUDES else -0.4e-3
-        values, scale = 10 ** (factor * (flux - level)), f"{unit.strip()}, relative to the median {level:.6g}"
+        with np.errstate(over="ignore"):
+            values = 10 ** (factor * (flux - level))
+        scale = f"{unit.strip()}, relative to the median {level:.6g}"
     elif word in _RELATIVE:
         values, scale = _from_parts(flux, level, word)
     elif word in _UNITLESS:
@@ -81,9 +85,10 @@ def relative(flux: np.ndarray, unit: str) -> Scaled:
     else:
         values, scale = flux, f"{unit.strip()}, relative to the median {level:.6g}"
     level = float(np.median(values))
-    if not level > 0:
+    if not 0 < level < np.inf:
         raise ValueError("the median flux is not positive")
-    return _possible(values / level, scale, notes)
+    values = np.asarray(values / level)
+    return _possible(np.where(np.isfinite(values), values, np.nan), scale, notes)
 
 
 def _constant(flux: np.ndarray, level: float) -> bool:
@@ -117,16 +122,14 @@ def _without_unit(flux: np.ndarray, level: float, notes: list[str]) -> tuple[np.
 
 
 def _possible(flux: np.ndarray, scale: str, notes: list[str]) -> Scaled:
-    """Without fluxes far below zero: nothing is deeper than the star's light."""
-    if flux.min() < 0:
-        scatter = 1.4826 * float(np.median(np.abs(flux - 1)))
-        impossible = flux < -IMPOSSIBLE * max(scatter, 1e-6)
+    """Without fluxes that no star has: nothing is deeper than its light, nor brighter than `BRIGHTEST`."""
+    if not np.nanmin(flux) >= 0 or not np.nanmax(flux) <= BRIGHTEST:
+        scatter = 1.4826 * float(np.nanmedian(np.abs(flux - 1)))
+        impossible = ~((flux >= -IMPOSSIBLE * max(scatter, 1e-6)) & (flux <= BRIGHTEST))
         count = int(impossible.sum())
         if count > MAX_IMPOSSIBLE * len(flux):
-            raise ValueError(
-                f"{count:,} of {len(flux):,} fluxes are far below zero, which no eclipse explains ({scale})"
-            )
+            raise ValueError(f"{count:,} of {len(flux):,} fluxes are far below zero or above the median ({scale})")
         if count:
-            notes.append(f"flux: {count:,} values far below zero are left out")
+            notes.append(f"flux: {count:,} values far below zero or above the median are left out")
             flux = np.where(impossible, np.nan, flux)
     return Scaled(flux, scale, tuple(notes))

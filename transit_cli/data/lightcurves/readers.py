@@ -39,6 +39,11 @@ _STAR_KEYWORDS = (
     *(("TARGETID", ""), ("OBJECT", ""), ("TARGNAME", ""), ("GAIADR3", "Gaia DR3"), ("STAR", ""), ("TARGET", "")),
 )
 _PLACEHOLDERS = {"", "none", "nan", "unknown", "null", "n/a", "-", "--", "undefined", "target", "0"}
+#: Times farther than this from the median are fill values, and so are times <= 0 if the median is above the other.
+MAX_SPAN_DAYS = 100 * 365.25
+MAX_PHASE_DAYS = 50.0
+#: A file with more fill values among its finite times is refused.
+MAX_WRONG_TIMES = 0.2
 #: Time stamps that a file rounds to more than this, in seconds, are a doubt.
 COARSE_SECONDS = 60.0
 
@@ -211,9 +216,8 @@ def _time(raw: RawTable, name: str, mission: str, notes: list[str]) -> tuple[np.
         raise UnreadableError(f"the time column {name} holds {stored.shape[1:]} numbers per row")
     unit = raw.units[name].strip() or str(raw.header.get("TIMEUNIT", "d"))
     time = time * _days_per(unit)
+    time = _possible_times(time, name, notes)
     known = time[np.isfinite(time)]
-    if not len(known):
-        raise UnreadableError(f"the time column {name} holds no finite number")
     span = (float(known.min()), float(known.max()))
     words = {f"unit of {name}": raw.units[name], f"name of {name}": name.replace("_", " ")}
     header = raw.header if raw.product.name != "CHEOPS" else {}  # BJD_TIME; the header's MJDREF is that of MJD_TIME
@@ -228,6 +232,24 @@ def _time(raw: RawTable, name: str, mission: str, notes: list[str]) -> tuple[np.
         notes.append("time: UTC, up to 69 s behind TDB")
     _check_precision(stored, known, notes)
     return time, reference
+
+
+def _possible_times(time: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
+    """Times with NaN for fill values: those far from all others, and zeros and negative ones among positive times."""
+    finite = np.isfinite(time)
+    if not finite.any():
+        raise UnreadableError(f"the time column {name} holds no finite number")
+    middle = float(np.median(time[finite]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        wrong = finite & ~(np.abs(time - middle) < MAX_SPAN_DAYS)
+        wrong |= finite & (time <= 0) & (middle > MAX_PHASE_DAYS)
+    count = int(wrong.sum())
+    if count > MAX_WRONG_TIMES * finite.sum():
+        raise UnreadableError(f"{count:,} of {int(finite.sum()):,} times in {name} are not near the others")
+    if count:
+        notes.append(f"time: {count:,} fill values such as {time[wrong][0]:g} are missing values")
+        return np.where(wrong, np.nan, time)
+    return time
 
 
 def _days_per(unit: str) -> float:

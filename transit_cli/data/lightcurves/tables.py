@@ -201,8 +201,8 @@ def _mixin(column: Any) -> tuple[np.ndarray | None, str]:
 
 def _parquet(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
     """Columns of a Parquet file, or of the one row of nested lists that some data sets have per star."""
-    pyarrow = require("pyarrow", "parquet", f"reading {file.name}")
-    reader = require("pyarrow.parquet", "parquet", f"reading {file.name}")
+    pyarrow = require("pyarrow", "data", f"reading {file.name}")
+    reader = require("pyarrow.parquet", "data", f"reading {file.name}")
     try:
         table = reader.read_table(file)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
