@@ -128,6 +128,7 @@ def test_a_changed_option_is_refused_with_the_difference(settings, tmp_path):
     assert caught.value.exit_code == ExitCode.USAGE
 
 
+@pytest.mark.filterwarnings("ignore:.*was edited after it was written")
 def test_a_changed_view_set_is_refused_with_the_difference(settings, tmp_path):
     train(settings())
     table = tmp_path / "views" / "tces.csv"

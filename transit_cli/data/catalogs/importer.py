@@ -21,6 +21,7 @@ from transit_cli.data.catalogs.stars import stars
 from transit_cli.data.catalogs.vocabulary import STAR_IDS
 from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.split import PARTS, split
+from transit_cli.files import locked
 from transit_cli.results import Result, Table, TransitError
 
 if TYPE_CHECKING:
@@ -247,9 +248,14 @@ def import_views(settings: ImportSettings) -> Result:
     """Import files of folded views as a view set.
 
     Raises:
-        TransitError: the files cannot be read or understood, or `settings.out` exists.
+        TransitError: the files cannot be read or understood, or `settings.out` exists or is being made.
     """
-    viewset.refuse_existing(settings.out)
+    with locked(settings.out):
+        viewset.refuse_existing(settings.out)
+        return _import_views(settings)
+
+
+def _import_views(settings: ImportSettings) -> Result:
     views, columns, first = read(settings)
     names = first.names
     tces, notes = tces_of(columns, first, settings)
