@@ -134,5 +134,5 @@ def test_a_torch_that_records_steps_on_mps_is_known(monkeypatch):
 
 def test_a_torch_without_compile_shader_says_so(monkeypatch):
     monkeypatch.delattr(torch.mps, "compile_shader")
-    with pytest.raises(RuntimeError, match="no torch.mps.compile_shader"):
+    with pytest.raises(RuntimeError, match=r"no torch\.mps\.compile_shader"):
         MpsDevice.compile_shader(None, "")
