@@ -132,7 +132,7 @@ def test_a_table_that_is_not_text_is_refused(made):
 def test_two_imports_into_one_folder(tmp_path):  # array jobs that start in the same second: Lightning#11418
     from transit_cli.data.catalogs.importer import import_views
     from transit_cli.data.settings import ImportSettings
-    from transit_cli.files import locked
+    from transit_cli.utils.files import locked
 
     out = tmp_path / "set"
     with locked(out), pytest.raises(TransitError, match="in use by another process"):

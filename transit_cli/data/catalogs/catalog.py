@@ -20,11 +20,12 @@ from transit_cli.data.catalogs import quantities
 from transit_cli.data.catalogs.epochs import epochs
 from transit_cli.data.catalogs.quantities import Quantity, SourceColumn
 from transit_cli.data.catalogs.stars import stars
-from transit_cli.data.catalogs.tables import SourceTable, read_table_file
+from transit_cli.data.catalogs.tables import read_table_file
 from transit_cli.data.catalogs.vocabulary import COLUMNS, STAR_IDS, canonical_columns, label_meanings, plain
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
+    from transit_cli.data.catalogs.source_table import SourceTable
     from pathlib import Path
 
 #: Columns that a catalog must have, besides one that names stars.

@@ -21,8 +21,8 @@ from transit_cli.data.catalogs.stars import stars
 from transit_cli.data.catalogs.vocabulary import STAR_IDS
 from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.split import PARTS, split
-from transit_cli.files import locked
 from transit_cli.results import Result, Table, TransitError
+from transit_cli.utils.files import locked
 
 if TYPE_CHECKING:
     from transit_cli.data.settings import ImportSettings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transit_cli.data.catalogs.tables import SourceTable, unreadable
+from transit_cli.data.catalogs.source_table import SourceTable, unreadable
 from transit_cli.utils import packages
 
 if TYPE_CHECKING:
