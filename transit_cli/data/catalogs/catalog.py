@@ -25,8 +25,9 @@ from transit_cli.data.catalogs.vocabulary import COLUMNS, STAR_IDS, canonical_co
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
-    from transit_cli.data.catalogs.source_table import SourceTable
     from pathlib import Path
+
+    from transit_cli.data.catalogs.source_table import SourceTable
 
 #: Columns that a catalog must have, besides one that names stars.
 REQUIRED = ("period", "epoch", "duration")
