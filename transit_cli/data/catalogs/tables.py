@@ -135,7 +135,7 @@ def _cells(
         above = _split(path, [commented], delimiter)[0] if commented else []
         in_comment = len(_known(above)) > len(_known(header)) and len(above) == len(header)
         reached = (len(_known(above if in_comment else header)), len(header) if delimiter else 1)
-        if reached > score:
+        if reached > score and (delimiter or score[0] < 3):  # blanks are in names as well
             best, score, header_in_comment = delimiter, reached, in_comment
     rows = _split(path, body, best)
     header = _split(path, [commented], best)[0] if header_in_comment else rows.pop(0)
