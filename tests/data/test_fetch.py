@@ -74,9 +74,9 @@ def server(content):
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    from transit_cli.data.lightcurves import download
+    from transit_cli.data.lightcurves import fetch as module
 
-    monkeypatch.setattr(download, "sleep", lambda _: None)
+    monkeypatch.setattr(module, "sleep", lambda _: None)
 
 
 def run(server, out, *paths, **changes):
