@@ -91,7 +91,7 @@ def fetch(settings: FetchSettings) -> Result:
 
     Every file is checked, and downloads are resumed.
     """
-    from transit_cli.data.download.fetch import fetch
+    from transit_cli.data.lightcurves.fetch import fetch
 
     return fetch(settings)
 

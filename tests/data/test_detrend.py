@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.interpolate import make_lsq_spline
 
-from transit_cli.data.views.detrend import SPACINGS, fit_spline, flatten, gap_splits, in_transit
+from transit_cli.data.views.detrend import SPACINGS, fit_spline, flatten, in_transit
 from transit_cli.data.views.folding import Signal, phases
+from transit_cli.data.views.spline import gap_splits
 
 
 @pytest.mark.parametrize(

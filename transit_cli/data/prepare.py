@@ -287,7 +287,7 @@ def _nothing_made(dropped: Sequence[dict[str, Any]]) -> TransitError:
     )
 
 
-def _result(views: ViewSet, said: Sequence[str]) -> Result:
+def _result(views: ViewSet, recognised: Sequence[str]) -> Result:
     from transit_cli.data.inspection import info
 
     shown = info(views)
@@ -295,7 +295,7 @@ def _result(views: ViewSet, said: Sequence[str]) -> Result:
     warnings = list(shown.warnings)
     if broken:
         warnings.append(f"{len(broken):,} TCEs lack a light curve that cannot be read (column `note`)")
-    data = dict(shown.data) | {"recognised": list(said)}
+    data = dict(shown.data) | {"recognised": list(recognised)}
     dropped = sum(shown.data["dropped"].values())
     verdict = f"{len(views):,} TCEs of {shown.data['stars']:,} stars in {views.path}"
     verdict += f"; {dropped:,} dropped, each with its reason in {viewset.DROPPED}" if dropped else ""

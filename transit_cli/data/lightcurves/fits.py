@@ -106,7 +106,8 @@ def _open(file: Path) -> Iterator[tuple[Any, bytes]]:
         try:
             content = file.read_bytes()
             content = _decompress(content) if content[:2] == b"\x1f\x8b" else content
-            yield fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=False), content
+            with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=False) as tables:
+                yield tables, content
         except UnreadableError:
             raise
         except Exception as error:

@@ -78,10 +78,10 @@ def bad_cadences(
 
 
 def _apply(
-    flags: Flags, values: np.ndarray, defined: int | None, bad: np.ndarray, said: tuple[list[str], list[str]]
+    flags: Flags, values: np.ndarray, defined: int | None, bad: np.ndarray, report: tuple[list[str], list[str]]
 ) -> None:
-    """Add the cadences that one column marks to `bad`; what was applied or not understood to `said`."""
-    applied, notes = said
+    """Add the cadences that one column marks to `bad`; what was applied or not understood to `report`."""
+    applied, notes = report
     name = flags.column
     if values.ndim > 1:
         values = values.reshape(len(values), -1)

@@ -18,7 +18,14 @@ from transit_cli.data.lightcurves.lightcurve import Decision, LightCurve, Unread
 from transit_cli.data.lightcurves.quality import bad_cadences
 from transit_cli.data.lightcurves.raw import TIME_COLUMNS, RawTable, find_time, flux_candidates
 from transit_cli.data.lightcurves.target import mission_of, star_in_name, star_name, star_of_name
-from transit_cli.data.lightcurves.time_reference import TimeReference, name_of, time_reference
+from transit_cli.data.lightcurves.time_reference import (
+    TimeReference,
+    check_precision,
+    days_per,
+    name_of,
+    possible_times,
+    time_reference,
+)
 from transit_cli.discovery import READERS, discover
 
 if TYPE_CHECKING:
@@ -30,22 +37,12 @@ if TYPE_CHECKING:
 
 #: Endings of FITS files.
 FITS_SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz", ".fts")
-#: Days per unit of time.
-_DAYS = {"s": 1 / 86400, "sec": 1 / 86400, "second": 1 / 86400, "min": 1 / 1440, "minute": 1 / 1440, "h": 1 / 24}
-_DAYS |= {"hr": 1 / 24, "hour": 1 / 24, "d": 1.0, "day": 1.0}
 #: Keywords that name the star, in order of preference, and the catalog of their numbers ("" if the mission decides).
 _STAR_KEYWORDS = (
     *(("TICID", "TIC"), ("TIC_ID", "TIC"), ("TIC", "TIC"), ("EPICID", "EPIC"), ("EPIC", "EPIC"), ("KEPLERID", "KIC")),
     *(("TARGETID", ""), ("OBJECT", ""), ("TARGNAME", ""), ("GAIADR3", "Gaia DR3"), ("STAR", ""), ("TARGET", "")),
 )
 _PLACEHOLDERS = {"", "none", "nan", "unknown", "null", "n/a", "-", "--", "undefined", "target", "0"}
-#: Times farther than this from the median are fill values, and so are times <= 0 if the median is above the other.
-MAX_SPAN_DAYS = 100 * 365.25
-MAX_PHASE_DAYS = 50.0
-#: A file with more fill values among its finite times is refused.
-MAX_WRONG_TIMES = 0.2
-#: Time stamps that a file rounds to more than this, in seconds, are a doubt.
-COARSE_SECONDS = 60.0
 
 
 @functools.cache
@@ -215,8 +212,8 @@ def _time(raw: RawTable, name: str, mission: str, notes: list[str]) -> tuple[np.
     else:
         raise UnreadableError(f"the time column {name} holds {stored.shape[1:]} numbers per row")
     unit = raw.units[name].strip() or str(raw.header.get("TIMEUNIT", "d"))
-    time = time * _days_per(unit)
-    time = _possible_times(time, name, notes)
+    time = time * days_per(unit)
+    time = possible_times(time, name, notes)
     known = time[np.isfinite(time)]
     span = (float(known.min()), float(known.max()))
     words = {f"unit of {name}": raw.units[name], f"name of {name}": name.replace("_", " ")}
@@ -230,52 +227,8 @@ def _time(raw: RawTable, name: str, mission: str, notes: list[str]) -> tuple[np.
         notes.append(f"time: {reference.note}")
     if str(raw.header.get("TIMESYS", "")).upper() == "UTC" and name not in {"BJD", "BJD_TIME"} and stored.ndim == 1:
         notes.append("time: UTC, up to 69 s behind TDB")
-    _check_precision(stored, known, notes)
+    check_precision(stored, known, notes)
     return time, reference
-
-
-def _possible_times(time: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
-    """Times with NaN for fill values: those far from all others, and zeros and negative ones among positive times."""
-    finite = np.isfinite(time)
-    if not finite.any():
-        raise UnreadableError(f"the time column {name} holds no finite number")
-    middle = float(np.median(time[finite]))
-    with np.errstate(over="ignore", invalid="ignore"):
-        wrong = finite & ~(np.abs(time - middle) < MAX_SPAN_DAYS)
-        wrong |= finite & (time <= 0) & (middle > MAX_PHASE_DAYS)
-    count = int(wrong.sum())
-    if count > MAX_WRONG_TIMES * finite.sum():
-        raise UnreadableError(f"{count:,} of {int(finite.sum()):,} times in {name} are not near the others")
-    if count:
-        notes.append(f"time: {count:,} fill values such as {time[wrong][0]:g} are missing values")
-        return np.where(wrong, np.nan, time)
-    return time
-
-
-def _days_per(unit: str) -> float:
-    """Days per unit of time; 1 if the text names none ("BJD - 2457000, days")."""
-    found = (word.rstrip("s") or word for word in re.findall(r"[a-z]+", unit.lower()))
-    return next((_DAYS[word] for word in found if word in _DAYS), 1 / 86400 if unit.strip().lower() == "s" else 1.0)
-
-
-def _check_precision(stored: np.ndarray, time: np.ndarray, notes: list[str]) -> None:
-    """Refuse times that are rounded more coarsely than their cadence, as float32 Julian Dates are.
-
-    Raises:
-        UnreadableError: the times do not resolve the cadence.
-    """
-    single = stored.astype(np.float32)
-    if stored.ndim != 1 or not (single == stored)[np.isfinite(stored)].all() or np.abs(time).max() < 64:
-        return
-    step = float(np.spacing(np.float32(np.abs(time).max())))
-    ordered = np.sort(time)
-    cadence = float(np.median(np.diff(np.unique(ordered)))) if len(ordered) > 1 else 0.0
-    whole = bool((time == np.floor(time)).all())
-    repeated = 1 - len(np.unique(ordered)) / len(ordered)
-    if repeated > 0.2 or (2 * step > cadence > 0 and not whole):
-        raise UnreadableError(f"the times are float32, in steps of {step:.3g} d, which do not resolve the cadences")
-    if step * 86400 > COARSE_SECONDS and not whole:
-        notes.append(f"time: float32, rounded to {step * 1440:.1f} min")
 
 
 def _flux(raw: RawTable, column: str, notes: list[str]) -> tuple[str, np.ndarray]:

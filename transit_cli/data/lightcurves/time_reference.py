@@ -8,9 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 #: Julian Dates of time 0 of each time system.
 REFERENCE_JD = {"BKJD": 2454833.0, "BTJD": 2457000.0, "BJD": 0.0, "JD": 0.0, "HJD": 0.0, "MJD": 2400000.5}
 
+#: Days per unit of time.
+_DAYS = {"s": 1 / 86400, "sec": 1 / 86400, "second": 1 / 86400, "min": 1 / 1440, "minute": 1 / 1440, "h": 1 / 24}
+_DAYS |= {"hr": 1 / 24, "hour": 1 / 24, "d": 1.0, "day": 1.0}
+#: Times farther than this from the median are fill values, and so are times <= 0 if the median is above the other.
+MAX_SPAN_DAYS = 100 * 365.25
+MAX_PHASE_DAYS = 50.0
+#: A file with more fill values among its finite times is refused.
+MAX_WRONG_TIMES = 0.2
+#: Time stamps that a file rounds to more than this, in seconds, are a doubt.
+COARSE_SECONDS = 60.0
 #: Numbers above this are full Julian Dates (1858).
 FULL_JD = 2.4e6
 #: Julian Dates that a light curve can have (1960 to 2104).
@@ -188,3 +200,47 @@ def _observed_by(mission: str, reference_jd: float, span: tuple[float, float]) -
 def systems_within(value: float, first: float, last: float) -> list[str]:
     """The time systems in which a value lies between two Julian Dates."""
     return [name for name, jd in REFERENCE_JD.items() if name not in {"JD", "HJD"} and first <= jd + value <= last]
+
+
+def possible_times(time: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
+    """Times with NaN for fill values: those far from all others, and zeros and negative ones among positive times."""
+    finite = np.isfinite(time)
+    if not finite.any():
+        raise ValueError(f"the time column {name} holds no finite number")
+    middle = float(np.median(time[finite]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        wrong = finite & ~(np.abs(time - middle) < MAX_SPAN_DAYS)
+        wrong |= finite & (time <= 0) & (middle > MAX_PHASE_DAYS)
+    count = int(wrong.sum())
+    if count > MAX_WRONG_TIMES * finite.sum():
+        raise ValueError(f"{count:,} of {int(finite.sum()):,} times in {name} are not near the others")
+    if count:
+        notes.append(f"time: {count:,} fill values such as {time[wrong][0]:g} are missing values")
+        return np.where(wrong, np.nan, time)
+    return time
+
+
+def days_per(unit: str) -> float:
+    """Days per unit of time; 1 if the text names none ("BJD - 2457000, days")."""
+    found = (word.rstrip("s") or word for word in re.findall(r"[a-z]+", unit.lower()))
+    return next((_DAYS[word] for word in found if word in _DAYS), 1 / 86400 if unit.strip().lower() == "s" else 1.0)
+
+
+def check_precision(stored: np.ndarray, time: np.ndarray, notes: list[str]) -> None:
+    """Refuse times that are rounded more coarsely than their cadence, as float32 Julian Dates are.
+
+    Raises:
+        ValueError: the times do not resolve the cadence.
+    """
+    single = stored.astype(np.float32)
+    if stored.ndim != 1 or not (single == stored)[np.isfinite(stored)].all() or np.abs(time).max() < 64:
+        return
+    step = float(np.spacing(np.float32(np.abs(time).max())))
+    ordered = np.sort(time)
+    cadence = float(np.median(np.diff(np.unique(ordered)))) if len(ordered) > 1 else 0.0
+    whole = bool((time == np.floor(time)).all())
+    repeated = 1 - len(np.unique(ordered)) / len(ordered)
+    if repeated > 0.2 or (2 * step > cadence > 0 and not whole):
+        raise ValueError(f"the times are float32, in steps of {step:.3g} d, which do not resolve the cadences")
+    if step * 86400 > COARSE_SECONDS and not whole:
+        notes.append(f"time: float32, rounded to {step * 1440:.1f} min")

@@ -1,1 +1,0 @@
-"""Light curves from the public archive."""
