@@ -16,7 +16,7 @@ import numpy as np
 
 from transit_cli import console
 from transit_cli.data.catalogs.vocabulary import label_meanings
-from transit_cli.data.split import PARTS
+from transit_cli.data.split import SPLITS
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def _labels(file: Path, labels: np.ndarray) -> np.ndarray:
 
 def _splits(file: Path, splits: np.ndarray) -> np.ndarray:
     plain = np.char.lower(np.char.strip(splits.astype(np.str_)))
-    unknown = sorted(set(plain.tolist()) - set(PARTS))
+    unknown = sorted(set(plain.tolist()) - set(SPLITS))
     if unknown:
-        raise _refused(file, f"its splits {', '.join(map(repr, unknown[:5]))} are not {', '.join(PARTS)}")
+        raise _refused(file, f"its splits {', '.join(map(repr, unknown[:5]))} are not {', '.join(SPLITS)}")
     return plain
 
 

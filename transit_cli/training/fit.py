@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from transit_cli.training.plan import Task
+    from transit_cli.training.plan import FitTask
     from transit_cli.training.runs.context import RunContext
     from transit_cli.training.settings import TrainSettings
 
@@ -44,7 +44,7 @@ class Fit:
         context: what it shares with the other fits of the run.
     """
 
-    def __init__(self, task: Task, context: RunContext) -> None:
+    def __init__(self, task: FitTask, context: RunContext) -> None:
         plan, settings = context.plan, context.plan.settings
         self.task, self.context, self.settings, self.processes = task, context, settings, context.processes
         self.device = plan.device

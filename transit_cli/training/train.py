@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from transit_cli.device.base import Device
     from transit_cli.training.distributed import ProcessGroup
-    from transit_cli.training.plan import Plan, Task
+    from transit_cli.training.plan import FitTask, Plan
     from transit_cli.training.runs.run import Run
     from transit_cli.training.settings import TrainSettings
 
@@ -76,7 +76,7 @@ def train_planned(
         return finish(planned, run, [by_name[task.name] for task in planned.tasks])
 
 
-def assign_tasks(tasks: Sequence[Task], processes: ProcessGroup) -> tuple[Sequence[Task], Sequence[Task]]:
+def assign_tasks(tasks: Sequence[FitTask], processes: ProcessGroup) -> tuple[Sequence[FitTask], Sequence[FitTask]]:
     """The tasks that this process trains by itself, and those that all processes train together.
 
     A network per process costs no communication; tasks that remain after whole rounds of them are shared.

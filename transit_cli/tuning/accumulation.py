@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: The plan tries up to so many divisions of the effective batch, in 1, 2, 4, ... micro-batches.
 MAX_DIVISIONS = 6
 #: Divisions within this of the best throughput count as equal: that with the smallest micro-batches takes least memory.
-TOLERANCE = 0.05
+TIME_TOLERANCE = 0.05
 #: Relative differences below this are rounding errors, in float64.
 ROUNDING = 1e-10
 #: Numbers of micro-batches that are checked across two processes.
@@ -130,9 +130,11 @@ def _run_plans(settings: AccumulateSettings) -> tuple[list[_Plan], TrialMachine]
 
 
 def _choose(measured: Sequence[_Plan]) -> _Plan:
-    """The smallest micro-batch within `TOLERANCE` of the fastest."""
+    """The smallest micro-batch within `TIME_TOLERANCE` of the fastest."""
     fastest = _fastest(measured)
-    return next(plan for plan in reversed(measured) if plan.trial.fits and plan.seconds <= fastest * (1 + TOLERANCE))
+    return next(
+        plan for plan in reversed(measured) if plan.trial.fits and plan.seconds <= fastest * (1 + TIME_TOLERANCE)
+    )
 
 
 def _fastest(measured: Sequence[_Plan]) -> float:

@@ -54,7 +54,7 @@ CPU: dict[str, type[Executor]] = {kind.name: kind for kind in (ChannelsLast, One
 #: Largest difference of an executor's gradients from the default's, in norm. On a CPU, rounding gives 1e-6, and 1e-4
 #: where a maximum over nearly equal bins falls on another bin; TF32 gives 7e-3 and bfloat16 7e-2 (two-branch on an
 #: H100). A network that the executor changes gives far more.
-TOLERANCE, TOLERANCE_ROUNDED = 1e-2, 0.3
+GRADIENT_TOLERANCE, ROUNDED_GRADIENT_TOLERANCE = 1e-2, 0.3
 
 _timings = MeasurementCache("executions")
 
@@ -209,7 +209,7 @@ def equivalent_executors(step: OptimizerStep, batch: Batch, names: list[str]) ->
     executors: dict[str, Executor] = {}
     expected: tuple[Tensor, Tensor] | None = None
     exact = step.device.kind != "cuda" and step.precision == "fp32"
-    tolerance = TOLERANCE if exact else TOLERANCE_ROUNDED
+    tolerance = GRADIENT_TOLERANCE if exact else ROUNDED_GRADIENT_TOLERANCE
     with preserve_state(step) as state:
         for name in names:
             try:
