@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.metal_shim import MetalFault, Unavailable, compile_shader
+from tests.metal_shim import MetalFault, Unavailable, compile_shader, typecheck
 from tests.metal_shim.compiler import cache
 from transit_cli.model.acceleration import layout
 from transit_cli.model.acceleration.metal import layers
@@ -172,11 +172,14 @@ def test_head(dropout):
     values = torch.randn(70, 37) * 3 + 1
     state = torch.get_rng_state()
     wanted = plainly(network, values)
+    seen = []
     for kernels in (library(seed=4), library(checks=True, seed=5)):
         torch.set_rng_state(state)  # the kernel draws the mask that PyTorch would draw
         found, replaced = learned(network, kernels, values)
+        seen.append(found)
         assert replaced == 1
         assert max(far(*pair) for pair in zip(found, wanted, strict=True)) <= LARGEST_ERROR
+    assert all(map(torch.equal, *seen))
 
 
 @pytest.mark.parametrize(("smoothing", "weight"), [(0.0, 1.0), (0.1, 3.0)])
@@ -281,6 +284,25 @@ def test_half_precision_in_memory(kind):
     assert found[0].dtype == found[1].dtype == kind
     assert found[2].dtype == torch.float32
     assert max(far(*pair) for pair in zip(found, wanted, strict=True)) <= (2e-3 if kind == torch.float16 else 2e-2)
+
+
+def test_types_and_address_spaces_of_all_that_a_network_compiles():
+    if reason := typecheck.missing():
+        pytest.skip(reason)
+    texts = []
+
+    def change(source):
+        texts.append(source)
+        return source
+
+    network = TwoBranch({"global": 41, "local": 21})
+    kernels = library(change)
+    gradients = Gradients(kernels, list(network.parameters()))
+    with layout.replaced(layers.forwards(network, kernels, gradients)):
+        network({"global": torch.randn(2, 41), "local": torch.randn(2, 21)}).sum().backward()
+    gradients.collect()
+    assert len(texts) == 10  # 6 convolutions, pooling, head, all weights, their sum
+    assert not [typecheck.complaints(text) for text in texts if typecheck.complaints(text)]
 
 
 def test_what_has_kernels():

@@ -143,6 +143,6 @@ def _result(
         return Result(data, [table], f"{file}: {why_not_run}", [f"{settings.format} is not verified: {why_not_run}"])
     worst = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
     if not verified:
-        verdict = f"discarded: its outputs differ from PyTorch's (largest difference: {worst}; tolerance {OUTPUT_TOLERANCE:g})"
+        verdict = f"discarded: differs from PyTorch's outputs (largest: {worst}; tolerance {OUTPUT_TOLERANCE:g})"
         return Result(data, [table], verdict, exit_code=ExitCode.NEGATIVE)
     return Result(data, [table], f"{file}: same outputs as PyTorch (largest difference: {worst})")

@@ -211,8 +211,8 @@ def test_cuda_captures_unless_float16_needs_its_scaler():
         assert selection.candidates(step, batch_of(16, 0)) == expected
 
 
-def test_other_devices_run_eagerly(monkeypatch):
+def test_mps_has_metal_beside_eager(monkeypatch):
     device = select("cpu")
     monkeypatch.setattr(device, "kind", "mps")
     step = OptimizerStep(make_runner("eager").step.network, device, StepSettings(precision="fp32"), 5)
-    assert selection.candidates(step, batch_of(16, 0)) == ["eager"]
+    assert selection.candidates(step, batch_of(16, 0)) == ["eager", "metal"]

@@ -73,6 +73,7 @@ class Library:
     def __init__(self, compile_: Callable[[str], Any]) -> None:
         self._compile = compile_
         self._kernels: dict[object, Kernel] = {}
+        self._compiled: dict[str, Any] = {}
 
     def kernel(self, file: str, name: str, group: int, **defines: object) -> Kernel:
         """A kernel of a source in this folder.
@@ -99,7 +100,9 @@ class Library:
 
     def _made(self, name: str, group: int, text: str, attribute: str) -> Kernel:
         try:
-            function = getattr(self._compile(_text("common") + text), attribute)
+            if text not in self._compiled:
+                self._compiled[text] = self._compile(_text("common") + text)
+            function = getattr(self._compiled[text], attribute)
         except Exception as error:  # SyntaxError, RuntimeError, whatever a torch raises: there is no kernel
             lines = [line for line in str(error).splitlines() if "error:" in line] or str(error).splitlines() or [""]
             raise MetalError(f"{name} does not compile ({type(error).__name__}: {lines[0].strip()[:120]})") from error
