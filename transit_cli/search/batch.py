@@ -1,0 +1,385 @@
+"""All signals of a batch of stars: the strongest first, its transits masked before the next.
+
+The grid is searched for all stars of the batch together, on the device. What stands out is measured star by star on the
+host (`measurement`), which few stars need. A round masks what it found and searches again those stars on which it found
+something, until nothing is left above the limits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from transit_cli.search import engine, grid
+from transit_cli.search.cells import Curve
+from transit_cli.search.engine import NOISE_WIDTHS, Engine, Plan
+from transit_cli.search.measurement import Measured, measure, measure_single, strongest
+
+#: Peaks of the periodogram that are measured, of which the best is taken.
+PEAKS = 3
+#: Neighbouring trial periods that belong to one peak.
+PEAK_WIDTH = 9
+#: Trial periods over which the trend of the periodogram is taken (Hippke & Heller 2019, section 2.4).
+TREND = 91
+#: Transits are masked over this many durations, and two cells more.
+MASK = 1.3
+#: Two periods are harmonics of each other at ratios of whole numbers up to this.
+HARMONIC = 4
+#: Rounds in which nothing is reported (something is masked that is no signal), besides one a signal.
+SPARE = 3
+#: A peak is measured from this share of the limit on, because the grid loses a little of its S/N.
+NEAR = 0.9
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is reported.
+
+    Attributes:
+        snr: the least S/N of a periodic signal.
+        single: the least S/N of a single transit.
+        sde: the least signal detection efficiency of a periodic signal.
+        signals: the most per star.
+    """
+
+    snr: float = 7.0
+    single: float = 10.0
+    sde: float = 0.0
+    signals: int = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """A signal of a star.
+
+    Attributes:
+        measured: its figures.
+        sde: signal detection efficiency of the periodogram's peak; NaN for a single transit.
+        flags: what a user should know, in words.
+    """
+
+    measured: Measured
+    sde: float
+    flags: tuple[str, ...] = ()
+
+
+@dataclass
+class _Star:
+    """One star of a batch, as the rounds go."""
+
+    curve: Curve
+    refit: Callable[[np.ndarray], Curve] | None
+    found: list[Found] = field(default_factory=list)
+    masked: np.ndarray = field(init=False)
+    spare: int = SPARE
+
+    def __post_init__(self) -> None:
+        self.masked = np.zeros(len(self.curve.time), dtype=bool)
+
+    def left(self) -> Curve:
+        """The light curve without what was masked."""
+        return self.curve.without(self.masked)
+
+    def mask(self, signal: Measured, width: float = MASK) -> None:
+        """Leave the transits of a signal out from now on."""
+        margin = 2 * self.curve.width / signal.duration
+        self.masked |= signal.inside(self.curve.time, width + margin)
+
+
+def plan_for(
+    cells: int, width: float, low: float, high: float, densities: tuple[float, float], oversampling: float
+) -> Plan:
+    """What is tried on light curves of `cells` cells of `width` days.
+
+    Args:
+        cells: from the first to the last.
+        width: of a cell, in days.
+        low: the shortest period, in days.
+        high: the longest; 0 for the length of the light curve, in which a signal can just be seen twice.
+        densities: of the stars, lowest and highest, in units of the Sun's.
+        oversampling: of the periods (`grid.periods`).
+    """
+    span = cells * width
+    high = min(high or span, span)
+    low = min(low, high / 2)
+    mean = math.sqrt(densities[0] * densities[1])
+    return Plan(cells, width, grid.periods(span, low, high, mean, oversampling), densities)
+
+
+def search(
+    machine: Engine,
+    plan: Plan,
+    curves: Sequence[Curve],
+    limits: Limits,
+    refits: Sequence[Callable[[np.ndarray], Curve]] | None = None,
+) -> list[list[Found]]:
+    """Find the signals of every star of a batch, each star's in the order in which they were found.
+
+    Args:
+        machine: the engine.
+        plan: what is tried; its cells are as wide as the curves', and at least as many.
+        curves: one per star.
+        limits: what is reported.
+        refits: for each star, the light curve over a trend fitted without some of its points, [n] bool.
+    """
+    stars = [_Star(curve, refits[number] if refits else None) for number, curve in enumerate(curves)]
+    active = stars
+    while active:
+        active = _round(machine, plan, active, limits)
+    for star in stars:
+        _finish(machine, star)
+    return [star.found for star in stars]
+
+
+def signal_to_noise(
+    machine: Engine, plan: Plan, curves: Sequence[Curve]
+) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
+    """The periodograms of a batch: [stars, periods] the best S/N at each period; its data and noise on the device."""
+    grids = [curve.on_grid(plan.count) for curve in curves]
+    data = machine.load(np.stack([item[0] for item in grids]), np.stack([item[1] for item in grids]))
+    noise = engine.noise_by_width(data)
+    return machine.periodogram(data, plan, noise).cpu().numpy(), data, noise
+
+
+def _round(machine: Engine, plan: Plan, stars: list[_Star], limits: Limits) -> list[_Star]:
+    """One search of all stars; returns those that are to be searched again."""
+    left = [star.left() for star in stars]
+    spectra, data, noise = signal_to_noise(machine, plan, left)
+    singles = _singles(data, noise, plan)
+    table = noise.cpu().numpy()
+    again = []
+    for number, star in enumerate(stars):
+        red = _noise_of(table[number], plan.width)
+        if _look(star, left[number], plan, spectra[number], singles[number], red, limits):
+            again.append(star)
+    return [star for star in again if len(star.found) < limits.signals and star.spare > 0]
+
+
+def _look(
+    star: _Star,
+    curve: Curve,
+    plan: Plan,
+    spectrum: np.ndarray,
+    single: np.ndarray,
+    red: Callable[[float], float],
+    limits: Limits,
+) -> bool:
+    """Measure what stands out on one star, report and mask it; whether there was something."""
+    if spectrum.max() >= NEAR * limits.snr:
+        best, peak = _best_peak(curve, plan, spectrum, red)
+        if best is not None and best.single:
+            alone = measure_single(curve, strongest(best), best.duration, red)
+            if alone is not None and alone.snr >= limits.single:
+                _report(star, Found(alone, np.nan))
+            else:  # a dip that only looks periodic: out of the way, and on
+                star.mask(replace(best, single=True, epoch=strongest(best)))
+                star.spare -= 1
+            return True
+        if best is not None and best.snr >= limits.snr:
+            sde = detection_efficiency(spectrum, float(curve.weight.sum()))[peak]
+            if sde >= limits.sde:
+                _report(star, Found(best, float(sde)))
+                return True
+    snr, cell, width = single
+    if snr >= NEAR * limits.single:
+        centre = float(curve.time[0] + cell * plan.width)
+        alone = measure_single(curve, centre, float(width * plan.width), red)
+        if alone is not None and alone.snr >= limits.single:
+            _report(star, Found(alone, np.nan))
+            return True
+    return False
+
+
+def _best_peak(
+    curve: Curve, plan: Plan, spectrum: np.ndarray, red: Callable[[float], float]
+) -> tuple[Measured | None, int]:
+    """The best of the strongest peaks, measured, and its place in the periodogram."""
+    rest = spectrum.copy()
+    best, place = None, int(spectrum.argmax())
+    for _ in range(PEAKS):
+        peak = int(rest.argmax())
+        if rest[peak] < 0.85 * spectrum.max():
+            break
+        near = slice(max(peak - PEAK_WIDTH, 0), peak + PEAK_WIDTH + 1)
+        rest[near] = -np.inf
+        found = measure_peak(curve, plan, peak, red)
+        if found is not None and (best is None or found.snr > best.snr * (1.02 if not best.single else 1.0)):
+            best, place = found, peak
+    return best, place
+
+
+def measure_peak(curve: Curve, plan: Plan, peak: int, red: Callable[[float], float]) -> Measured | None:
+    """Measure the signal at a peak of the periodogram, on the host."""
+    host = _host()
+    near = slice(max(peak - 1, 0), peak + 2)
+    deficits, weights = curve.on_grid(plan.count)
+    data = host.load(deficits[None], weights[None])
+    noise = torch.tensor([[red(width * plan.width) for width in NOISE_WIDTHS]], dtype=torch.float32)
+    some = replace(plan, periods=plan.periods[near])
+    scores, epochs, durations = host.locate(data, some, noise)
+    at = int(scores.argmax())
+    period = float(some.periods[at])
+    epoch = float(curve.time[0] + epochs[at])
+    mean = math.sqrt(plan.densities[0] * plan.densities[1])
+    slack = float(2 * grid.duration(period, mean) / (3 * period))  # two steps of the grid, in cycles over the span
+    return measure(curve, period, epoch, float(durations[at]), red, slack)
+
+
+def _host() -> Engine:
+    """An engine for single stars on the CPU."""
+    global _HOST  # noqa: PLW0603 - its matrices are made once
+    if _HOST is None:
+        _HOST = Engine(torch.device("cpu"), 16 << 20)
+    return _HOST
+
+
+_HOST: Engine | None = None
+
+
+def detection_efficiency(spectrum: np.ndarray, points: float) -> np.ndarray:
+    """The signal detection efficiency at each period (Hippke & Heller 2019, section 2.4; Kovacs et al. 2002).
+
+    Args:
+        spectrum: [periods] the best S/N.
+        points: the sum of the weights, which is the chi-square without a signal.
+
+    Returns:
+        [periods] standard deviations of the signal residue above its running median.
+    """
+    from scipy.ndimage import median_filter
+
+    power = np.maximum(spectrum.astype(float), 0) ** 2
+    best = power.max()
+    residue = (points - min(best, 0.999 * points)) / np.maximum(points - power, 0.001 * points)
+    trend = median_filter(residue, min(TREND, len(residue)), mode="nearest")
+    flat = residue - trend
+    spread = float(flat.std())
+    return (flat - flat.mean()) / spread if spread > 0 else np.zeros(len(flat))
+
+
+def _noise_of(table: np.ndarray, width: float) -> Callable[[float], float]:
+    """The noise of single events as a function of a duration in days, from a row of `engine.noise_by_width`."""
+    days = NOISE_WIDTHS * width
+    return lambda duration: float(np.interp(np.log(max(duration, 1e-6)), np.log(days), table))
+
+
+def _singles(data: torch.Tensor, noise: torch.Tensor, plan: Plan) -> np.ndarray:
+    """[stars, 3] the best S/N of a single transit, its cell and its width in cells."""
+    longest = float(grid.duration(plan.count * plan.width * 4, plan.densities[0])) / plan.width
+    best = torch.zeros((data.shape[1] // 2, 3), device=data.device)
+    for number, width in enumerate(NOISE_WIDTHS):
+        if 2 < width <= longest and number % 2 == 0:
+            value, cell = (engine.single_events(data, float(width)).nan_to_num(-1.0) / noise[:, number, None]).max(1)
+            new = torch.stack([value, cell.float(), torch.full_like(value, float(width))], 1)
+            best = torch.where((value > best[:, 0])[:, None], new, best)
+    return best.cpu().numpy()
+
+
+def _report(star: _Star, found: Found) -> None:
+    """Add a signal, unless it is what is left of one that was masked; mask it."""
+    signal = found.measured
+    for number, earlier in enumerate(star.found, 1):
+        relation = _relation(signal, earlier.measured)
+        if relation is None:
+            continue
+        if relation.endswith("in phase"):  # what a mask too narrow has left of it
+            star.mask(earlier.measured, 2 * MASK)
+            star.mask(signal)
+            star.spare -= 1
+            return
+        found = replace(found, flags=(*found.flags, f"{relation} of signal {number}"))
+        break
+    star.found.append(found)
+    star.mask(signal)
+    if star.refit is not None:
+        star.curve = star.refit(star.masked)
+
+
+def _relation(signal: Measured, earlier: Measured) -> str | None:
+    """How the period of a signal relates to an earlier one's: None, "period 1/2", or with "in phase" behind it."""
+    if signal.single or earlier.single:
+        return None
+    ratio = signal.period / earlier.period
+    simple = Fraction(ratio).limit_denominator(HARMONIC)
+    if not 1 / HARMONIC <= simple <= HARMONIC or simple.numerator > HARMONIC:
+        return None
+    reach = max(int(signal.cycles.max(initial=0)), 1)
+    drift = abs(ratio - float(simple)) * earlier.period * reach
+    if drift > 0.5 * (signal.duration + earlier.duration):
+        return None
+    step = earlier.period / simple.denominator
+    offset = abs(float(np.remainder(signal.epoch - earlier.epoch + step / 2, step) - step / 2))
+    words = "same period as" if simple == 1 else f"period {simple}"
+    return f"{words} in phase" if offset < 0.75 * (signal.duration + earlier.duration) else words
+
+
+def _finish(machine: Engine, star: _Star) -> None:
+    """Measure every signal again, over a trend fitted without any of them and with the others masked."""
+    del machine
+    if not star.found:
+        return
+    everything = np.zeros(len(star.curve.time), dtype=bool)
+    signals = [item.measured for item in star.found]
+    for signal in signals:
+        everything |= signal.inside(star.curve.time, MASK + 2 * star.curve.width / signal.duration)
+    curve = star.refit(everything) if star.refit is not None else star.curve
+    for number, found in enumerate(star.found):
+        others = np.zeros(len(curve.time), dtype=bool)
+        for other, signal in enumerate(signals):
+            if other != number:
+                others |= signal.inside(curve.time, 1.0)
+        again = _again(found.measured, curve.without(others), curve)
+        flags = [*found.flags, *notes_of(again, curve)]
+        star.found[number] = Found(again, found.sde, tuple(flags))
+
+
+def _again(signal: Measured, alone: Curve, curve: Curve) -> Measured:
+    deficits, weights = alone.without(signal.inside(curve.time)).on_grid(curve.cells)
+    noise = engine.noise_by_width(_host().load(deficits[None], weights[None])).numpy()[0]
+    red = _noise_of(noise, curve.width)
+    if signal.single:
+        found = measure_single(alone, signal.epoch, signal.duration, red)
+    else:
+        found = measure(alone, signal.period, signal.epoch, signal.duration, red, 0.5 * signal.duration / signal.period)
+    if found is None or found.single != signal.single or found.snr < 0.5 * signal.snr:
+        return signal
+    return found
+
+
+def notes_of(signal: Measured, curve: Curve) -> list[str]:
+    """What a user should know of a signal: its place in the data, other periods that fit, odd and even transits."""
+    time = curve.time[curve.weight > 0]
+    notes = []
+    if signal.single:
+        notes.append("single transit: the period is a lower limit")
+    centres = signal.epoch + signal.cycles * signal.period
+    begins = np.concatenate([[0], np.flatnonzero(np.diff(time) > max(signal.duration, 3 * curve.width)) + 1])
+    edges = np.concatenate([time[begins], time[np.append(begins[1:] - 1, len(time) - 1)]])
+    distance = np.abs(centres[:, None] - edges).min(1)
+    ends = np.abs(centres[:, None] - time[[0, -1]]).min(1)
+    if np.mean(distance < signal.duration) >= 0.5:
+        notes.append("at the data's end" if np.mean(ends < signal.duration) >= 0.5 else "near a gap")
+    if not signal.single:
+        shared = int(np.gcd.reduce(signal.cycles)) if len(signal.cycles) > 1 else 1
+        if shared > 1:
+            notes.append(f"the period may be {shared} times as long: no transit between was observed")
+        notes += [f"the period may be 1/{n}: its other transits fall into gaps" for n in (2, 3) if _hidden(signal, curve, n)]
+        _, _, difference = signal.odd_even()
+        if difference > 4:
+            notes.append(f"odd and even transits differ by {difference:.1f} sigma")
+    return notes
+
+
+def _hidden(signal: Measured, curve: Curve, part: int) -> bool:
+    """Whether transits at 1/part of the period would all fall where there is no data."""
+    time = curve.time[curve.weight > 0]
+    for step in range(1, part):
+        phase = Measured(**(vars(signal) | {"epoch": signal.epoch + step * signal.period / part})).phases(time)
+        if np.count_nonzero(np.abs(phase) < signal.duration / 2) > 0.3 * signal.duration / curve.width:
+            return False
+    return True
