@@ -30,6 +30,8 @@ TREND = 91
 MASK = 1.3
 #: Two periods are harmonics of each other at ratios of whole numbers up to this.
 HARMONIC = 4
+#: Fractions of the period that are examined: would their other transits have been observed?
+PARTS = 6
 #: Rounds in which nothing is reported (something is masked that is no signal), besides one a signal.
 SPARE = 3
 #: A peak is measured from this share of the limit on, because the grid loses a little of its S/N.
@@ -146,6 +148,17 @@ def signal_to_noise(
     return machine.periodogram(data, plan, noise).cpu().numpy(), data, noise
 
 
+def strongest_peaks(machine: Engine, plan: Plan, curves: Sequence[Curve]) -> list[Found | None]:
+    """The strongest periodic signal of each star, whatever its S/N; None where no peak can be measured."""
+    spectra, _, noise = signal_to_noise(machine, plan, curves)
+    found: list[Found | None] = []
+    for curve, spectrum, table in zip(curves, spectra, noise.cpu().numpy(), strict=True):
+        best, peak = best_peak(curve, plan, spectrum, _noise_of(table, plan.width))
+        sde = detection_efficiency(spectrum, float(curve.weight.sum()))[peak]
+        found.append(Found(best, float(sde)) if best else None)
+    return found
+
+
 def _round(machine: Engine, plan: Plan, stars: list[_Star], limits: Limits) -> list[_Star]:
     """One search of all stars; returns those that are to be searched again."""
     left = [star.left() for star in stars]
@@ -171,7 +184,7 @@ def _look(
 ) -> bool:
     """Measure what stands out on one star, report and mask it; whether there was something."""
     if spectrum.max() >= NEAR * limits.snr:
-        best, peak = _best_peak(curve, plan, spectrum, red)
+        best, peak = best_peak(curve, plan, spectrum, red)
         if best is not None and best.single:
             alone = measure_single(curve, strongest(best), best.duration, red)
             if alone is not None and alone.snr >= limits.single:
@@ -195,7 +208,7 @@ def _look(
     return False
 
 
-def _best_peak(
+def best_peak(
     curve: Curve, plan: Plan, spectrum: np.ndarray, red: Callable[[float], float]
 ) -> tuple[Measured | None, int]:
     """The best of the strongest peaks, measured, and its place in the periodogram."""
@@ -365,10 +378,9 @@ def notes_of(signal: Measured, curve: Curve) -> list[str]:
     if np.mean(distance < signal.duration) >= 0.5:
         notes.append("at the data's end" if np.mean(ends < signal.duration) >= 0.5 else "near a gap")
     if not signal.single:
-        shared = int(np.gcd.reduce(signal.cycles)) if len(signal.cycles) > 1 else 1
-        if shared > 1:
-            notes.append(f"the period may be {shared} times as long: no transit between was observed")
-        notes += [f"the period may be 1/{n}: its other transits fall into gaps" for n in (2, 3) if _hidden(signal, curve, n)]
+        parts = [f"1/{part}" for part in range(2, PARTS + 1) if _hidden(signal, curve, part)]
+        if parts:
+            notes.append(f"the period may be {' or '.join(parts)}: the other transits would fall into gaps")
         _, _, difference = signal.odd_even()
         if difference > 4:
             notes.append(f"odd and even transits differ by {difference:.1f} sigma")

@@ -77,20 +77,29 @@ class Plan:
         exact = np.maximum(BINS * self.periods / self.shortest, multiple)
         return multiple * np.ceil(exact / multiple).astype(np.int64)
 
-    def groups(self, most: int) -> Iterator[tuple[int, int]]:
-        """Neighbouring periods with the same number of bins, at most `most` bins together: first and one past last."""
+    @property
+    def bytes_per_star(self) -> int:
+        """Bytes of a star on the device, besides a chunk of periods: its cells, single events of them, its spectrum."""
+        return 4 * (16 * self.count + 4 * len(self.periods))
+
+    def groups(self, bins: int, periods: int) -> Iterator[tuple[int, int]]:
+        """Neighbouring periods with the same number of bins: first and one past last.
+
+        Args:
+            bins: the most phase bins together.
+            periods: the most periods together.
+        """
         begin = 0
         edges = [*np.flatnonzero(np.diff(self.bins)) + 1, len(self.periods)]
         for edge in edges:
-            step = max(1, most // int(self.bins[begin]))
+            step = max(1, min(bins // int(self.bins[begin]), periods))
             for first in range(begin, edge, step):
                 yield first, min(first + step, edge)
             begin = edge
 
 
-def widths() -> np.ndarray:
-    """[STEPS] the templates' widths in bins."""
-    return BINS * 2 ** (np.arange(STEPS) / STEPS)
+#: [STEPS] the templates' widths in bins.
+WIDTHS = BINS * 2 ** (np.arange(STEPS) / STEPS)
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,7 @@ class _Filter:
     @classmethod
     def on(cls, device: torch.device) -> _Filter:
         banded = np.zeros((2, BLOCK + WINDOW - 1, BLOCK, STEPS), np.float32)
-        for step, width in enumerate(widths()):
+        for step, width in enumerate(WIDTHS):
             shape = template.kernel(width, WINDOW)
             for place in range(BLOCK):
                 banded[0, place : place + WINDOW, place, step] = shape
@@ -164,7 +173,7 @@ class Engine:
         """
         stars = data.shape[1] // 2
         best = torch.empty((stars, len(plan.periods)), device=self._device)
-        for first, last in plan.groups(self._bins_at_once(stars)):
+        for first, last in self._groups(plan, stars):
             for level, scores in enumerate(self._scores(data, plan, first, last, noise)):
                 top = scores.flatten(2).amax(2)
                 best[:, first:last] = top if level == 0 else torch.maximum(best[:, first:last], top)
@@ -175,7 +184,7 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For one star: [periods] the best signal-to-noise, its epoch and its duration; days from the first cell."""
         found = np.full((3, len(plan.periods)), -np.inf)
-        for first, last in plan.groups(self._bins_at_once(1)):
+        for first, last in self._groups(plan, 1):
             bins = plan.bins[first]
             for level, scores in enumerate(self._scores(data, plan, first, last, noise)):
                 flat = scores[0].flatten(1)
@@ -183,14 +192,14 @@ class Engine:
                 length = plan.periods[first:last] / bins * (1 << level)
                 epoch = (at // STEPS + WINDOW / 2) * length % plan.periods[first:last]
                 better = value > found[0, first:last]
-                new = np.stack([value, epoch, widths()[at % STEPS] * length])
+                new = np.stack([value, epoch, WIDTHS[at % STEPS] * length])
                 found[:, first:last] = np.where(better, new, found[:, first:last])
         return found[0], found[1], found[2]
 
-    def _bins_at_once(self, stars: int) -> int:
-        """Phase bins of a chunk: per bin and star two sums, their blocks and two scores a template."""
+    def _groups(self, plan: Plan, stars: int) -> Iterator[tuple[int, int]]:
+        """Chunks of periods: per phase bin and star two sums, their blocks and two scores a template; 32 bytes a cell."""
         each = 4 * (4 + 2 * (BLOCK + WINDOW) // BLOCK + 2 * STEPS)
-        return max(1, self._budget // (each * stars))
+        return plan.groups(self._budget // (each * stars), max(1, self._budget // (32 * plan.count)))
 
     def _scores(
         self, data: torch.Tensor, plan: Plan, first: int, last: int, noise: torch.Tensor
@@ -209,7 +218,7 @@ class Engine:
                     return
             padded = torch.cat([sums, sums[:, :, : WINDOW - 1]], 2)
             scores = self._filter.scores(padded, length / plan.width)
-            over = noise_at(noise, widths() * length / plan.width)
+            over = noise_at(noise, WIDTHS * length / plan.width)
             yield scores.view(stars, count, -1, STEPS).mul_(over.reciprocal()[:, None, None, :])
 
     def _fold(self, data: torch.Tensor, plan: Plan, first: int, last: int) -> torch.Tensor:
@@ -262,9 +271,11 @@ NOISE_WIDTHS = 2 ** (1 + np.arange(6 * STEPS) / STEPS)
 def noise_at(noise: torch.Tensor, cells: np.ndarray) -> torch.Tensor:
     """[stars, n] the noise at n durations, in cells, from a table by `NOISE_WIDTHS`."""
     place = np.clip((np.log2(cells) - 1) * STEPS, 0, len(NOISE_WIDTHS) - 1.001)
-    below = place.astype(int)
-    share = torch.from_numpy((place - below).astype(np.float32)).to(noise.device)
-    return noise[:, below] * (1 - share) + noise[:, below + 1] * share
+    below = int(place[0])  # the steps of both are the same, so that all widths lie as far between two of the table
+    if np.allclose(np.diff(place), 1):
+        share = float(place[0] - below)
+        return torch.lerp(noise[:, below : below + len(place)], noise[:, below + 1 : below + 1 + len(place)], share)
+    return torch.stack([torch.lerp(noise[:, int(p)], noise[:, int(p) + 1], float(p % 1)) for p in place], 1)
 
 
 def single_events(data: torch.Tensor, width: float) -> torch.Tensor:

@@ -135,6 +135,10 @@ def _describe(
     cycles, depths, errors = _transits(curve, model, figures)
     if not len(cycles):
         return None
+    if len(cycles) > 1 and (times := int(np.gcd.reduce(np.diff(cycles)))) > 1:
+        # No transit between was observed: the spacing of those that were is all that is known of the period.
+        epoch += float(cycles[0]) * period
+        return _describe(curve, fit, (times * period, epoch, duration), noise)
     gains = (np.maximum(depths, 0) / errors) ** 2
     single = len(cycles) == 1 or gains.max() > DOMINANT * gains.sum()
     spread = fit.errors(figures, depth) * red

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from transit_cli.data.lightcurves import lightcurve
-from transit_cli.data.lightcurves.lightcurve import UnreadableError
-from transit_cli.data.views.detrend import fit_trend
+from transit_cli.data.lightcurves import readers
+from transit_cli.data.lightcurves.lightcurve import UnreadableError, stitch
+from transit_cli.data.views.detrend import fit_spline
 from transit_cli.search import cells
 from transit_cli.search.cells import Curve
 
@@ -39,7 +39,7 @@ class Light:
     Attributes:
         star: its name.
         mission: "kepler", "k2", "tess" or "".
-        zero: the Julian Date of time 0.
+        reference_jd: the Julian Date of time 0.
         segment: quarters, campaigns or sectors.
         source: the files.
         time: [n] days.
@@ -52,7 +52,7 @@ class Light:
 
     star: str
     mission: str
-    zero: float
+    reference_jd: float
     segment: str
     source: str
     time: np.ndarray
@@ -80,15 +80,16 @@ def read_star(task: Task) -> Light | Unsearched:
     curves, notes = [], []
     for file in task.files:
         try:
-            curves.append(lightcurve.read(file, task.column))
+            curves.append(readers.read(file, task.column))
         except UnreadableError as reason:
             notes.append(f"{file.name}: {reason}")
     if not curves:
         return Unsearched(task.star, "; ".join(notes))
-    curve = lightcurve.stitch(curves)
+    curve = stitch(curves)
     if len(curve.time) < 2:
         return Unsearched(task.star, "no cadence with finite flux and good quality")
-    width = cells.width_for(float(np.median(np.diff(curve.time))), task.shortest)
+    cadence = round(float(np.median(np.diff(curve.time))) * 86400) / 86400  # the same for all stars of a mission
+    width = cells.width_for(max(cadence, 1 / 86400), task.shortest)
     time, flux, points = cells.average(curve.time, curve.flux, width)
     if len(time) < FEWEST:
         return Unsearched(task.star, f"only {len(time)} cells of {width * 1440:.3g} minutes hold data")
@@ -96,7 +97,7 @@ def read_star(task: Task) -> Light | Unsearched:
     return Light(
         star=task.star,
         mission=curve.mission,
-        zero=curve.zero,
+        reference_jd=curve.reference_jd,
         segment=curve.segment,
         source=curve.source,
         time=time,
@@ -116,14 +117,14 @@ def detrend(
     Without `hidden` points the fit is done twice: what lies far below the first trend for two cells or more is hidden
     from the second, so that a deep transit does not pull it down.
     """
-    trend = fit_trend(time, flux, hidden, SPACINGS)
+    trend = fit_spline(time, flux, hidden, SPACINGS)
     if hidden is None:
         flat = np.where(trend.values > 0, flux / trend.values, 1.0)
         noise = 1.4826 * float(np.median(np.abs(np.diff(flat)))) / np.sqrt(2)
         low = flat < 1 - DIP * noise
         run = low & (np.append(low[1:], False) | np.append(False, low[:-1]))
         if run.any():
-            trend = fit_trend(time, flux, _widened(run, 2), SPACINGS)
+            trend = fit_spline(time, flux, _widened(run, 2), SPACINGS)
     known = trend.values > 0
     level = np.where(known, trend.values, 1.0)
     found = Curve.of(time, np.where(known, flux / level, 1.0), points, width)
