@@ -126,7 +126,7 @@ def real_curves(folder: Path) -> list[tuple[np.ndarray, np.ndarray, float]]:
         light = read_star(task)
         if not isinstance(light, Light):
             continue
-        plan = batch.plan_for(light.curve.cells, light.width, 0.5, 30.0, DENSITIES, 3.0)
+        plan = batch.plan_for(light.curve.cells, light.width, (0.5, 30.0), DENSITIES)
         engine = Engine(torch.device("cpu"), 16 << 20)
         signals = batch.search(engine, plan, [light.curve], Limits(signals=4), [light.detrended])[0]
         masked = np.zeros(len(light.time), dtype=bool)
@@ -162,7 +162,7 @@ class Ours:
         span = curves[0].time[-1] - curves[0].time[0]
         key = (cells, width)
         if key not in self.plans:
-            self.plans[key] = batch.plan_for(cells, width, SHORTEST, span / 2, DENSITIES, 3.0)
+            self.plans[key] = batch.plan_for(cells, width, (SHORTEST, span / 2), DENSITIES)
         return self.plans[key]
 
     def __call__(self, curves: list[Curve]) -> list[tuple[float, float, float]]:
@@ -193,8 +193,10 @@ def run_bls(curve: Curve, periods: np.ndarray) -> tuple[float, float]:
 
     when, flux = flat(curve)
     durations = 0.04 * 1.35 ** np.arange(6)
-    power = np.asarray(BoxLeastSquares(when, flux, curve.sigma).power(periods, durations[durations < periods[0] / 2]).power)
-    sde = batch.detection_efficiency(np.sqrt(np.maximum(2 * power, 0)), float(len(when)))
+    power = np.asarray(
+        BoxLeastSquares(when, flux, curve.sigma).power(periods, durations[durations < periods[0] / 2]).power
+    )
+    sde = batch.detection_efficiency(np.sqrt(np.maximum(2 * np.asarray(power), 0)), float(len(when)))
     return float(sde.max()), float(periods[int(np.argmax(sde))])
 
 
@@ -224,7 +226,11 @@ def recall(cases: list[Case], curves: list[Curve], ours: Ours, peers: list[str],
 
 def report(period: np.ndarray, snr: np.ndarray, found: dict[str, list[tuple[float, float]]]) -> None:
     names = [f"S/N {low}-{high}" for low, high in BANDS]
-    print(f"{'':14}{'threshold':>10}" + "".join(f"{name:>11}" for name in names) + "   (recall at 1 % false alarms, period within 1 %)")
+    print(
+        f"{'':14}{'threshold':>10}"
+        + "".join(f"{name:>11}" for name in names)
+        + "   (recall at 1 % false alarms, period within 1 %)"
+    )
     right: dict[str, np.ndarray] = {}
     for name, pairs in found.items():
         statistic, at = np.array(pairs).T
@@ -238,7 +244,8 @@ def report(period: np.ndarray, snr: np.ndarray, found: dict[str, list[tuple[floa
         print(f"{name:14}{threshold:>10.2f}" + "".join(shares))
     if "TLS" in right:
         strong = right["TLS"] & (snr > 10)
-        print(f"of {strong.sum()} that TLS finds above S/N 10, {100 * right['transit S/N'][strong].mean():.1f} % have the same period here")
+        share = 100 * right["transit S/N"][strong].mean()
+        print(f"of {strong.sum()} that TLS finds above S/N 10, {share:.1f} % are found here")
 
 
 def speed(curves: list[Curve], ours: Ours, peers: list[str], rounds: int) -> None:
@@ -255,13 +262,14 @@ def speed(curves: list[Curve], ours: Ours, peers: list[str], rounds: int) -> Non
         return best / count
 
     plan = ours.plan(curves)
-    print(f"\n{len(curves)} light curves of {plan.count} cells, {len(plan.periods)} periods, {ours.device.type}, {torch.get_num_threads()} threads")
+    where = f"{ours.device.type}, {torch.get_num_threads()} threads"
+    print(f"\n{len(curves)} light curves of {plan.count} cells, {len(plan.periods)} periods, {where}")
     grid = timed(lambda: ours.periodogram(curves), len(curves), "periodogram")
     whole = timed(lambda: batch.search(ours.engine, plan, curves, Limits()), len(curves), "search, signals measured")
     timed(lambda: ours.periodogram(curves[:1]), 1, "periodogram, one light curve alone")
     for peer in peers:
         run = run_tls if peer == "TLS" else (lambda curve: run_bls(curve, plan.periods))
-        each = timed(lambda: [run(curve) for curve in curves[:2]], 2, peer)
+        each = timed(lambda run=run: [run(curve) for curve in curves[:2]], 2, peer)
         print(f"{'':40}{each / grid:>10.1f} x the periodogram's time, {each / whole:.1f} x the search's")
 
 
@@ -273,7 +281,9 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="inject into the light curves of this folder instead")
     parser.add_argument("--red", type=float, default=1.0, help="of the simulation's red noise; 0 for white noise alone")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=0, help="light curves of the speed test; 64 on a CPU, 1,024 on a GPU")
+    parser.add_argument(
+        "--batch", type=int, default=0, help="light curves of the speed test; 64 on a CPU, 1,024 on a GPU"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--speed-only", action="store_true")

@@ -10,28 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from transit_cli.search import engine, grid
-from transit_cli.search.cells import Curve
 from transit_cli.search.engine import NOISE_WIDTHS, Engine, Plan
+from transit_cli.search.flags import detection_efficiency, notes_of, relation
 from transit_cli.search.measurement import Measured, measure, measure_single, strongest
+
+if TYPE_CHECKING:
+    from transit_cli.search.cells import Curve
 
 #: Peaks of the periodogram that are measured, of which the best is taken.
 PEAKS = 3
 #: Neighbouring trial periods that belong to one peak.
 PEAK_WIDTH = 9
-#: Trial periods over which the trend of the periodogram is taken (Hippke & Heller 2019, section 2.4).
-TREND = 91
 #: Transits are masked over this many durations, and two cells more.
 MASK = 1.3
-#: Two periods are harmonics of each other at ratios of whole numbers up to this.
-HARMONIC = 4
-#: Fractions of the period that are examined: would their other transits have been observed?
-PARTS = 6
 #: Rounds in which nothing is reported (something is masked that is no signal), besides one a signal.
 SPARE = 3
 #: A peak is measured from this share of the limit on, because the grid loses a little of its S/N.
@@ -94,21 +91,21 @@ class _Star:
 
 
 def plan_for(
-    cells: int, width: float, low: float, high: float, densities: tuple[float, float], oversampling: float
+    cells: int, width: float, limits: tuple[float, float], densities: tuple[float, float], oversampling: float = 3.0
 ) -> Plan:
     """What is tried on light curves of `cells` cells of `width` days.
 
     Args:
         cells: from the first to the last.
         width: of a cell, in days.
-        low: the shortest period, in days.
-        high: the longest; 0 for the length of the light curve, in which a signal can just be seen twice.
+        limits: the shortest and the longest period, in days; a longest of 0 is the length of the light curve, in which
+            a signal can just be seen twice.
         densities: of the stars, lowest and highest, in units of the Sun's.
         oversampling: of the periods (`grid.periods`).
     """
     span = cells * width
-    high = min(high or span, span)
-    low = min(low, high / 2)
+    high = min(limits[1] or span, span)
+    low = min(limits[0], high / 2)
     mean = math.sqrt(densities[0] * densities[1])
     return Plan(cells, width, grid.periods(span, low, high, mean, oversampling), densities)
 
@@ -134,7 +131,7 @@ def search(
     while active:
         active = _round(machine, plan, active, limits)
     for star in stars:
-        _finish(machine, star)
+        _finish(star)
     return [star.found for star in stars]
 
 
@@ -168,40 +165,51 @@ def _round(machine: Engine, plan: Plan, stars: list[_Star], limits: Limits) -> l
     again = []
     for number, star in enumerate(stars):
         red = _noise_of(table[number], plan.width)
-        if _look(star, left[number], plan, spectra[number], singles[number], red, limits):
+        if _look(star, _Seen(left[number], plan, spectra[number], singles[number], red), limits):
             again.append(star)
     return [star for star in again if len(star.found) < limits.signals and star.spare > 0]
 
 
-def _look(
-    star: _Star,
-    curve: Curve,
-    plan: Plan,
-    spectrum: np.ndarray,
-    single: np.ndarray,
-    red: Callable[[float], float],
-    limits: Limits,
-) -> bool:
+@dataclass(frozen=True)
+class _Seen:
+    """What one search of a star has shown.
+
+    Attributes:
+        curve: the light curve that was searched.
+        plan: what was tried.
+        spectrum: [periods] the best S/N at each.
+        single: S/N, cell and width in cells of the best single transit.
+        noise: of single events, by duration in days.
+    """
+
+    curve: Curve
+    plan: Plan
+    spectrum: np.ndarray
+    single: np.ndarray
+    noise: Callable[[float], float]
+
+
+def _look(star: _Star, seen: _Seen, limits: Limits) -> bool:
     """Measure what stands out on one star, report and mask it; whether there was something."""
-    if spectrum.max() >= NEAR * limits.snr:
-        best, peak = best_peak(curve, plan, spectrum, red)
+    if seen.spectrum.max() >= NEAR * limits.snr:
+        best, peak = best_peak(seen.curve, seen.plan, seen.spectrum, seen.noise)
         if best is not None and best.single:
-            alone = measure_single(curve, strongest(best), best.duration, red)
+            alone = measure_single(seen.curve, strongest(best), best.duration, seen.noise)
             if alone is not None and alone.snr >= limits.single:
                 _report(star, Found(alone, np.nan))
-            else:  # a dip that only looks periodic: out of the way, and on
+            else:  # a dip that only looks periodic: it is masked, and the search repeated
                 star.mask(replace(best, single=True, epoch=strongest(best)))
                 star.spare -= 1
             return True
         if best is not None and best.snr >= limits.snr:
-            sde = detection_efficiency(spectrum, float(curve.weight.sum()))[peak]
+            sde = detection_efficiency(seen.spectrum, float(seen.curve.weight.sum()))[peak]
             if sde >= limits.sde:
                 _report(star, Found(best, float(sde)))
                 return True
-    snr, cell, width = single
+    snr, cell, width = seen.single
     if snr >= NEAR * limits.single:
-        centre = float(curve.time[0] + cell * plan.width)
-        alone = measure_single(curve, centre, float(width * plan.width), red)
+        centre = float(seen.curve.time[0] + cell * seen.plan.width)
+        alone = measure_single(seen.curve, centre, float(width * seen.plan.width), seen.noise)
         if alone is not None and alone.snr >= limits.single:
             _report(star, Found(alone, np.nan))
             return True
@@ -240,7 +248,7 @@ def measure_peak(curve: Curve, plan: Plan, peak: int, red: Callable[[float], flo
     epoch = float(curve.time[0] + epochs[at])
     mean = math.sqrt(plan.densities[0] * plan.densities[1])
     slack = float(2 * grid.duration(period, mean) / (3 * period))  # two steps of the grid, in cycles over the span
-    return measure(curve, period, epoch, float(durations[at]), red, slack)
+    return measure(curve, (period, epoch, float(durations[at])), red, slack)
 
 
 def _host() -> Engine:
@@ -252,27 +260,6 @@ def _host() -> Engine:
 
 
 _HOST: Engine | None = None
-
-
-def detection_efficiency(spectrum: np.ndarray, points: float) -> np.ndarray:
-    """The signal detection efficiency at each period (Hippke & Heller 2019, section 2.4; Kovacs et al. 2002).
-
-    Args:
-        spectrum: [periods] the best S/N.
-        points: the sum of the weights, which is the chi-square without a signal.
-
-    Returns:
-        [periods] standard deviations of the signal residue above its running median.
-    """
-    from scipy.ndimage import median_filter
-
-    power = np.maximum(spectrum.astype(float), 0) ** 2
-    best = power.max()
-    residue = (points - min(best, 0.999 * points)) / np.maximum(points - power, 0.001 * points)
-    trend = median_filter(residue, min(TREND, len(residue)), mode="nearest")
-    flat = residue - trend
-    spread = float(flat.std())
-    return (flat - flat.mean()) / spread if spread > 0 else np.zeros(len(flat))
 
 
 def _noise_of(table: np.ndarray, width: float) -> Callable[[float], float]:
@@ -297,15 +284,15 @@ def _report(star: _Star, found: Found) -> None:
     """Add a signal, unless it is what is left of one that was masked; mask it."""
     signal = found.measured
     for number, earlier in enumerate(star.found, 1):
-        relation = _relation(signal, earlier.measured)
-        if relation is None:
+        related = relation(signal, earlier.measured)
+        if related is None:
             continue
-        if relation.endswith("in phase"):  # what a mask too narrow has left of it
+        if related.endswith("in phase"):  # what a mask too narrow has left of it
             star.mask(earlier.measured, 2 * MASK)
             star.mask(signal)
             star.spare -= 1
             return
-        found = replace(found, flags=(*found.flags, f"{relation} of signal {number}"))
+        found = replace(found, flags=(*found.flags, f"{related} of signal {number}"))
         break
     star.found.append(found)
     star.mask(signal)
@@ -313,27 +300,8 @@ def _report(star: _Star, found: Found) -> None:
         star.curve = star.refit(star.masked)
 
 
-def _relation(signal: Measured, earlier: Measured) -> str | None:
-    """How the period of a signal relates to an earlier one's: None, "period 1/2", or with "in phase" behind it."""
-    if signal.single or earlier.single:
-        return None
-    ratio = signal.period / earlier.period
-    simple = Fraction(ratio).limit_denominator(HARMONIC)
-    if not 1 / HARMONIC <= simple <= HARMONIC or simple.numerator > HARMONIC:
-        return None
-    reach = max(int(signal.cycles.max(initial=0)), 1)
-    drift = abs(ratio - float(simple)) * earlier.period * reach
-    if drift > 0.5 * (signal.duration + earlier.duration):
-        return None
-    step = earlier.period / simple.denominator
-    offset = abs(float(np.remainder(signal.epoch - earlier.epoch + step / 2, step) - step / 2))
-    words = "same period as" if simple == 1 else f"period {simple}"
-    return f"{words} in phase" if offset < 0.75 * (signal.duration + earlier.duration) else words
-
-
-def _finish(machine: Engine, star: _Star) -> None:
+def _finish(star: _Star) -> None:
     """Measure every signal again, over a trend fitted without any of them and with the others masked."""
-    del machine
     if not star.found:
         return
     everything = np.zeros(len(star.curve.time), dtype=bool)
@@ -358,40 +326,8 @@ def _again(signal: Measured, alone: Curve, curve: Curve) -> Measured:
     if signal.single:
         found = measure_single(alone, signal.epoch, signal.duration, red)
     else:
-        found = measure(alone, signal.period, signal.epoch, signal.duration, red, 0.5 * signal.duration / signal.period)
+        figures = (signal.period, signal.epoch, signal.duration)
+        found = measure(alone, figures, red, 0.5 * signal.duration / signal.period)
     if found is None or found.single != signal.single or found.snr < 0.5 * signal.snr:
         return signal
     return found
-
-
-def notes_of(signal: Measured, curve: Curve) -> list[str]:
-    """What a user should know of a signal: its place in the data, other periods that fit, odd and even transits."""
-    time = curve.time[curve.weight > 0]
-    notes = []
-    if signal.single:
-        notes.append("single transit: the period is a lower limit")
-    centres = signal.epoch + signal.cycles * signal.period
-    begins = np.concatenate([[0], np.flatnonzero(np.diff(time) > max(signal.duration, 3 * curve.width)) + 1])
-    edges = np.concatenate([time[begins], time[np.append(begins[1:] - 1, len(time) - 1)]])
-    distance = np.abs(centres[:, None] - edges).min(1)
-    ends = np.abs(centres[:, None] - time[[0, -1]]).min(1)
-    if np.mean(distance < signal.duration) >= 0.5:
-        notes.append("at the data's end" if np.mean(ends < signal.duration) >= 0.5 else "near a gap")
-    if not signal.single:
-        parts = [f"1/{part}" for part in range(2, PARTS + 1) if _hidden(signal, curve, part)]
-        if parts:
-            notes.append(f"the period may be {' or '.join(parts)}: the other transits would fall into gaps")
-        _, _, difference = signal.odd_even()
-        if difference > 4:
-            notes.append(f"odd and even transits differ by {difference:.1f} sigma")
-    return notes
-
-
-def _hidden(signal: Measured, curve: Curve, part: int) -> bool:
-    """Whether transits at 1/part of the period would all fall where there is no data."""
-    time = curve.time[curve.weight > 0]
-    for step in range(1, part):
-        phase = Measured(**(vars(signal) | {"epoch": signal.epoch + step * signal.period / part})).phases(time)
-        if np.count_nonzero(np.abs(phase) < signal.duration / 2) > 0.3 * signal.duration / curve.width:
-            return False
-    return True

@@ -82,7 +82,7 @@ class Curve:
     @property
     def cells(self) -> int:
         """Cells from the first point to the last."""
-        return int(round((self.time[-1] - self.time[0]) / self.width)) + 1 if len(self.time) else 0
+        return round(float(self.time[-1] - self.time[0]) / self.width) + 1 if len(self.time) else 0
 
     def on_grid(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """[count] weighted deficits, and weights, of each cell; 0 where there is no data."""

@@ -6,8 +6,8 @@ in float64, whatever the device. The folded sums are filtered with all templates
 neighbouring bins times a banded matrix that holds the templates at every place in the block. Widths beyond twice the
 shortest are tried on bins merged in pairs, so that the matrix stays small.
 
-For weights w, deficits y and a template t the signal-to-noise of the best-fitting depth is sum(w t y) / sqrt(sum(w t^2))
-(the single- and multiple-event statistics of Jenkins 2002, ApJ 575, 493).
+For weights w, deficits y and a template t the signal-to-noise of the best depth is sum(w t y) / sqrt(sum(w t^2)) (the
+single- and multiple-event statistics of Jenkins 2002, ApJ 575, 493).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS = 5
 BLOCK = 8
 #: Bins of the window in which a template lies.
 WINDOW = 2 * BINS
-#: The weight of a window without data, in transits that are covered: it keeps windows of a few points from standing out.
+#: The weight of a window without data, in covered transits: it keeps windows of a few points from standing out.
 COVER = 0.05
 #: The widest template, in periods.
 WIDEST = 0.3
@@ -90,7 +90,7 @@ class Plan:
             periods: the most periods together.
         """
         begin = 0
-        edges = [*np.flatnonzero(np.diff(self.bins)) + 1, len(self.periods)]
+        edges = [*(np.flatnonzero(np.diff(self.bins)) + 1).tolist(), len(self.periods)]
         for edge in edges:
             step = max(1, min(bins // int(self.bins[begin]), periods))
             for first in range(begin, edge, step):
@@ -179,9 +179,7 @@ class Engine:
                 best[:, first:last] = top if level == 0 else torch.maximum(best[:, first:last], top)
         return best
 
-    def locate(
-        self, data: torch.Tensor, plan: Plan, noise: torch.Tensor
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def locate(self, data: torch.Tensor, plan: Plan, noise: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For one star: [periods] the best signal-to-noise, its epoch and its duration; days from the first cell."""
         found = np.full((3, len(plan.periods)), -np.inf)
         for first, last in self._groups(plan, 1):
@@ -197,7 +195,7 @@ class Engine:
         return found[0], found[1], found[2]
 
     def _groups(self, plan: Plan, stars: int) -> Iterator[tuple[int, int]]:
-        """Chunks of periods: per phase bin and star two sums, their blocks and two scores a template; 32 bytes a cell."""
+        """Chunks of periods: a phase bin takes two sums, their blocks and two scores per template; a cell, 32 bytes."""
         each = 4 * (4 + 2 * (BLOCK + WINDOW) // BLOCK + 2 * STEPS)
         return plan.groups(self._budget // (each * stars), max(1, self._budget // (32 * plan.count)))
 
@@ -235,7 +233,8 @@ class Engine:
         They are kept for the next batch on the same grid, as far as they are small.
         """
         if plan is not self._plan:
-            self._plan, self._bags = plan, {}
+            self._plan = plan
+            self._bags.clear()
         key = (first, last)
         if key not in self._bags:
             made = self._make_bags(plan, first, last)

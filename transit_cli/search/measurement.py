@@ -89,26 +89,25 @@ def phase_of(time: np.ndarray, period: float, epoch: float) -> np.ndarray:
 
 
 def measure(
-    curve: Curve, period: float, epoch: float, duration: float, noise: Callable[[float], float], cycles: float
+    curve: Curve, figures: tuple[float, float, float], noise: Callable[[float], float], cycles: float
 ) -> Measured | None:
     """Fit a signal that the search saw.
 
     Args:
         curve: the light curve.
-        period: days.
-        epoch: day of the centre of a transit.
-        duration: days.
+        figures: period, day of the centre of a transit, and duration, in days.
         noise: what the noise of white single events is multiplied with, for a duration in days.
         cycles: by how much the number of periods in the light curve may be off.
 
     Returns:
         The signal; None where no dip is left that could be measured.
     """
-    time, deficit, weight = curve.time, curve.deficit, curve.weight
+    period, epoch, duration = figures
+    time = curve.time
     middle = epoch + np.rint((0.5 * (time[0] + time[-1]) - epoch) / period) * period
     span = max(time[-1] - time[0], period)
     slack = cycles * period**2 / span
-    fit = _Fit(time, deficit, weight, curve.width)
+    fit = _Fit(time, curve.deficit, curve.weight, curve.width)
 
     def loss(place: np.ndarray) -> float:
         trial = (period + place[0] * slack, middle + place[1] * duration, duration * float(np.exp(place[2])))

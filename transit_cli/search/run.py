@@ -69,7 +69,7 @@ def search(settings: SearchSettings) -> Result:
         _open_work(work, digest)
         machine = _Machine.open(settings)
         done = _search_blocks(tasks, settings, machine, work)
-        _assemble(settings.out, work, done, digest)
+        _assemble(settings.out, done, digest)
         shutil.rmtree(work)
     return _result(settings)
 
@@ -222,13 +222,14 @@ def _rounded(cells: int) -> int:
 
 @functools.lru_cache(maxsize=8)
 def _plan(cells: int, width: float, settings: SearchSettings) -> Plan:
-    densities = (settings.min_density, settings.max_density)
-    return batch.plan_for(cells, width, settings.min_period, settings.max_period, densities, settings.oversampling)
+    limits, densities = (settings.min_period, settings.max_period), (settings.min_density, settings.max_density)
+    return batch.plan_for(cells, width, limits, densities, settings.oversampling)
 
 
-def _assemble(out: Path, work: Path, blocks: Sequence[Path], digest: str) -> None:
+def _assemble(out: Path, blocks: Sequence[Path], digest: str) -> None:
     """The catalog from the blocks' files, of which one is in memory at a time, besides four figures per signal."""
-    figures, stars = [], []
+    figures: list[tuple[float, float, float, float]] = []
+    stars: list[int] = []
     unsearched: list[list[str]] = []
     searched = 0
     numbers: Counter[str] = Counter()
@@ -254,11 +255,10 @@ def _assemble(out: Path, work: Path, blocks: Sequence[Path], digest: str) -> Non
             stream.write(catalog.text(rows))
     beside = _unsearched_file(out)
     if unsearched:
-        lines = [",".join(("star", "reason")), *(f'{star},"{reason}"' for star, reason in unsearched)]
+        lines = ["star,reason", *(f'{star},"{reason}"' for star, reason in unsearched)]
         atomic_write(beside, "\n".join(lines) + "\n")
     else:
         beside.unlink(missing_ok=True)
-    del work
 
 
 def _unsearched_file(out: Path) -> Path:

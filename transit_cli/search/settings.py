@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - the types of settings are read at run time
 from typing import Annotated, Literal
 
 from transit_cli.config import Flag, Positional, Range

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,11 @@ from transit_cli.data.lightcurves.lightcurve import UnreadableError, stitch
 from transit_cli.data.views.detrend import fit_spline
 from transit_cli.search import cells
 from transit_cli.search.cells import Curve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transit_cli.data.lightcurves.lightcurve import LightCurve
 
 #: Spacings of the trend's knots, in days: none as short as the transits that are searched.
 SPACINGS = tuple(np.geomspace(0.8, 20, 16).tolist())
@@ -24,7 +29,14 @@ FEWEST = 100
 
 @dataclass(frozen=True)
 class Task:
-    """A star to be read: its name, its files, the flux column ("" for the preferred one), the shortest transit (days)."""
+    """A star to be read.
+
+    Attributes:
+        star: its name.
+        files: its light curves.
+        column: the flux column, or "" for the preferred one.
+        shortest: the shortest transit that is searched, in days.
+    """
 
     star: str
     files: tuple[Path, ...]
@@ -77,7 +89,8 @@ class Unsearched:
 
 def read_star(task: Task) -> Light | Unsearched:
     """Read, stitch, average and detrend a star. Nothing that its files hold can make it fail."""
-    curves, notes = [], []
+    curves: list[LightCurve] = []
+    notes: list[str] = []
     for file in task.files:
         try:
             curves.append(readers.read(file, task.column))
@@ -136,6 +149,6 @@ def _widened(chosen: np.ndarray, by: int) -> np.ndarray:
     return np.convolve(chosen, np.ones(2 * by + 1), mode="same") > 0.5
 
 
-def tasks_of(files: dict[str, Sequence[Path]], column: str, shortest: float) -> list[Task]:
+def tasks_of(files: Mapping[str, Sequence[Path]], column: str, shortest: float) -> list[Task]:
     """One task per star, in the order of their names."""
     return [Task(star, tuple(sorted(files[star])), column, shortest) for star in sorted(files) if star]
