@@ -86,7 +86,7 @@ def test_folding_by_adding_rows_where_they_belong_gives_the_same_as_folding_by_b
     torch.testing.assert_close(bags, rows, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     period=st.floats(0.8, 9.0),
     phase=st.floats(0, 1),
@@ -131,7 +131,8 @@ def test_deep_transits_do_not_count_as_noise():
     deep = [curve(time, planted(time, [(2.5, 1401.0, 0.12, 0.05)])), curve(time, planted(time, []))]
     machine = Engine(CPU, 1 << 20)
     noise = engine.noise_by_width(loaded(machine, deep)[0])
-    assert float((noise[0] / noise[1]).max()) < 1.4
+    short = engine.NOISE_WIDTHS < 36  # a third of a day: longer ones meet a transit in every other place
+    assert float((noise[0] / noise[1])[short].max()) < 1.4
 
 
 def test_every_period_has_bins_that_resolve_its_shortest_transit():
