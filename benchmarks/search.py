@@ -117,12 +117,12 @@ def into_real(rng: np.random.Generator, curves: list[tuple[np.ndarray, np.ndarra
 
 def real_curves(folder: Path) -> list[tuple[np.ndarray, np.ndarray, float]]:
     """Detrended light curves of a folder, without the transits that a search finds on them."""
-    from transit_cli.data.lightcurves.folder import files_by_star
+    from transit_cli.data.lightcurves.file_index import FileIndex
     from transit_cli.search.source import Light, read_star, tasks_of
 
-    files, _ = files_by_star(folder)
+    index = FileIndex.of(folder)
     found = []
-    for task in tasks_of(files.by_star, "", 10 / 1440 * 4):
+    for task in tasks_of(index.by_star, "", 10 / 1440 * 4):
         light = read_star(task)
         if not isinstance(light, Light):
             continue

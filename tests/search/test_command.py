@@ -30,7 +30,7 @@ def stars(folder, count=3, shared=False):
 
 def settings(folder, out, **changes):
     given = {"min_period": 2.0, "max_period": 10.0, "device": "cpu", "workers": 1} | changes
-    return SearchSettings(lightcurves=folder, out=out, **given)
+    return SearchSettings(light_curves=folder, out=out, **given)
 
 
 def rows(out):
@@ -52,7 +52,7 @@ def test_a_folder_of_light_curves_becomes_a_catalog_that_prepare_reads(tmp_path)
         assert row["flags"] == ""
     from transit_cli.data.prepare import prepare
 
-    made = prepare(PrepareSettings(catalog=out, lightcurves=folder, out=tmp_path / "views", workers=1))
+    made = prepare(PrepareSettings(catalog=out, light_curves=folder, out=tmp_path / "views", workers=1))
     assert made.data["tces"] == 2 if "tces" in made.data else "2 TCEs" in made.verdict
 
 

@@ -42,7 +42,7 @@ def detection_efficiency(spectrum: np.ndarray, points: float) -> np.ndarray:
 
 
 def relation(signal: Measured, earlier: Measured) -> str | None:
-    """How the period of a signal relates to an earlier one's: None, "1/2 times the period", or with "in phase" behind it."""
+    """How a period relates to an earlier signal's: None, "1/2 times the period", or that with " in phase"."""
     if signal.single or earlier.single:
         return None
     ratio = signal.period / earlier.period

@@ -21,18 +21,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import __version__, console
-from transit_cli.data.lightcurves.folder import files_by_star
+from transit_cli.data.lightcurves.file_index import FileIndex
 from transit_cli.device.select import select
-from transit_cli.files import atomic_output, atomic_write, locked
-from transit_cli.memory import trial_limit
 from transit_cli.memory.limit import MemoryLimit
-from transit_cli.packages import check_installed
 from transit_cli.parallel import each
 from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.search import batch, catalog, grid
 from transit_cli.search.batch import Limits
 from transit_cli.search.engine import Engine, Plan
 from transit_cli.search.source import Light, Task, Unsearched, read_star, tasks_of
+from transit_cli.utils.files import atomic_output, atomic_write, locked
+from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,12 +52,10 @@ SHOWN = 20
 def search(settings: SearchSettings) -> Result:
     """Write the catalog that the settings ask for, or report that it is complete already."""
     check_installed("astropy", "data", "reading FITS light curves")
-    files, unreadable = files_by_star(settings.lightcurves)
+    index = FileIndex.of(settings.light_curves, skip=[settings.out])
     shortest = float(grid.shortest(settings.min_period, settings.max_density))
-    tasks = tasks_of(files.by_star, settings.flux_column, shortest)
-    for name, reason in unreadable.items():
-        console.warn(f"{name} cannot be read: {reason}")
-    nameless = len(files.by_star.get("", ()))
+    tasks = tasks_of(index.by_star, settings.flux_column, shortest)
+    nameless = len(index.files) - sum(len(task.files) for task in tasks)
     if nameless:
         console.warn(f"{nameless:,} files do not say which star they are of, and are left out")
     digest = _digest(tasks, settings)
@@ -76,10 +73,13 @@ def search(settings: SearchSettings) -> Result:
 
 def _digest(tasks: Sequence[Task], settings: SearchSettings) -> str:
     """Of all that the catalog depends on."""
-    ignored = {"lightcurves", "out", "sources", "batch_size", "device", "workers", "memory_limit", "overwrite"}
+    ignored = {"light_curves", "out", "sources", "batch_size", "device", "workers", "memory_limit", "overwrite"}
     digest = hashlib.sha256(repr({k: v for k, v in vars(settings).items() if k not in ignored}).encode())
     for task in tasks:
-        stats = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in task.files]
+        stats = [
+            (str(file.relative_to(settings.light_curves)), (stat := file.stat()).st_size, stat.st_mtime_ns)
+            for file in task.files
+        ]
         digest.update(repr((task.star, stats)).encode())
     return digest.hexdigest()
 
@@ -134,8 +134,7 @@ class _Machine:
     @classmethod
     def open(cls, settings: SearchSettings) -> _Machine:
         device = select(settings.device)
-        limit = trial_limit.in_bytes(device, settings.memory_limit)
-        MemoryLimit(device, settings.memory_limit)
+        limit = MemoryLimit(device, settings.memory_limit).bytes
         free = max(limit - device.memory().driver, 64 << 20)
         budget = min(BUDGET[device.kind], free // 4)
         engine = Engine(device.torch_device, budget)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003 - the types of settings are read at run time
+from pathlib import Path
 from typing import Annotated, Literal
 
 from transit_cli.config import Flag, Positional, Range
@@ -14,7 +14,7 @@ from transit_cli.memory.settings import MemorySettings
 class SearchSettings(MemorySettings):
     """`transit search`."""
 
-    lightcurves: Annotated[Path, Positional("LIGHTCURVES")]
+    light_curves: Annotated[Path, Positional("LIGHT_CURVES")]
     "A folder with light curves in any format that `transit data prepare` reads, also in folders of its own."
 
     out: Annotated[Path, Positional("OUT")]

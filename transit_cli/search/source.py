@@ -51,7 +51,7 @@ class Light:
     Attributes:
         star: its name.
         mission: "kepler", "k2", "tess" or "".
-        reference_jd: the Julian Date of time 0.
+        reference_jd: the Julian Date of time 0; None if unknown.
         segment: quarters, campaigns or sectors.
         source: the files.
         time: [n] days.
@@ -64,7 +64,7 @@ class Light:
 
     star: str
     mission: str
-    reference_jd: float
+    reference_jd: float | None
     segment: str
     source: str
     time: np.ndarray
