@@ -41,7 +41,7 @@ def test_a_star_is_in_the_column_that_has_it(catalog):  # StarHarbor's merged Ke
         "11442793,,,331.60059,2454973.49631,14.74\n,201912552,,32.9396,2457264.39142,2.66\n,,,3.1,2458327.3,2.4\n",
         "",
     ).tces
-    assert [tce.star for tce in found] == ["TIC 987654321", "TIC 100100827", "KIC 11442793", "EPIC 201912552", "row 4"]
+    assert [tce.star for tce in found] == ["TIC 987654321", "TIC 100100827", "KIC 11442793", "EPIC 201912552", ""]
     assert [tce.mission for tce in found[:4]] == ["tess", "tess", "kepler", "k2"]
     assert found[4].problem == "the row names no star"
 
@@ -69,7 +69,7 @@ def test_epochs_of_two_systems_in_one_column(catalog, order):  # ExoFOP rows bes
     rows = [ROW, ROW.replace("2458327.3", "1327.3")][::order]
     found = catalog("\n".join([HEADER, *rows]))
     assert all(is_the_row(tce) for tce in found.tces)
-    assert any("BTJD in 1 rows" in note for note in found.notes)
+    assert any("BTJD in 1 of 2 rows" in note for note in found.notes)
 
 
 def test_a_system_is_not_its_own_host_star(catalog):  # hostname of the archive's PS table, which states no units here
@@ -157,6 +157,22 @@ def test_an_ecsv_table_of_quantities(tmp_path):  # astroquery's NasaExoplanetArc
     first, second = read(tmp_path / "t.ecsv").tces
     assert is_the_row(first)
     assert (second.period, jd(second), second.depth_ppm) == pytest.approx((4.4, 2458328.3, 500))
+
+
+def test_the_days_of_a_mission_as_lightkurve_writes_them(tmp_path):  # lightkurve's Time format "btjd"
+    (tmp_path / "t.ecsv").write_text(
+        "# %ECSV 1.0\n# ---\n# datatype:\n# - {name: tic_id, datatype: int64}\n"
+        "# - {name: pl_orbper, unit: d, datatype: float64}\n# - {name: pl_tranmid.jd1, datatype: float64}\n"
+        "# - {name: pl_tranmid.jd2, datatype: float64}\n# - {name: pl_trandur, unit: h, datatype: float64}\n"
+        "# - {name: depth_ppm, datatype: float64}\n# - {name: label, datatype: string}\n"
+        "# meta: !!omap\n# - __serialized_columns__:\n#     pl_tranmid:\n#       __class__: astropy.time.core.Time\n"
+        "#       format: btjd\n#       in_subfmt: '*'\n#       jd1: !astropy.table.SerializedColumn {name: pl_tranmid.jd1}\n"
+        "#       jd2: !astropy.table.SerializedColumn {name: pl_tranmid.jd2}\n#       out_subfmt: '*'\n"
+        "#       precision: 3\n#       scale: tdb\n# schema: astropy-2.0\n"
+        "tic_id pl_orbper pl_tranmid.jd1 pl_tranmid.jd2 pl_trandur depth_ppm label\n"
+        "987654321 3.1 2458327.0 0.3 2.4 5000.0 PC\n"
+    )
+    assert is_the_row(read(tmp_path / "t.ecsv").tces[0])
 
 
 @pytest.mark.parametrize("kind", ["fits", "votable", "ecsv"])

@@ -306,3 +306,13 @@ def test_phases_of_the_test_survey_hold_transits():  # the fixture itself: each 
         signal = Signal(3.0 + 0.37 * star, 132.0 + 0.2 * star, 0.15)
         for time_ in (make.long_cadence(30), make.long_cadence(30, start=223.0)):
             assert (np.abs(phases(time_, signal)[0]) < 0.05).sum() > 10
+
+
+def test_a_light_curve_under_another_name_of_its_star(survey):  # hostname beside tic_id, as in the archive's PS table
+    header = "tic_id,hostname,pl_orbper,pl_tranmid,pl_trandur\n"
+    (survey / "tces.csv").write_text(header + "777,KIC 2,3.74,2454965.4,3.6\n778,KIC 99,3.74,2454965.4,3.6\n")
+    run(survey, mission="tess")
+    views = ViewSet.open(survey / "set")
+    assert views.tces["star"].tolist() == ["KIC 2"]
+    assert views.tces["measured_depth_ppm"] == pytest.approx(4000, rel=0.05)
+    assert views.dropped["star"].tolist() == ["TIC 778"]

@@ -122,13 +122,15 @@ def _tasks(
             dropped.append(row_of(number, tce) | {"reason": tce.problem})
             continue
         star = tce.star or (index.star(files[0]) or files[0].name if files else "")
+        if not files and star not in index.by_star:
+            star = next((name for name in tce.other_names if name in index.by_star), star)
         if not star or not (files or star in index.by_star):
             reason = "no light curve of this star" if star else "the row names no star"
             dropped.append(row_of(number, tce) | {"reason": reason})
             continue
         if files:
             named[number] = tuple(files)
-        rows[star].append((number, tce if tce.star else replace(tce, star=star)))
+        rows[star].append((number, tce if tce.star == star else replace(tce, star=star)))
     tasks: list[Task] = []
     for star, found in rows.items():
         own = {number: named[number] for number, _ in found if number in named}

@@ -47,7 +47,7 @@ class Tce:
     """One row of a catalog.
 
     Attributes:
-        star: its name, as in "KIC 11442793"; "row N" if the row names no star.
+        star: its name, as in "KIC 11442793"; "" if the row names no star.
         signal: the catalog's name for it, else its number among the star's rows.
         mission: "kepler", "k2", "tess" or "".
         period: days; like the other numbers NaN where it is missing or cannot be used.
@@ -115,13 +115,12 @@ def read(path: Path, mission: str = "") -> Catalog:
     labels, label_notes = _labels(columns, count)
     files = _texts(cells.get("file"), count)
     problems = _problems(found.problems, files, period, epoch, duration)
-    names_of_stars = [name or f"row {row}" for row, name in enumerate(found.names)]
-    signals = _signals(names_of_stars, _texts(cells.get("signal"), count))
+    signals = _signals(found.names, _texts(cells.get("signal"), count))
     snr = _plain_numbers(columns.get("snr"), count)
     errors = {name: _errors(columns.get(f"{name}_error"), columns[name], count) for name in ("period", "epoch")}
     tces = tuple(
         Tce(
-            star=names_of_stars[row],
+            star=found.names[row],
             signal=signals[row],
             mission=found.missions[row],
             period=float(period.values[row]),
@@ -210,9 +209,9 @@ def _problem_notes(problems: Mapping[int, str], count: int) -> list[str]:
     kinds = Counter(re.sub(r"-?\d[\d.e+-]*", "N", reason) for reason in problems.values())
     first = {re.sub(r"-?\d[\d.e+-]*", "N", reason): reason for reason in reversed([*problems.values()])}
     most = "; ".join(
-        first[kind] + (f" (and {times - 1:,} such rows)" if times > 1 else "") for kind, times in kinds.most_common(3)
+        first[kind] + (f" (and {times - 1:,} more)" if times > 1 else "") for kind, times in kinds.most_common(3)
     )
-    return [f"{len(problems):,} of {count:,} rows cannot be used (rows {rows}): {most}"]
+    return [f"{len(problems):,} of {count:,} rows cannot be used (row {rows}): {most}"]
 
 
 def _signals(stars_of_rows: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -247,5 +246,5 @@ def _labels(columns: Mapping[str, SourceColumn], count: int) -> tuple[list[str],
                 more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
                 notes.append(f"labels that are not recognised are UNK: {', '.join(unknown[:8])}{more}")
     if "label" in columns and silent:
-        notes.append(f"{len(silent):,} rows have no label: UNK")
+        notes.append(f"no label, so UNK: {len(silent):,}")
     return found, notes

@@ -165,8 +165,9 @@ def _by_mission(value: float, mission: str) -> tuple[float | None, str]:
 def _notes(column: SourceColumn, decided: dict[tuple[float, str], list[int]], result: Epochs) -> list[str]:
     """One line on the column: each system, and the rows where it is not the same for all."""
     parts = []
+    count = sum(map(len, decided.values()))
     for (reference, why), rows in sorted(decided.items(), key=lambda item: -len(item[1])):
-        where = f" in {len(rows)} rows (first: row {rows[0] + 1})" if len(decided) > 1 else ""
+        where = f" in {len(rows):,} of {count:,} rows (first: {rows[0] + 1})" if len(decided) > 1 else ""
         parts.append(name_of(reference) + where + (f" ({why})" if why else ""))
     notes = [f"epoch from {column.name}: {'; '.join(parts) or 'none can be used'}"]
     full = result.values[result.references == 0.0]

@@ -52,6 +52,7 @@ def read(path: Path, content: bytes, kind: str) -> SourceTable:
         return _parquet(path, content)
     from astropy.table import Table
 
+    _register_mission_times()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # units that astropy does not know, and other remarks of its readers
@@ -67,6 +68,17 @@ def read(path: Path, content: bytes, kind: str) -> SourceTable:
             path, f"it is not {name} that can be read: {reason}", f"correct {path}, or export it as CSV"
         ) from None
     return _source_table(table)
+
+
+def _register_mission_times() -> None:
+    """Time formats that lightkurve writes into ECSV: days of Kepler and of TESS."""
+    from astropy.time import TIME_FORMATS
+    from astropy.time.formats import TimeFromEpoch
+
+    for name, day in (("bkjd", "2009-01-01 12:00:00"), ("btjd", "2014-12-08 12:00:00")):
+        if name not in TIME_FORMATS:  # defining the class registers it
+            epoch = {"epoch_val": day, "epoch_val2": None, "epoch_scale": "tdb", "epoch_format": "iso"}
+            type(f"Time{name.upper()}", (TimeFromEpoch,), {"name": name, "unit": 1.0} | epoch)
 
 
 def _source_table(table: Table) -> SourceTable:
