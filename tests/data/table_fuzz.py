@@ -6,11 +6,13 @@ is found by its signal, which no mutation touches.
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
+    from pathlib import Path
 
 HOURS_OF_YEAR, BKJD, BTJD = 13.0, 2454833.0, 2457000.0
 
@@ -119,9 +121,41 @@ def table(signals: list[dict[str, float]], mission: str, rng: random.Random) -> 
     return found
 
 
-PERIODS = ("koi_period", "pl_orbper", "Period (days)", "period_days")
-EPOCHS = ("koi_time0bk", "pl_tranmid", "Epoch (BJD)", "epoch_bkjd", "epoch_btjd")
-DURATIONS = ("koi_duration", "pl_trandurh", "Duration (hours)", "duration_hours")
+#: Columns of the archive's tables, in the order of `table`: star, signal, period, epoch, duration, depth, label.
+ARCHIVE = (
+    ("kepid", "kepoi_name", "koi_period", "koi_time0bk", "koi_duration", "koi_depth", "koi_disposition"),
+    ("kepid", "tce_plnt_num", "tce_period", "tce_time0bk", "tce_duration", "tce_depth", "av_training_set"),
+    ("tid", "toi", "pl_orbper", "pl_tranmid", "pl_trandurh", "pl_trandep", "tfopwg_disp"),
+)
+
+
+def archive_rows(file: Path) -> tuple[list[str], list[str], list[list[str]]]:
+    """A table of the NASA Exoplanet Archive: the comments on its columns, their names, and the complete rows."""
+    lines = file.read_text().splitlines()
+    header, *rows = csv.reader(line for line in lines if not line.startswith("#"))
+    names = next(list(names) for names in ARCHIVE if set(names) <= set(header))
+    places = [header.index(name) for name in names]
+    kept = [[row[place] for place in places] for row in rows]
+    comments = [line for line in lines if any(line.startswith(f"# COLUMN {name}:") for name in names)]
+    return comments, names, [row for row in kept if all(row[2:5])]
+
+
+def archive_table(
+    source: tuple[list[str], list[str], list[list[str]]], rng: random.Random
+) -> tuple[list[dict[str, float]], Fuzzed]:
+    """Some signals of an archive's table and their table, with or without its comments."""
+    comments, names, rows = source
+    chosen = [list(row) for row in rng.sample(rows, rng.randint(6, 30))]
+    zero = 0.0 if names[3] == "pl_tranmid" else BKJD
+    signals = [{"period": float(row[2]), "jd": float(row[3]) + zero, "hours": float(row[4])} for row in chosen]
+    for number, row in enumerate(chosen):
+        row[1] = f"{number}.01"
+    return signals, Fuzzed(list(names), chosen, comments=list(comments) if rng.random() < 0.5 else [])
+
+
+PERIODS = ("koi_period", "tce_period", "pl_orbper", "Period (days)", "period_days")
+EPOCHS = ("koi_time0bk", "tce_time0bk", "pl_tranmid", "Epoch (BJD)", "epoch_bkjd", "epoch_btjd")
+DURATIONS = ("koi_duration", "tce_duration", "pl_trandurh", "Duration (hours)", "duration_hours")
 
 
 def mutate(found: Fuzzed, rng: random.Random) -> None:
@@ -156,7 +190,9 @@ def _to_jd(found: Fuzzed, rng: random.Random, rows=None, *, rename: bool = False
     index = found.index(*EPOCHS)
     if index is None:
         return
-    zero = {"koi_time0bk": BKJD, "epoch_bkjd": BKJD, "epoch_btjd": BTJD}.get(found.header[index], 0.0)
+    zero = {"koi_time0bk": BKJD, "tce_time0bk": BKJD, "epoch_bkjd": BKJD, "epoch_btjd": BTJD}.get(
+        found.header[index], 0.0
+    )
     _convert(found, EPOCHS, None, lambda value: value + zero, rows)
     if rename:
         system, offset = rng.choice(

@@ -37,7 +37,7 @@ _MISSING = frozenset(
 #: Longer periods are those of no signal that is folded.
 MAX_PERIOD = 1e6
 #: Rows whose duration looks like one of another unit are taken as they are up to this share: real tables hold a few.
-RARE = 0.01
+RARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def expected_hours(period: np.ndarray) -> np.ndarray:
 
 def _looks_short(hours: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """Durations that would be common if they were 24 times as long, and hardly exist as they are."""
-    return (ratio < 0.12) | ((hours < 0.5) & (ratio < 0.2))
+    return (ratio < 0.19) | ((hours < 0.5) & (ratio < 0.2))
 
 
 def durations(column: SourceColumn, period: np.ndarray) -> Quantity:
