@@ -101,10 +101,14 @@ def test_what_spreadsheets_save_is_read(made, encode):
         (without_key, "several rows"),  # rows of one star may have changed places
         (lambda rows: [*rows[:-1], rows[0]], "each of the 12 rows once"),
         (lambda rows: [row | {"star": rows[-1 - n]["star"]} for n, row in enumerate(rows)], "stars are not those"),
+        (lambda rows: [row | {"period_days": "three"} for row in rows], "period_days holds words"),
         (lambda rows: [row | {"label": "blend"} for row in rows], "'blend'"),
         (lambda rows: [row | {"split": "holdout"} for row in rows], "'holdout'"),
         (lambda rows: [row | {"period_days": row["period_days"].replace(".", ",")} for row in rows], "decimal comma"),
-        (lambda rows: [{"star": row["star"], "array_row": row["array_row"]} for row in rows], "no column label, split"),
+        (
+            lambda rows: [{"star": row["star"], "array_row": row["array_row"]} for row in rows],
+            "no column signal, mission",
+        ),
     ],
 )
 def test_what_cannot_be_matched_is_refused(made, change, cause):

@@ -74,3 +74,39 @@ def test_the_unit_that_the_user_states(imported, key, value):
 def test_numbers_of_classes_are_no_binary_labels(imported):
     with pytest.raises(TransitError, match="'2'"):
         imported(label=np.arange(ROWS) % 3)
+
+
+def test_durations_that_may_be_hours_or_days_are_left_empty(imported):
+    tces, result = imported(duration=np.full(ROWS, 0.5))
+    assert np.isnan(tces["duration_hours"]).all()
+    assert any("hours or days" in note and "--map" in note for note in result.data["notes"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4'  \n"),
+        ("a.npz", b"PK\x03\x04" + bytes(60)),
+        ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(200)),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TransitError, match=name) as error:
+        import_views(ImportSettings(files=(tmp_path / name,), out=tmp_path / "set"))
+    assert error.value.code == "file-damaged"
+
+
+def test_damage_anywhere_in_a_file_of_arrays_never_crashes(tmp_path):
+    rng = np.random.default_rng(3)
+    arrays = {name: rng.normal(size=(4, n)).astype(np.float32) for name, n in (("global", 31), ("local", 11))}
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    content = (tmp_path / "a.npz").read_bytes()
+    for number in range(60):
+        spoiled = bytearray(content)
+        spoiled[rng.integers(len(spoiled))] = rng.integers(256)
+        (tmp_path / "a.npz").write_bytes(bytes(spoiled))
+        try:
+            import_views(ImportSettings(files=(tmp_path / "a.npz",), out=tmp_path / f"set{number}"))
+        except TransitError as error:
+            assert error.fix  # noqa: PT017

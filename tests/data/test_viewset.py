@@ -130,3 +130,31 @@ def test_a_ragged_row_is_named_with_its_line(tmp_path):
 def test_a_missing_folder_says_so(tmp_path):
     with pytest.raises(TransitError, match="does not exist"):
         ViewSet.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("count", -1),
+        ("count", True),
+        ("count", float("nan")),
+        ("views", float("nan")),
+        ("views", {}),
+        ("views", {"global": "201"}),
+        ("views", {"../global": 20}),
+        ("recipe", "NaN"),
+        ("recipe", {"simulated": {"a": 1}}),
+        ("recipe", {"split_fractions": [0.5, 0.25]}),
+        ("recipe", {"split_fractions": [0.5, {}, 0.25]}),
+        ("recipe", {"split_fractions": 1e30}),
+        ("sha256", [1, 2]),
+        ("sha256", float("-inf")),
+        ("sha256", {"tces.csv": 1}),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(tmp_path, key, value):
+    small(tmp_path / "set")
+    _rewrite(tmp_path / "set", **{key: value})
+    with pytest.raises(TransitError, match=key) as error:
+        ViewSet.open(tmp_path / "set")
+    assert error.value.code == "viewset-damaged"

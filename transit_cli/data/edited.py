@@ -34,18 +34,21 @@ def stars_checksum(stars: Iterable[Any]) -> str:
     return hashlib.sha256("\n".join(map(str, stars)).encode()).hexdigest()
 
 
-def reconcile(file: Path, columns: dict[str, np.ndarray], info: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def reconcile(
+    file: Path, columns: dict[str, np.ndarray], info: Mapping[str, Any], required: Mapping[str, bool]
+) -> dict[str, np.ndarray]:
     """The columns of an edited table in the order of the arrays, with canonical labels; the user is warned.
 
     Args:
         file: the table, for messages.
         columns: as they were read.
         info: what viewset.json holds.
+        required: columns that must be there, and whether each holds text.
 
     Raises:
         TransitError: rows cannot be matched with the views, or a label, a split or a number is not understood.
     """
-    missing = [name for name in ("star", "label", "split") if name not in columns]
+    missing = [name for name in required if name not in columns]
     if missing:
         raise _refused(file, f"it has no column {', '.join(missing)}, only {', '.join(list(columns)[:8])}")
     order, what = _order(file, columns, info)
@@ -53,6 +56,9 @@ def reconcile(file: Path, columns: dict[str, np.ndarray], info: Mapping[str, Any
     for name, column in columns.items():
         if column.dtype.kind == "U" and (bad := next((c for c in column.tolist() if _DECIMAL_COMMA.match(c)), "")):
             raise _refused(file, f"its column {name} holds {bad}: a decimal comma")
+    words = next((name for name, is_text in required.items() if not is_text and columns[name].dtype.kind == "U"), "")
+    if words:
+        raise _refused(file, f"its column {words} holds words, not numbers only")
     columns["label"] = _labels(file, columns["label"])
     columns["split"] = _splits(file, columns["split"])
     console.warn(f"{file} was edited after it was written: {what}; its labels and splits are used as they are now")

@@ -125,7 +125,7 @@ class ViewSet:
         if rows != len(self):
             raise _damaged(self.path, f"{TCES} has {rows} rows, not {len(self)}")
         if checksum(file) != self.info["sha256"].get(TCES):
-            columns = reconcile(file, columns, self.info)
+            columns = reconcile(file, columns, self.info, {name: name in TEXT for name in COLUMNS})
         return {name: column for name, column in columns.items() if name != ROW}
 
     @property
@@ -312,8 +312,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     try:
         info = json.loads((path / INFO).read_text(encoding="utf-8"))
         version = info["viewset"]
-        complete = all(key in info for key in ("count", "views", "recipe", "sha256"))
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise _damaged(path, f"{INFO} cannot be read") from None
     if version != VERSION:
         raise TransitError(
@@ -322,9 +321,39 @@ def _read_info(path: Path) -> dict[str, Any]:
             fix="pip install --upgrade transit-cli",
             code="viewset-version",
         )
-    if not complete:
-        raise _damaged(path, f"{INFO} is not complete")
+    if wrong := next((key for key, is_valid in _VALID.items() if not is_valid(info.get(key))), ""):
+        raise _damaged(path, f"`{wrong}` in {INFO} is missing or not what it should be")
     return info
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**40
+
+
+def _are_views(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(name.isidentifier() and _is_count(length) and length for name, length in value.items())
+    )
+
+
+def _are_checksums(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values())
+
+
+def _is_recipe(value: Any) -> bool:
+    if not isinstance(value, dict) or type(value.get("simulated", False)) is not bool:
+        return False
+    fractions = value.get("split_fractions")
+    if fractions is None:
+        return True
+    numbers = isinstance(fractions, list) and all(type(part) in {int, float} for part in fractions)
+    return numbers and len(fractions) == 3 and abs(sum(fractions) - 1) < 1e-6 and min(fractions) >= 0
+
+
+#: What viewset.json must hold.
+_VALID = {"count": _is_count, "views": _are_views, "recipe": _is_recipe, "sha256": _are_checksums}
 
 
 def _damaged(path: Path, what: str) -> TransitError:

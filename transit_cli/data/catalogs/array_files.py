@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -101,15 +100,18 @@ def _load(file: Path) -> dict[str, np.ndarray]:
             if isinstance(loaded, np.ndarray):
                 return {file.stem: loaded}
             with loaded:
-                return {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+                members = {name: loaded[name] for name in loaded.files}
+            if other := [name for name, array in members.items() if not isinstance(array, np.ndarray)]:
+                raise ValueError(f"{other[0]!r} in it is not an array")  # noqa: TRY301, TRY004 - named with its file
+            return members
+    except Exception as error:  # noqa: BLE001 - zipfile, zlib and the parser of the headers raise many kinds
         raise _damaged(file, error) from None
 
 
 def _damaged(file: Path, error: Exception) -> TransitError:
     return TransitError(
-        f"{file} cannot be read: {error}",
-        wanted="a whole file, without Python objects in it",
+        f"{file} cannot be read: {str(error) or type(error).__name__}",
+        wanted="a complete file without Python objects",
         fix="write it again",
         code="file-damaged",
     )
@@ -126,7 +128,7 @@ def _read_hdf5(file: Path) -> dict[str, np.ndarray]:
     try:
         with h5py.File(file) as opened:
             opened.visititems(take)
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - HDF5 raises many kinds for a damaged file
         raise _damaged(file, error) from None
     return found
 

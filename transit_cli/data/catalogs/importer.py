@@ -182,11 +182,16 @@ def _quantities(sources: Mapping[str, SourceColumn], missions: Sequence[str], ro
         [name or systems.get(mission, "") for name, mission in zip(names, known, strict=True)]
     )
     found["duration_hours"] = absent.copy()
+    notes: list[str] = []
     if "duration" in sources:
-        duration = quantities.durations(sources["duration"], period.values)
-        found["duration_hours"] = np.round(duration.values * 24, 6)
-        parts.append(duration)
-    notes = [note for part in parts for note in part.notes]
+        try:
+            duration = quantities.durations(sources["duration"], period.values)
+        except TransitError as error:  # the views are folded already, and need no duration
+            notes.append(f"durations are left empty: {error.found}; --map duration_hours=NAME or duration_days=NAME")
+        else:
+            found["duration_hours"] = np.round(duration.values * 24, 6)
+            parts.append(duration)
+    notes = [note for part in parts for note in part.notes] + notes
     problems = [problem for part in parts for problem in part.problems.values()]
     if problems:
         notes.append(f"{len(problems):,} values cannot be used and are left empty: {problems[0]}")

@@ -238,7 +238,9 @@ def _refuse_other_units(found: Quantity, period: np.ndarray, factor: float) -> N
     hours = found.values * 24
     with np.errstate(invalid="ignore"):
         ratio = hours / expected_hours(period)
-        odd = _looks_short(hours, ratio) | (ratio > 10)
+        odd = ratio > 10
+        if factor == 1 / 24:
+            odd |= _looks_short(hours, ratio)
     rows = np.flatnonzero(odd)
     usable = max(int(np.isfinite(hours).sum()), 1)
     if len(rows) / usable > RARE:
