@@ -217,6 +217,27 @@ def _from_jd(found: Fuzzed, rng: random.Random) -> None:  # some rows count from
         _convert(found, (found.header[index],), None, lambda value: value - mission, _some(found, rng))
 
 
+def _one_in_days(found: Fuzzed, rng: random.Random) -> None:
+    """One row in another unit than its column.
+
+    Only of transits that are not much longer than those of a star like the Sun: of 15 h at a period of 6 d, 1/24 is a
+    duration that archives hold as well, so that nothing in the row tells hours from days.
+    """
+    period, duration = found.index(*PERIODS), found.index(*DURATIONS)
+    if period is None or duration is None:
+        return
+    usual = []
+    for row in found.rows:
+        try:
+            expected = HOURS_OF_YEAR * (float(row[period]) / 365.25) ** (1 / 3)
+            if 0 < float(row[duration]) < 4.5 * expected:
+                usual.append(row)
+        except (ValueError, TypeError):
+            continue
+    if usual:
+        _convert(found, DURATIONS, None, lambda value: value / 24, [rng.choice(usual)])
+
+
 def _cell(found: Fuzzed, rng: random.Random, values) -> None:
     row = rng.choice(found.rows)
     row[rng.choice([0, 2, 3, 4, 5])] = rng.choice(values)
@@ -261,9 +282,7 @@ MUTATIONS = {
     "duration in days, unnamed": lambda found, rng: _convert(found, DURATIONS, "duration", lambda value: value / 24),
     "duration in hours, unnamed": lambda found, rng: _convert(found, DURATIONS, "duration", lambda value: value),
     "period in hours": lambda found, rng: _convert(found, PERIODS, "Period [h]", lambda value: value * 24),
-    "one duration in days": lambda found, rng: _convert(
-        found, DURATIONS, None, lambda value: value / 24, [rng.choice(found.rows)]
-    ),
+    "one duration in days": _one_in_days,
     "epochs as Julian Dates": _to_jd,
     "some epochs as Julian Dates": lambda found, rng: _to_jd(found, rng, _some(found, rng)),
     "some epochs as mission days": _from_jd,

@@ -102,7 +102,7 @@ def _load(file: Path) -> dict[str, np.ndarray]:
             with loaded:
                 members = {name: loaded[name] for name in loaded.files}
             if other := [name for name, array in members.items() if not isinstance(array, np.ndarray)]:
-                raise ValueError(f"{other[0]!r} in it is not an array")  # noqa: TRY301, TRY004 - named with its file
+                raise ValueError(f"{other[0]!r} in it is not an array")  # noqa: TRY301 - named with its file
             return members
     except Exception as error:  # noqa: BLE001 - zipfile, zlib and the parser of the headers raise many kinds
         raise _damaged(file, error) from None

@@ -232,23 +232,23 @@ def _unit_by_value(values: np.ndarray, period: np.ndarray, archive_unit: str) ->
 
 
 def _refuse_other_units(found: Quantity, period: np.ndarray, factor: float) -> None:
-    """Rows whose duration is far from that of a transit, and would be one in the other of hours and days."""
-    if factor not in {1.0, 1 / 24}:
-        return
+    """Rows whose duration is far from that of a transit, and would be one in the other of hours and days.
+
+    A single row has no others to differ from, and is taken as it is stated.
+    """
     hours = found.values * 24
+    usable = int(np.isfinite(hours).sum())
+    if factor not in {1.0, 1 / 24} or usable < 2:
+        return
     with np.errstate(invalid="ignore"):
         ratio = hours / expected_hours(period)
-        odd = ratio > 10
-        if factor == 1 / 24:
-            odd |= _looks_short(hours, ratio)
-    rows = np.flatnonzero(odd)
-    usable = max(int(np.isfinite(hours).sum()), 1)
-    if len(rows) / usable > RARE:
-        found.refuse(
-            rows, "duration of {} d: hardly that of a transit; is the row in another unit (state minutes if not)?"
-        )
-    elif len(rows):
-        found.notes.append(f"{len(rows)} durations are unusually short or long (first: row {rows[0] + 1})")
+        odd = (ratio > 10) | (_looks_short(hours, ratio) if factor == 1 / 24 else False)
+        impossible = (ratio < 0.06) & (hours < 0.25) & odd
+    rows = np.flatnonzero(odd if odd.sum() / usable >= RARE else impossible)
+    reason = "duration of {} d: hardly that of a transit; is the row in another unit (state minutes if not)?"
+    found.refuse(rows, reason)
+    if left := int(odd.sum()) - len(rows):
+        found.notes.append(f"{left:,} durations are unusually short or long (first: row {np.flatnonzero(odd)[0] + 1})")
 
 
 def depths(column: SourceColumn, *, percent_by_default: bool = False) -> Quantity:
