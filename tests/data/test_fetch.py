@@ -74,8 +74,6 @@ def server(content):
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    from transit_cli.data.lightcurves import fetch as module
-
     monkeypatch.setattr(module, "sleep", lambda _: None)
 
 

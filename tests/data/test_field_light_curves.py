@@ -496,7 +496,7 @@ def test_a_signal_deeper_than_the_stars_light_is_dropped(tmp_path):
 def test_one_of_two_processes_that_make_one_set_wins(tmp_path):
     from transit_cli.data.settings import SimulateSettings
     from transit_cli.data.simulation.simulate import simulate
-    from transit_cli.files import locked
+    from transit_cli.utils.files import locked
 
     write(tmp_path / "lcs/TIC987654321.fits", **sector(tmp_path, 1))
     with locked(tmp_path / "set"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transit_cli.data.lightcurves.target import mission_of, star_name
-from transit_cli.data.split import PARTS, split, split_of
+from transit_cli.data.split import SPLITS, split, split_of
 
 
 def test_parts_of_known_stars_never_change():  # a change here would move stars between the parts of existing sets
@@ -14,7 +14,7 @@ def test_parts_of_known_stars_never_change():  # a change here would move stars 
 
 def test_fractions_of_many_stars():
     parts = split([f"KIC {number}" for number in range(20000)])
-    shares = [np.mean(parts == part) for part in PARTS]
+    shares = [np.mean(parts == part) for part in SPLITS]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
 
 

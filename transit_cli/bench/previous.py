@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from transit_cli.profiling.compare import Change, change
+from transit_cli.profiling.report.compare import Change, change
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from transit_cli import console
-from transit_cli.data.split import PARTS, split
+from transit_cli.data.split import SPLITS, split
 from transit_cli.data.viewset import LABELS, ViewSet, checksum
 from transit_cli.results import ExitCode, Result, Table
 
@@ -88,7 +88,7 @@ def info(views: ViewSet, *, check: bool = False, plot: Path | None = None) -> Re
 
 
 def _label_table(labels: dict[str, dict[str, int]], *, simulated: bool) -> Table:
-    parts = [*PARTS, *sorted({part for counts in labels.values() for part in counts} - set(PARTS))]
+    parts = [*SPLITS, *sorted({part for counts in labels.values() for part in counts} - set(SPLITS))]
     rows = [(label, *(f"{c.get(part, 0):,}" for part in parts), f"{sum(c.values()):,}") for label, c in labels.items()]
     total = [sum(counts.get(part, 0) for counts in labels.values()) for part in parts]
     rows.append(("all", *(f"{count:,}" for count in total), f"{sum(total):,}"))
@@ -183,7 +183,7 @@ def _finite_and_normalised(views: ViewSet) -> list[InvariantCheck]:
 
 def _splits_by_star(views: ViewSet) -> InvariantCheck:
     leaking = leaking_stars(views)
-    unknown = sorted(set(map(str, views.splits)) - set(PARTS))
+    unknown = sorted(set(map(str, views.splits)) - set(SPLITS))
     found = f"{len(leaking):,} stars are in more than one split"
     if unknown:
         found += f"; unknown splits {', '.join(unknown)}"

@@ -28,10 +28,10 @@ from transit_cli.data.views.detrend import WOTAN_METHODS
 from transit_cli.data.views.make import Recipe, recipe_for
 from transit_cli.data.views.star import Prepared, Task, prepare_star, row_of
 from transit_cli.data.viewset import ViewSet
-from transit_cli.files import atomic_write, locked
-from transit_cli.packages import check_installed
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
+from transit_cli.utils.files import atomic_write, locked
+from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
     from pathlib import Path

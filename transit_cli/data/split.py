@@ -15,9 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
-#: Fractions of the stars in each of `PARTS`, as in Shallue & Vanderburg (2018).
+#: Fractions of the stars in each of `SPLITS`, as in Shallue & Vanderburg (2018).
 FRACTIONS = (0.8, 0.1, 0.1)
 
 
@@ -30,7 +30,7 @@ def split_of(star: str, fractions: Sequence[float] = FRACTIONS) -> str:
     """
     digest = hashlib.sha256(star.encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
-    return next((part for part, end in zip(PARTS, accumulate(fractions), strict=True) if place < end), PARTS[-1])
+    return next((part for part, end in zip(SPLITS, accumulate(fractions), strict=True) if place < end), SPLITS[-1])
 
 
 def split(stars: Iterable[str], fractions: Sequence[float] = FRACTIONS) -> np.ndarray:

@@ -157,6 +157,11 @@ def _gpu_cores() -> int | None:
         return None
 
 
+def has_metal_graph() -> bool:
+    """Whether this torch can record a step once and run it again (pytorch 189019; in no release up to 2.15)."""
+    return hasattr(torch.mps, "MetalGraph")
+
+
 def signposts() -> contextlib.AbstractContextManager[object]:
     """While it lasts, every operator emits an interval for Instruments ("os_signpost", subsystem PyTorchMPS)."""
     return torch.mps.profiler.profile(mode="interval", wait_until_completed=False)

@@ -11,9 +11,9 @@ from transit_cli import console
 from transit_cli.device.select import select
 from transit_cli.export.exported import OUTPUTS, Exported, metadata, sample, sizes
 from transit_cli.export.formats import FORMATS, silence
-from transit_cli.files import publish, remove_abandoned, temporary_folder
-from transit_cli.packages import check_installed
 from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.utils.files import publish, remove_abandoned, temporary_folder
+from transit_cli.utils.packages import check_installed
 from transit_cli.vetting.ensemble import open_run
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BATCHES = (1, 2, 37, 100)
 #: Largest difference from PyTorch of a score or a logit (relative for logits beyond 1). Other kernels sum in another
 #: order, which gives 1e-7 to 1e-6.
-TOLERANCE = 1e-4
+OUTPUT_TOLERANCE = 1e-4
 #: What every export contains, and the file of an .mlpackage that contains it.
 MARKER, MODEL_OF_PACKAGE = b'"transit_export"', "Data/com.apple.CoreML/model.mlmodel"
 
@@ -55,7 +55,7 @@ def export(settings: ExportSettings) -> Result:
         if kind.run:
             with _export_errors(settings), silence():
                 differences = compare(network, kind.run(made, inputs), inputs)
-        verified = differences is not None and max(differences.values()) <= TOLERANCE
+        verified = differences is not None and max(differences.values()) <= OUTPUT_TOLERANCE
         if differences is None or verified:
             refuse_other(file, settings.format)
             if file.is_dir():  # an .mlpackage, which a rename cannot replace; removed with the temporary folder
@@ -126,7 +126,7 @@ def _result(
     differences: Mapping[str, float] | None,
     why_not_run: str,
 ) -> Result:
-    verified = differences is not None and max(differences.values()) <= TOLERANCE
+    verified = differences is not None and max(differences.values()) <= OUTPUT_TOLERANCE
     data: dict[str, Any] = {
         "file": file if verified or differences is None else None,
         "format": settings.format,
@@ -134,7 +134,7 @@ def _result(
         "outputs": list(OUTPUTS),
         "verified": verified,
         "largest_difference": differences,
-        "tolerance": TOLERANCE,
+        "tolerance": OUTPUT_TOLERANCE,
         "not_run_because": why_not_run or None,
     }
     rows = [(name, f"batch x {length}", "float32") for name, length in inputs.items()]
@@ -143,6 +143,6 @@ def _result(
         return Result(data, [table], f"{file}: {why_not_run}", [f"{settings.format} is not verified: {why_not_run}"])
     worst = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
     if not verified:
-        verdict = f"discarded: its outputs differ from PyTorch's (largest difference: {worst}; tolerance {TOLERANCE:g})"
+        verdict = f"discarded: its outputs differ from PyTorch's (largest difference: {worst}; tolerance {OUTPUT_TOLERANCE:g})"
         return Result(data, [table], verdict, exit_code=ExitCode.NEGATIVE)
     return Result(data, [table], f"{file}: same outputs as PyTorch (largest difference: {worst})")

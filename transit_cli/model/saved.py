@@ -12,10 +12,10 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from transit_cli.files import atomic_write
 from transit_cli.model import registry
 from transit_cli.model.card import Card, parse
 from transit_cli.results import TransitError
+from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from transit_cli.cache import cache_folder
 from transit_cli.data.simulation.simulate import embedded
 from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision
@@ -28,6 +27,7 @@ from transit_cli.training.loading.samples import (
 )
 from transit_cli.training.loading.scaling import Scaling, scaled
 from transit_cli.training.loading.stream import OnDiskSamples
+from transit_cli.utils.cache import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Task:
+class FitTask:
     """One network to train.
 
     Attributes:
@@ -84,7 +84,7 @@ class Plan:
     targets: np.ndarray
     scalings: list[Scaling]
     samples: Samples
-    tasks: list[Task]
+    tasks: list[FitTask]
 
     @property
     def total_steps(self) -> int:
@@ -126,7 +126,7 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
     return Plan(settings, device, resolved, viewset, views, target, scalings, samples, tasks)
 
 
-def _tasks(settings: TrainSettings, viewset: ViewSet, rows: np.ndarray, target: np.ndarray) -> list[Task]:
+def _tasks(settings: TrainSettings, viewset: ViewSet, rows: np.ndarray, target: np.ndarray) -> list[FitTask]:
     held_out: list[tuple[int | None, np.ndarray]] = [(None, viewset.splits[rows] == "val")]
     if settings.folds:
         folds = assign_folds(viewset, rows, settings.folds)
@@ -138,7 +138,7 @@ def _tasks(settings: TrainSettings, viewset: ViewSet, rows: np.ndarray, target: 
         for member in range(settings.members):
             name = f"member-{member}" if fold is None else f"fold-{fold}-member-{member}"
             seed = settings.seed + member + (0 if fold is None else 1000 * fold)
-            tasks.append(Task(name, member, fold, seed, np.flatnonzero(~outside), np.flatnonzero(outside)))
+            tasks.append(FitTask(name, member, fold, seed, np.flatnonzero(~outside), np.flatnonzero(outside)))
     return tasks
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
 from transit_cli.results import ExitCode, Result, Table, Text, TransitError
-from transit_cli.tuning import trial as trials
 from transit_cli.tuning.batch_probe import spec_of, train_command, with_measured_execution
+from transit_cli.tuning.trials import trial as trials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from transit_cli.tuning.batch_search import Trial
     from transit_cli.tuning.gradient_check import GradientCheck
     from transit_cli.tuning.settings import AccumulateSettings
-    from transit_cli.tuning.trial import TrialMachine
+    from transit_cli.tuning.trials.trial import TrialMachine
 
 #: The plan tries up to so many divisions of the effective batch, in 1, 2, 4, ... micro-batches.
 MAX_DIVISIONS = 6
 #: Divisions within this of the best throughput count as equal: that with the smallest micro-batches takes least memory.
-TOLERANCE = 0.05
+TIME_TOLERANCE = 0.05
 #: Relative differences below this are rounding errors, in float64.
 ROUNDING = 1e-10
 #: Numbers of micro-batches that are checked across two processes.
@@ -130,9 +130,11 @@ def _run_plans(settings: AccumulateSettings) -> tuple[list[_Plan], TrialMachine]
 
 
 def _choose(measured: Sequence[_Plan]) -> _Plan:
-    """The smallest micro-batch within `TOLERANCE` of the fastest."""
+    """The smallest micro-batch within `TIME_TOLERANCE` of the fastest."""
     fastest = _fastest(measured)
-    return next(plan for plan in reversed(measured) if plan.trial.fits and plan.seconds <= fastest * (1 + TOLERANCE))
+    return next(
+        plan for plan in reversed(measured) if plan.trial.fits and plan.seconds <= fastest * (1 + TIME_TOLERANCE)
+    )
 
 
 def _fastest(measured: Sequence[_Plan]) -> float:
@@ -181,7 +183,7 @@ def _check(settings: AccumulateSettings) -> tuple[list[Table | Text], dict[str, 
     from transit_cli.device.select import select
     from transit_cli.tuning import gradient_check
     from transit_cli.tuning.ddp_check import check_two_processes
-    from transit_cli.tuning.work import network_for, shapes_of_settings
+    from transit_cli.tuning.trials.work import network_for, shapes_of_settings
 
     shapes = shapes_of_settings(spec_of(settings))
     torch.manual_seed(0)

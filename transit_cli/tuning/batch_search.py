@@ -37,7 +37,7 @@ BRACKET = 1.08
 LARGEST = 65_535
 
 #: The best batch is the smallest within this of the best throughput; throughput grows if it gains more than that.
-TOLERANCE, GAIN = 0.05, 1.03
+THROUGHPUT_TOLERANCE, GAIN = 0.05, 1.03
 
 
 class Verdict(StrEnum):
@@ -310,8 +310,8 @@ def _speed(trial: Trial) -> float:
 
 
 def _best(fitting: list[Trial]) -> Trial:
-    """The smallest within `TOLERANCE` of the best throughput."""
-    enough = (1 - TOLERANCE) * max(map(_speed, fitting))
+    """The smallest within `THROUGHPUT_TOLERANCE` of the best throughput."""
+    enough = (1 - THROUGHPUT_TOLERANCE) * max(map(_speed, fitting))
     return next(trial for trial in fitting if _speed(trial) >= enough)
 
 

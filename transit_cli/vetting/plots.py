@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli.files import atomic_write
 from transit_cli.plotting import figures
 from transit_cli.plotting.figures import BLUE, GREY, ORANGE, single_axes
+from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

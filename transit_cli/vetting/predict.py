@@ -10,9 +10,9 @@ import numpy as np
 from transit_cli import console
 from transit_cli.data.viewset import write_table
 from transit_cli.device.select import select
-from transit_cli.files import atomic_output, locked
 from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.utils.files import atomic_output, locked
 from transit_cli.vetting import pretrained
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.evaluation import mean_score

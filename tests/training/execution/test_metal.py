@@ -40,14 +40,15 @@ def count_launches(folder, steps):
     from transit_cli.device import environment
 
     environment.prepare()
-    from transit_cli.training import screen, train
+    from transit_cli.training import train
+    from transit_cli.training.runs import screen
     from transit_cli.training.settings import TrainSettings
 
     screen.INTERVAL = 1e9
     found = []
     for count in (steps, 2 * steps):
         simulated_mps.reset_counters()
-        where = {"viewset": Path(folder, f"views-{count}"), "run_dir": Path(folder, f"run-{count}")}
+        where = {"viewset": Path(folder, f"views-{count}"), "out": Path(folder, f"run-{count}")}
         options = {"epochs": 1, "batch_size": 4, "precision": "fp32", "scalars": (), "device": "mps"}
         train.train(TrainSettings(**where, **options, execution="metal"))
         counters = simulated_mps.counters()
@@ -81,6 +82,7 @@ def count_bytes():
     from transit_cli.model.two_branch import TwoBranch
     from transit_cli.training.batch import Batch
     from transit_cli.training.runner import StepRunner
+    from transit_cli.training.settings import StepSettings
     from transit_cli.training.step import OptimizerStep
 
     class Bytes(TorchDispatchMode):
@@ -129,6 +131,7 @@ def train_both(network, views, steps, batch, options):
     from transit_cli.model import astronet, two_branch
     from transit_cli.training.batch import Batch
     from transit_cli.training.runner import StepRunner
+    from transit_cli.training.settings import StepSettings
     from transit_cli.training.step import OptimizerStep
 
     weights, states = [], []
@@ -219,6 +222,7 @@ def choose(cases):
     from transit_cli.model.two_branch import TwoBranch
     from transit_cli.training.batch import Batch
     from transit_cli.training.runner import StepRunner
+    from transit_cli.training.settings import StepSettings
     from transit_cli.training.step import OptimizerStep
 
     found = []
@@ -227,7 +231,7 @@ def choose(cases):
         simulated_mps.reset_counters()
         simulated_mps.add_fault(**fault)
         if slow_eager:
-            simulated_mps.add_fault("slow", "max_pool2d_with_indices", 0.5)
+            simulated_mps.add_fault("slow", "max_pool2d_with_indices", 0.3)
         weights, names = [], []
         for execution in ("auto", "eager"):
             torch.manual_seed(0)
@@ -255,14 +259,14 @@ FAULTS = [
     ({"kind": "wrong", "operator": "metal.adam", "value": 0.3}, "does not compute what PyTorch's optimizer does"),
     ({"kind": "refuse", "operator": "metal.weight_gradients", "value": 64}, "needs 256 threads a group"),
     ({"kind": "error", "operator": "metal.head_back"}, "cannot be launched"),
-    ({"kind": "error", "operator": "metal.weight_gradients", "call": 4}, "going on without them"),
+    ({"kind": "error", "operator": "metal.weight_gradients", "call": 6}, "going on without them"),
     ({"kind": "error", "operator": "metal.adam", "call": 6}, "going on without them"),
     ({"kind": "missing", "operator": "metal.compile_shader"}, "has no torch.mps.compile_shader"),
 ]
 
 
 def test_every_fault_ends_in_eager_with_one_line_and_loses_nothing(mps):
-    done = mps.run(choose, [[fault, 41, False] for fault, _ in FAULTS])  # a batch so small is compared, not timed
+    done = mps.run(choose, [[fault, 41 + n, "going on" in line] for n, (fault, line) in enumerate(FAULTS)])
     assert done.returncode == 0, done.stderr
     told = re.split(r"case \d+", done.stderr)[1:]
     for (fault, line), found, text in zip(FAULTS, done.value, told, strict=True):
@@ -270,7 +274,7 @@ def test_every_fault_ends_in_eager_with_one_line_and_loses_nothing(mps):
         assert said.count("Metal kernels") == 1, (fault, text)
         assert line in said, fault
         assert found["name"] == "eager", fault
-        assert found["far"] <= 1e-5, fault
+        assert found["far"] <= 1e-4, fault
         assert found["steps"] == 4, fault
 
 

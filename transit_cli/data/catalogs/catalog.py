@@ -20,12 +20,21 @@ from transit_cli.data.catalogs import quantities
 from transit_cli.data.catalogs.epochs import epochs
 from transit_cli.data.catalogs.quantities import Quantity, SourceColumn
 from transit_cli.data.catalogs.stars import stars
-from transit_cli.data.catalogs.tables import SourceTable, read_table_file
-from transit_cli.data.catalogs.vocabulary import COLUMNS, STAR_IDS, canonical_columns, label_meanings, plain
+from transit_cli.data.catalogs.tables import read_table_file
+from transit_cli.data.catalogs.vocabulary import (
+    COLUMNS,
+    STAR_IDS,
+    canonical_columns,
+    label_meanings,
+    other_columns,
+    plain,
+)
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from transit_cli.data.catalogs.source_table import SourceTable
 
 #: Columns that a catalog must have, besides one that names stars.
 REQUIRED = ("period", "epoch", "duration")
@@ -131,6 +140,11 @@ def read(path: Path, mission: str = "") -> Catalog:
         for row in range(count)
     )
     notes = [*table.notes, *found.notes, *period.notes, *epoch.notes, *duration.notes, *depth.notes, *label_notes]
+    notes += [
+        f"{name} is not read from {', '.join(others)}"
+        for name in (*REQUIRED, "label")
+        if name in names and (others := other_columns(table.columns, name, names[name]))
+    ]
     if "file" in columns:
         notes.append(f"light curves from {names['file']}, row by row")
     return Catalog(tces, (*notes, *_problem_notes(problems, count)))

@@ -16,7 +16,7 @@ _VIEWS = tuple(spec.name for spec in VIEWS)
 #: Columns that are read from files of arrays.
 _COLUMNS = tuple(spec for spec in COLUMNS if spec.name not in {"mission", "time_system", "label_2", "file"})
 #: What `--map` takes on its left.
-_KEYS = (*_VIEWS, *(spec.name for spec in _COLUMNS), "period_days", "epoch_days", "duration_hours", "depth_ppm")
+_KEYS = (*_VIEWS, *(spec.name for spec in _COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,12 @@ def _mapped(arrays: Mapping[str, np.ndarray], user_mapping: Sequence[str]) -> tu
     names: dict[str, str] = {}
     units: dict[str, str] = {}
     for item in user_mapping:
-        key, _, source = item.partition("=")
+        stated, _, source = item.partition("=")
+        key, unit = (stated, "") if stated in _KEYS else split_unit(stated)
         if not source or key not in _KEYS:
             raise TransitError(
                 f"--map is {item}",
-                wanted=f"CANONICAL=SOURCE, with CANONICAL one of {', '.join(_KEYS)}",
+                wanted=f"CANONICAL=SOURCE, with CANONICAL one of {', '.join(_KEYS)}; a unit may follow: duration_hours",
                 fix="--map global=NAME,local=NAME",
                 code="map",
             )
@@ -108,10 +109,9 @@ def _mapped(arrays: Mapping[str, np.ndarray], user_mapping: Sequence[str]) -> tu
                 fix="give another name",
                 code="map",
             )
-        name, unit = split_unit(key)
-        names[name] = source
+        names[key] = source
         if unit:
-            units[name] = unit
+            units[key] = unit
     return names, units
 
 

@@ -20,8 +20,9 @@ from transit_cli.data.catalogs.quantities import SourceColumn
 from transit_cli.data.catalogs.stars import stars
 from transit_cli.data.catalogs.vocabulary import STAR_IDS
 from transit_cli.data.lightcurves.time_reference import name_of
-from transit_cli.data.split import PARTS, split
+from transit_cli.data.split import SPLITS, split
 from transit_cli.results import Result, Table, TransitError
+from transit_cli.utils.files import locked
 
 if TYPE_CHECKING:
     from transit_cli.data.settings import ImportSettings
@@ -247,9 +248,14 @@ def import_views(settings: ImportSettings) -> Result:
     """Import files of folded views as a view set.
 
     Raises:
-        TransitError: the files cannot be read or understood, or `settings.out` exists.
+        TransitError: the files cannot be read or understood, or `settings.out` exists or is being made.
     """
-    viewset.refuse_existing(settings.out)
+    with locked(settings.out):
+        viewset.refuse_existing(settings.out)
+        return _import_views(settings)
+
+
+def _import_views(settings: ImportSettings) -> Result:
     views, columns, first = read(settings)
     names = first.names
     tces, notes = tces_of(columns, first, settings)
@@ -289,8 +295,8 @@ def _result(
     tces = made.tces
     present = [label for label in viewset.LABELS if (tces["label"] == label).any()]
     counts = {part: {label: int(((tces["split"] == part) & (tces["label"] == label)).sum()) for label in present}
-              for part in PARTS}  # fmt: skip
-    stars = {part: set(tces["star"][tces["split"] == part].tolist()) for part in PARTS}
+              for part in SPLITS}  # fmt: skip
+    stars = {part: set(tces["star"][tces["split"] == part].tolist()) for part in SPLITS}
     shared = len((stars["train"] & stars["val"]) | (stars["train"] & stars["test"]) | (stars["val"] & stars["test"]))
     repeated = int(tces["duplicate"].sum())
     warnings = []
@@ -298,7 +304,7 @@ def _result(
         warnings.append(f"{shared:,} stars are in more than one part of the published split; --split star avoids it")
     table = Table(
         ("split", *present, "stars"),
-        [(part, *(f"{counts[part][label]:,}" for label in present), f"{len(stars[part]):,}") for part in PARTS],
+        [(part, *(f"{counts[part][label]:,}" for label in present), f"{len(stars[part]):,}") for part in SPLITS],
         title=f"{settings.out}: views of {_lengths(made.lengths)} bins",
         note=f"{dropped:,} rows dropped, {repeated:,} repeat an earlier row of their star (column `duplicate`)",
     )

@@ -171,7 +171,7 @@ def expected_hours(period: np.ndarray) -> np.ndarray:
 
 def _looks_short(hours: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """Durations that would be common if they were 24 times as long, and hardly exist as they are."""
-    return (hours < 0.5) & (ratio < 0.2)
+    return (ratio < 0.12) | ((hours < 0.5) & (ratio < 0.2))
 
 
 def durations(column: SourceColumn, period: np.ndarray) -> Quantity:
@@ -238,8 +238,7 @@ def _refuse_other_units(found: Quantity, period: np.ndarray, factor: float) -> N
     hours = found.values * 24
     with np.errstate(invalid="ignore"):
         ratio = hours / expected_hours(period)
-        odd = _looks_short(hours, ratio) if factor == 1 / 24 else np.zeros(len(hours), bool)
-        odd |= ratio > 10
+        odd = _looks_short(hours, ratio) | (ratio > 10)
     rows = np.flatnonzero(odd)
     usable = max(int(np.isfinite(hours).sum()), 1)
     if len(rows) / usable > RARE:

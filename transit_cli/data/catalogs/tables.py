@@ -12,9 +12,10 @@ import gzip
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from transit_cli.data.catalogs import typed_tables
+from transit_cli.data.catalogs.source_table import SourceTable, unreadable
 from transit_cli.data.catalogs.vocabulary import (
     COLUMNS,
     canonical_columns,
@@ -44,32 +45,6 @@ _OTHER_FILES = (
 )
 
 
-@dataclass(frozen=True)
-class SourceTable:
-    """A table as its file holds it.
-
-    Attributes:
-        columns: name -> [N] cells: text, or numbers of a typed file (NaN or None where a value is missing).
-        units: name -> the unit that the file states besides the name.
-        float32: names of columns whose numbers were stored with 24 bits.
-        notes: what had to be assumed in order to read the file.
-    """
-
-    columns: dict[str, Sequence[Any]]
-    units: dict[str, str] = field(default_factory=dict)
-    float32: frozenset[str] = frozenset()
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
-
-
-def unreadable(path: Path, found: str, fix: str = "give the path of an existing table") -> TransitError:
-    """The error for a file that cannot be read as a catalog."""
-    wanted = "a table of signals: CSV, ECSV, VOTable, FITS or Parquet"
-    return TransitError(f"cannot read the catalog {path}: {found}", wanted=wanted, fix=fix, code="catalog-unreadable")
-
-
 def read_table_file(path: Path) -> SourceTable:
     """Read a table.
 
@@ -82,8 +57,6 @@ def read_table_file(path: Path) -> SourceTable:
             content = gzip.decompress(content)
     except (OSError, EOFError) as error:
         raise unreadable(path, getattr(error, "strerror", None) or str(error)) from None
-    from transit_cli.data.catalogs import typed_tables
-
     if (kind := typed_tables.kind_of(content)) is not None:
         return typed_tables.read(path, content, kind)
     start = content.lstrip()[:40].lower()
@@ -162,7 +135,7 @@ def _cells(
         above = _split(path, [commented], delimiter)[0] if commented else []
         in_comment = len(_known(above)) > len(_known(header)) and len(above) == len(header)
         reached = (len(_known(above if in_comment else header)), len(header) if delimiter else 1)
-        if reached > score:
+        if reached > score and (delimiter or score[0] < 3):  # blanks are in names as well
             best, score, header_in_comment = delimiter, reached, in_comment
     rows = _split(path, body, best)
     header = _split(path, [commented], best)[0] if header_in_comment else rows.pop(0)

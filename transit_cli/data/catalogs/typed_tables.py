@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transit_cli import packages
-from transit_cli.data.catalogs.tables import SourceTable, unreadable
+from transit_cli.data.catalogs.source_table import SourceTable, unreadable
+from transit_cli.utils import packages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

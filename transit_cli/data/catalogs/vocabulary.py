@@ -281,6 +281,12 @@ def canonical_columns(names: Iterable[str], specs: Iterable[ColumnSpec], *, arra
     return found
 
 
+def other_columns(names: Iterable[str], spec_name: str, used: str) -> list[str]:
+    """Columns that could hold a quantity as well as the one that is used."""
+    (spec,) = [spec for spec in COLUMNS if spec.name == spec_name]
+    return [name for name in names if name != used and canonical_columns([name], (spec,))]
+
+
 def _without_joined_unit(name: str) -> str:
     """A plain name without a unit at its end: "period" of "perioddays", "t0" of "t0btjd"."""
     units = sorted((unit for unit in _SUFFIXES if len(unit) > 2), key=len, reverse=True)

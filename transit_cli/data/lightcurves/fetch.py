@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from transit_cli import console
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
-from transit_cli.packages import check_installed
 from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

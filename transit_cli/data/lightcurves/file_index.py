@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from transit_cli import __version__, console
-from transit_cli.cache import cache_folder
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.tables import NoLightCurveError
 from transit_cli.data.lightcurves.target import mission_of, star_in_name
-from transit_cli.files import atomic_write
 from transit_cli.results import TransitError
+from transit_cli.utils.cache import cache_folder
+from transit_cli.utils.files import atomic_write
 
 #: Changes when entries of an earlier version must not be used.
 VERSION = 1

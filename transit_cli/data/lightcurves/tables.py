@@ -16,7 +16,7 @@ import numpy as np
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.products import recognise
 from transit_cli.data.lightcurves.raw import RawTable, find_time
-from transit_cli.packages import require
+from transit_cli.utils.packages import require
 
 if TYPE_CHECKING:
     from pathlib import Path

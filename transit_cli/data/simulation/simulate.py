@@ -18,9 +18,9 @@ from transit_cli.data.settings import SimulateSettings
 from transit_cli.data.split import split_of
 from transit_cli.data.views.folding import UnusableError
 from transit_cli.data.views.make import KEPLER, TESS, Recipe, make_views, recipe_for
-from transit_cli.files import locked
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
+from transit_cli.utils.files import locked
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -34,7 +34,7 @@ class FusedConvolution:
 
     def __call__(self, values: Tensor) -> Tensor:
         """[B, L, C_IN] -> [B, L_OUT, C_OUT]."""
-        return _Convolve.apply(values, self.layer.weight, self.layer.bias, self.epilogue, self.layer.padding[0])
+        return _ConvFunction.apply(values, self.layer.weight, self.layer.bias, self.epilogue, self.layer.padding[0])
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class FusedPooling:
 
     def __call__(self, values: Tensor) -> Tensor:
         """[B, L, C] -> [B, L_OUT, C]."""
-        return _Pool.apply(values, scalar(self.layer.kernel_size), scalar(self.layer.stride))
+        return _MaxPoolFunction.apply(values, scalar(self.layer.kernel_size), scalar(self.layer.stride))
 
 
-class _Convolve(torch.autograd.Function):
+class _ConvFunction(torch.autograd.Function):
     @staticmethod
     def forward(*args: Any, **_: Any) -> Tensor:
         ctx, values, weight, bias, epilogue, padding = args
@@ -143,7 +143,7 @@ BACKWARD = (Tile(64, 32, 32, 4, 3), Tile(64, 128, 64, 4, 2))
 WEIGHT = (Tile(64, 32, 128, 4, 2), Tile(64, 64, 128, 4, 2))
 
 
-class _Pool(torch.autograd.Function):
+class _MaxPoolFunction(torch.autograd.Function):
     @staticmethod
     def forward(*args: Any, **_: Any) -> Tensor:
         ctx, values, size, stride = args
@@ -172,7 +172,7 @@ class _Pool(torch.autograd.Function):
         return grad_input, None, None
 
 
-class _AverageMax(torch.autograd.Function):
+class _AverageMaxFunction(torch.autograd.Function):
     @staticmethod
     def forward(*args: Any, **_: Any) -> Tensor:
         ctx, values = args
@@ -298,7 +298,7 @@ def _run(pieces: Sequence[nn.Module | tuple[FusedLayer, ...]], values: Tensor) -
 
 def average_max(features: Tensor) -> Tensor:
     """`AverageAndMaximum` as a fused kernel: [B, C, L] -> [B, 2 x C]."""
-    return _AverageMax.apply(features.transpose(1, 2).contiguous())
+    return _AverageMaxFunction.apply(features.transpose(1, 2).contiguous())
 
 
 def precision() -> str:

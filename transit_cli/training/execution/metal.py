@@ -23,8 +23,7 @@ from transit_cli.training.execution.base import Executor
 from transit_cli.training.execution.errors import UnsupportedExecution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -64,10 +63,6 @@ class Metal(Executor):
                 raise UnsupportedExecution("the optimizer's kernel does not compute what PyTorch's optimizer does")
         except RuntimeError as error:  # a MetalError, or what torch reports of a launch
             raise UnsupportedExecution((str(error).splitlines() or [""])[0]) from error
-
-    def watching(self, told: Callable[[str, list[Tensor]], None]) -> AbstractContextManager[None]:
-        """Within, call `told` with the name and the tensors of each kernel that is launched."""
-        return self._library.watching(told)
 
     def run(self, micro_batches: Sequence[Batch], *, augmented: bool = False) -> Tensor:
         step = self._step

@@ -15,7 +15,6 @@ import psutil
 import torch
 
 from transit_cli import console
-from transit_cli.cache import MeasurementCache
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.execution.base import Executor
 from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread
@@ -23,6 +22,7 @@ from transit_cli.training.execution.cuda_graph import CudaGraph, TritonGraph
 from transit_cli.training.execution.errors import UnsupportedExecution
 from transit_cli.training.execution.metal import Metal
 from transit_cli.training.execution.replicas import MIN_SAMPLES, Replicas
+from transit_cli.utils.cache import MeasurementCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ CPU: dict[str, type[Executor]] = {kind.name: kind for kind in (ChannelsLast, One
 #: Largest difference of an executor's gradients from the default's, in norm. On a CPU, rounding gives 1e-6, and 1e-4
 #: where a maximum over nearly equal bins falls on another bin; TF32 gives 7e-3 and bfloat16 7e-2 (two-branch on an
 #: H100). A network that the executor changes gives far more.
-TOLERANCE, TOLERANCE_ROUNDED = 1e-2, 0.3
+GRADIENT_TOLERANCE, ROUNDED_GRADIENT_TOLERANCE = 1e-2, 0.3
 
 _timings = MeasurementCache("executions")
 
@@ -79,7 +79,8 @@ def choose(
     compare = preferred == Metal.name  # with eager again: the Mac or its system may be another
     if preferred in names and not compare:
         names = [preferred]
-    if len(names) > 1 and data_parallel is None and _worth_timing(batch) and not compare:
+    worth_timing = _worth_timing(batch) or Metal.name in names  # it is never taken without
+    if len(names) > 1 and data_parallel is None and worth_timing and not compare:
         names = [_fastest(step, _sample(batch), names)]
     elif len(names) > 1:  # deterministic across ranks: same batch, same weights
         names = [[*equivalent_executors(step, _sample(batch), names)][-1]]
@@ -208,7 +209,7 @@ def equivalent_executors(step: OptimizerStep, batch: Batch, names: list[str]) ->
     executors: dict[str, Executor] = {}
     expected: tuple[Tensor, Tensor] | None = None
     exact = step.device.kind != "cuda" and step.precision == "fp32"
-    tolerance = TOLERANCE if exact else TOLERANCE_ROUNDED
+    tolerance = GRADIENT_TOLERANCE if exact else ROUNDED_GRADIENT_TOLERANCE
     with preserve_state(step) as state:
         for name in names:
             try:

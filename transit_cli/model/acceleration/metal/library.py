@@ -38,11 +38,11 @@ class Kernel:
         MetalError: fewer threads fit into a group than the kernel is written for.
     """
 
-    def __init__(self, name: str, function: Any, group: int, watchers: Sequence[Callable[..., None]]) -> None:
+    def __init__(self, name: str, function: Any, group: int) -> None:
         if (most := function.max_threads_per_threadgroup) < group:
             raise MetalError(f"{name} needs {group} threads a group, and this GPU gives it {most}")
         self.name, self.group = name, group
-        self._function, self._watchers = function, watchers
+        self._function = function
 
     def __call__(self, *arguments: Any, groups: int | Sequence[int]) -> None:
         """Queue it on the device.
@@ -52,14 +52,14 @@ class Kernel:
             groups: threadgroups, in up to three dimensions.
         """
         first, *more = [groups] if isinstance(groups, int) else groups
-        for told in self._watchers:
-            told(self.name, [argument for argument in arguments if isinstance(argument, Tensor)])
+        for told in _watchers:
+            told([argument for argument in arguments if isinstance(argument, Tensor)])
         self._function(*arguments, threads=[first * self.group, *more], group_size=[self.group, *[1] * len(more)])
 
     def over(self, *arguments: Any, count: int) -> None:
         """Queue it for `count` threads; the last group may be smaller."""
-        for told in self._watchers:
-            told(self.name, [argument for argument in arguments if isinstance(argument, Tensor)])
+        for told in _watchers:
+            told([argument for argument in arguments if isinstance(argument, Tensor)])
         self._function(*arguments, threads=[count], group_size=[self.group])
 
 
@@ -73,7 +73,6 @@ class Library:
     def __init__(self, compile_: Callable[[str], Any]) -> None:
         self._compile = compile_
         self._kernels: dict[object, Kernel] = {}
-        self._watchers: list[Callable[..., None]] = []
 
     def kernel(self, file: str, name: str, group: int, **defines: object) -> Kernel:
         """A kernel of a source in this folder.
@@ -104,16 +103,20 @@ class Library:
         except Exception as error:  # SyntaxError, RuntimeError, whatever a torch raises: there is no kernel
             lines = [line for line in str(error).splitlines() if "error:" in line] or str(error).splitlines() or [""]
             raise MetalError(f"{name} does not compile ({type(error).__name__}: {lines[0].strip()[:120]})") from error
-        return Kernel(name, function, group, self._watchers)
+        return Kernel(name, function, group)
 
-    @contextmanager
-    def watching(self, told: Callable[[str, list[Tensor]], None]) -> Iterator[None]:
-        """Within, `told` gets the name and the tensors of each launch: operators' watchers do not see them."""
-        self._watchers.append(told)
-        try:
-            yield
-        finally:
-            self._watchers.remove(told)
+
+_watchers: list[Callable[[list[Tensor]], None]] = []
+
+
+@contextmanager
+def watch_launches(told: Callable[[list[Tensor]], None]) -> Iterator[None]:
+    """Within, call `told` with the tensors of each kernel that is launched: a dispatch mode does not see them."""
+    _watchers.append(told)
+    try:
+        yield
+    finally:
+        _watchers.remove(told)
 
 
 def source(file: str, number: int, defines: Defines) -> str:

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transit_cli import __version__, config, console
-from transit_cli.files import atomic_write, is_temporary, locked
 from transit_cli.results import ExitCode, TransitError, plain
 from transit_cli.training.settings import TrainSettings
+from transit_cli.utils.files import atomic_write, is_temporary, locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,7 +103,7 @@ def open_run(plan: Plan, processes: ProcessGroup) -> Iterator[Run]:
     Raises:
         TransitError: the folder is not free, or in use; the view set is not the one that a resumed run began with.
     """
-    from transit_cli.training import checkpoint
+    from transit_cli.training.runs import checkpoint
 
     with ExitStack() as stack:
 

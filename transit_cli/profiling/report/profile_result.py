@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from transit_cli.profiling.compare import Change
+    from transit_cli.profiling.report.compare import Change
 
 CLOCKS = {
     "device": "time on the GPU",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transit_cli.files import atomic_write
 from transit_cli.plotting import figures, html
-from transit_cli.profiling.profile_result import advice, phase_table
 from transit_cli.profiling.profiler import Profile, median
+from transit_cli.profiling.report.profile_result import advice, phase_table
+from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
 from transit_cli.device.select import select
-from transit_cli.files import atomic_write
 from transit_cli.operators.device_process import run_in_child
 from transit_cli.plotting import html
 from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from transit_cli.device.base import Device
@@ -37,7 +37,7 @@ def check_op_db(settings: OperatorDatabaseSettings) -> Result:
     Raises:
         TransitError: the database cannot be read, or the file of `--compare` is not a matrix.
     """
-    from transit_cli.operators.database import key_of, operators
+    from transit_cli.operators.op_database.database import key_of, operators
 
     device = select(settings.device)
     other = _read(settings.compare) if settings.compare else None

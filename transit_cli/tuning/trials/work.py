@@ -11,12 +11,12 @@ import torch
 from transit_cli.data.viewset import ViewSet
 from transit_cli.model import registry
 from transit_cli.options import DEFAULT_SCALARS
-from transit_cli.training import ranking_metrics
-from transit_cli.training.augment import Augmentation
 from transit_cli.training.batch import Batch
 from transit_cli.training.loading.samples import InMemorySamples, view_lengths
+from transit_cli.training.optimization.augment import Augmentation
 from transit_cli.training.plan import measure_scalings, plan
 from transit_cli.training.runner import StepRunner
+from transit_cli.training.runs import ranking_metrics
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.step import OptimizerStep
 from transit_cli.training.workload import synthetic_samples
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from transit_cli.device.base import Device, Precision
     from transit_cli.training.loading.samples import Samples
-    from transit_cli.tuning.spec import TrialSpec
+    from transit_cli.tuning.trials.spec import TrialSpec
 
 
 class Work:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from transit_cli import isolation
 from transit_cli.memory import pressure, reading
 from transit_cli.memory.limit import SWAP_ALLOWANCE
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.tuning.batch_search import Trial, Verdict
+from transit_cli.utils import isolation
 
 if TYPE_CHECKING:
-    from transit_cli.tuning.spec import TrialSpec
+    from transit_cli.tuning.trials.spec import TrialSpec
 
 #: What libraries print when memory runs out and they end the process instead of raising.
 MEMORY_WORDS = (
@@ -80,7 +80,7 @@ def run(spec: TrialSpec, seconds: float) -> tuple[Trial, TrialMachine | None]:
     """
     started = time.monotonic()
     seen = _Seen()
-    with isolation.Child("transit_cli.tuning.trial_process") as child:
+    with isolation.Child("transit_cli.tuning.trials.trial_process") as child:
 
         def watch() -> bool:
             seen.killed = _reason_to_kill(child.pid, seen, started + seconds)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from transit_cli import console
-from transit_cli.files import atomic_write, remove_abandoned
+from transit_cli.utils.files import atomic_write, remove_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Collection

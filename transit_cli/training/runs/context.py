@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from transit_cli.device.base import Device
     from transit_cli.memory.limit import MemoryLimit
     from transit_cli.training.distributed import ProcessGroup
-    from transit_cli.training.interrupt import DeferredSignals
-    from transit_cli.training.plan import Plan, Task
-    from transit_cli.training.run import Run
-    from transit_cli.training.screen import Screen
-    from transit_cli.training.tensorboard import Board
+    from transit_cli.training.plan import FitTask, Plan
+    from transit_cli.training.runs.interrupt import DeferredSignals
+    from transit_cli.training.runs.run import Run
+    from transit_cli.training.runs.screen import Screen
+    from transit_cli.training.runs.tensorboard import Board
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class FitResult:
         samples: trained on in that time.
     """
 
-    task: Task
+    task: FitTask
     rows: np.ndarray
     state: dict[str, Tensor]
     logits: np.ndarray

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from transit_cli.cache import MeasurementCache
+from transit_cli.utils.cache import MeasurementCache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

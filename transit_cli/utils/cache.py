@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transit_cli.files import atomic_write
+from transit_cli.utils.files import atomic_write
 
 
 def cache_folder() -> Path:

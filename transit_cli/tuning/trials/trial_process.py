@@ -1,4 +1,4 @@
-"""One trial in a child process (`transit_cli.isolation`); the job is a `TrialSpec`.
+"""One trial in a child process (`transit_cli.utils.isolation`); the job is a `TrialSpec`.
 
 It opens the device, limits its memory, and takes real training steps at one batch size. Its events are `ready`,
 `step`..., then `done` or `error`.
@@ -10,16 +10,16 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
-from transit_cli import isolation
 from transit_cli.results import TransitError
-from transit_cli.tuning.spec import TrialSpec
+from transit_cli.tuning.trials.spec import TrialSpec
+from transit_cli.utils import isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from transit_cli.device.base import Device
     from transit_cli.memory.monitor import Monitor
-    from transit_cli.tuning.work import Work
+    from transit_cli.tuning.trials.work import Work
 
 #: Steps before any is timed: the first makes the optimizer's state and compiles, the second finds caches as they stay,
 #: the fourth captures where whole steps are captured (`training.execution.cuda_graph`).
@@ -52,7 +52,7 @@ def _run(spec: TrialSpec, say: Callable[..., None]) -> None:
     from transit_cli.device import select
     from transit_cli.memory import limit as memory_limit
     from transit_cli.memory.monitor import Monitor
-    from transit_cli.tuning.work import Work
+    from transit_cli.tuning.trials.work import Work
 
     device = select.select(spec.train.get("device", "auto"))
     try:

@@ -14,16 +14,16 @@ from transit_cli.data.viewset import write_table
 from transit_cli.model import saved
 from transit_cli.model.card import Card
 from transit_cli.results import Result, Table
-from transit_cli.training import bench_record, ranking_metrics
 from transit_cli.training.distributed import under_torchrun
-from transit_cli.training.run import SCORES
+from transit_cli.training.runs import bench_record, ranking_metrics
+from transit_cli.training.runs.run import SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transit_cli.training.context import FitResult
     from transit_cli.training.plan import Plan
-    from transit_cli.training.run import Run
+    from transit_cli.training.runs.context import FitResult
+    from transit_cli.training.runs.run import Run
 
 
 def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
