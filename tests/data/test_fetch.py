@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import fits_maker as make
 import numpy as np
 import pytest
-from transit_cli.data.download import fetch as module
 
+from transit_cli.data.lightcurves import fetch as module
 from transit_cli.data.lightcurves.fetch import fetch
 from transit_cli.data.settings import FetchSettings
 from transit_cli.results import TransitError
@@ -74,8 +74,6 @@ def server(content):
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    from transit_cli.data.lightcurves import fetch as module
-
     monkeypatch.setattr(module, "sleep", lambda _: None)
 
 

@@ -81,6 +81,9 @@ RIGHT = pytest.approx(5000, rel=0.02)
         ({}, 2457000, "jd"),
         ({"BJDREFI": 2457000}, 2457000, "d"),  # full Julian Dates beside a reference
         ({}, 7000, "BJD - 2450000"),
+        ({}, 0, "days since 2457000"),
+        ({}, 0, "BJD-TDB - 2,457,000.0 d"),
+        ({}, 6999.5, "MJD - 50000"),
         ({"BJDREFI": 2457000, "TIMEUNIT": "d"}, 0, None),
     ],
 )
@@ -227,6 +230,7 @@ def test_a_file_with_every_cadence_flagged_says_so(tmp_path):
         (CLEAN, None),
         (CLEAN - 1, None),
         (CLEAN * 1e6, "ppm"),
+        ((CLEAN - 1) * 1e6, "relative flux (ppm)"),
         (CLEAN * 1e3, "ppt"),
         (CLEAN * 100, "%"),
         (CLEAN * 100, "percent"),
@@ -595,3 +599,31 @@ def test_fill_values_among_times_are_missing(tmp_path, fill):
     assert curve.finite == len(TIME) - product_files.FLAGGED
     assert curve.reference_jd == 0
     assert depth(file) == RIGHT
+
+
+def test_the_table_with_the_corrected_flux_is_read(tmp_path):
+    raw = product_files.curve(EPOCH, EPOCH - 2)[2]
+    tables = [
+        fits.BinTableHDU.from_columns(
+            [fits.Column("TIME", "D", array=TIME), fits.Column("FLUX", "D", array=flux)], name=name
+        )
+        for name, flux in (("APERTURE_RAW", raw), ("CORRECTED", CLEAN))
+    ]
+    for table in tables:
+        table.header["BJDREFI"] = 2457000
+    fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(tmp_path / "a.fits")
+    assert depth(tmp_path / "a.fits") == RIGHT
+    tables[1].name = "OTHER"
+    fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(tmp_path / "b.fits")
+    assert "OTHER has the same columns" in read(tmp_path / "b.fits").notes[0]
+
+
+def test_a_row_of_units_below_the_names(tmp_path):
+    lines = ["time,flux,err", "BTJD,ppm,ppm", *(f"{t},{1e6 * (f - 1)},9" for t, f in zip(TIME, CLEAN, strict=True))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    assert depth(tmp_path / "a.csv") == RIGHT
+
+
+def test_a_name_in_the_header_and_a_number_in_the_file_name_are_one_star(tmp_path):
+    write(tmp_path / "lcs/tic987654321.fits", **sector(tmp_path, 1, primary={"OBJECT": "WASP-18", "TELESCOP": "TESS"}))
+    assert len(run(tmp_path, [row()])) == 1

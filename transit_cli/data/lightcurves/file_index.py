@@ -21,7 +21,7 @@ from transit_cli import __version__, console
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.tables import NoLightCurveError
-from transit_cli.data.lightcurves.target import star_in_name
+from transit_cli.data.lightcurves.target import mission_of, star_in_name
 from transit_cli.results import TransitError
 from transit_cli.utils.cache import cache_folder
 from transit_cli.utils.files import atomic_write
@@ -111,8 +111,8 @@ class FileIndex:
                 index.files.append(path)
                 if entry.reason:
                     index.unreadable[path] = entry.reason
-                if entry.star:
-                    by_star[entry.star].append(path)
+                for star in _names(entry.star, path):
+                    by_star[star].append(path)
         index.by_star = dict(by_star)
         index._remember(known)
         return index
@@ -165,6 +165,12 @@ class FileIndex:
         content = {"reader": _reader(), "files": {name: vars(entry) for name, entry in self._entries.items()}}
         with suppress(OSError):  # without a cache, everything is read again
             atomic_write(self._cache, json.dumps(content))
+
+
+def _names(star: str, path: Path) -> list[str]:
+    """The names of a file's star: a header that gives no catalog number is completed by the file's name."""
+    from_file = star_in_name(path)
+    return list(dict.fromkeys(filter(None, [star, "" if mission_of(star) else from_file])))
 
 
 def _reader() -> list[Any]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.products import Product, recognise
-from transit_cli.data.lightcurves.raw import FLUX_COLUMNS, TIME_COLUMNS, RawTable, find_time
+from transit_cli.data.lightcurves.raw import CORRECTED, FLUX_COLUMNS, TIME_COLUMNS, RawTable, find_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,9 +166,10 @@ def _choose(found: Sequence[Any], names: Mapping[int, Sequence[str]], product: P
         raise UnreadableError(f"no table with a time column among {', '.join(names[id(found[0])][:12])}")
     flux = product.flux or FLUX_COLUMNS
 
-    def rank(table: Any) -> tuple[bool, int]:
+    def rank(table: Any) -> tuple[bool, int, bool]:
         best = min((flux.index(name) for name in names[id(table)] if name in flux), default=len(flux))
-        return (bool(product.table) and table.name.upper() != product.table, best)
+        other = bool(product.table) and table.name.upper() != product.table
+        return other, best, not product.name and not CORRECTED.search(table.name.upper())
 
     chosen = min(usable, key=rank)
     alike = [table.name for table in usable if table is not chosen and rank(table) == rank(chosen)]

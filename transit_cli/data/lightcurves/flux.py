@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,11 +44,20 @@ class Scaled:
     notes: tuple[str, ...] = ()
 
 
+def _word(unit: str) -> str:
+    """The word of a unit that decides its scale: "ppm" of "relative flux (ppm)"."""
+    lower = unit.strip().lower()
+    if lower in _UNITLESS | _MAGNITUDES | _RELATIVE.keys():
+        return lower
+    found = re.search(r"(?<![a-z])(ppm|ppth?|percent|mmag|mags?)(?![a-z])|(%)", lower)
+    return (found[1] or found[2]) if found else lower
+
+
 def missing(flux: np.ndarray, unit: str) -> np.ndarray:
     """[n] bool: fill values of tables and array formats, in finite fluxes."""
     found = np.abs(flux) > FILL
     lowest = flux.min(initial=0.0)
-    sentinels = MAGNITUDE_SENTINELS if unit.lower() in _MAGNITUDES else ()
+    sentinels = MAGNITUDE_SENTINELS if _word(unit) in _MAGNITUDES else ()
     if lowest <= SENTINELS[0]:
         sentinels += SENTINELS
     if sentinels:
@@ -68,7 +78,7 @@ def relative(flux: np.ndarray, unit: str) -> Scaled:
     """
     if not len(flux):
         return Scaled(flux, "no cadences")
-    word = unit.strip().lower()
+    word = _word(unit)
     notes: list[str] = []
     level = float(np.median(flux))
     if _constant(flux, level):

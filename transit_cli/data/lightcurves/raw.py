@@ -38,7 +38,8 @@ TIME_COLUMNS += ("T", "BARYTIME", "TIMES", "TIME_BTJD", "TIME_BKJD", "BJD_TT", "
 
 _TIME_LIKE = re.compile(r"^(?:TIME|BJD|BTJD|BKJD|BMJD|HJD|JD|MJD|TBJD)(?:$|[^A-Z]|_(?:BJD|BTJD|BKJD|TDB|JD|MJD|DAYS?))")
 _NOT_FLUX = re.compile(r"ERR|BKG|BACK|UNC|SIG|STD|FLAG|QUAL|CENT|MODEL|TREND|SKY")
-_CORRECTED = re.compile(r"COR|CAL|PDC|CLEAN|DETREND|FLAT|NORM")
+#: Names of corrected fluxes, and of tables that hold them.
+CORRECTED = re.compile(r"COR|CAL|PDC|CLEAN|DETREND|FLAT|NORM|BEST|FINAL")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def flux_candidates(columns: Collection[str], product: Product) -> list[str]:
     if known := [name for name in (product.flux or FLUX_COLUMNS) if name in columns]:
         return known
     others = [name for name in columns if re.search("FLUX|^MAG|_MAG", name) and not _NOT_FLUX.search(name)]
-    corrected = [name for name in others if _CORRECTED.search(name)]
+    corrected = [name for name in others if CORRECTED.search(name)]
     chosen = corrected if len(corrected) == 1 else others
     if len(chosen) > 1:
         raise ValueError(f"several flux columns ({', '.join(sorted(chosen))}): name one with --flux-column")

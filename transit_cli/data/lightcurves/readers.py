@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import re
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transit_cli.data.lightcurves import fits, flux, tables
 from transit_cli.data.lightcurves.lightcurve import Decision, LightCurve, UnreadableError
+from transit_cli.data.lightcurves.products import OTHER
 from transit_cli.data.lightcurves.quality import bad_cadences
 from transit_cli.data.lightcurves.raw import TIME_COLUMNS, RawTable, find_time, flux_candidates
 from transit_cli.data.lightcurves.target import mission_of, star_in_name, star_name, star_of_name
@@ -29,7 +31,7 @@ from transit_cli.data.lightcurves.time_reference import (
 from transit_cli.discovery import READERS, discover
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from transit_cli.data.lightcurves.products import Product
@@ -67,24 +69,21 @@ def star_of_file(file: Path) -> str:
     """
     if plugin := readers().get(file.suffix.lower()):
         return _read_with(plugin, file).star
-    if tables.is_table(file):
-        raw = tables.open_table(file)
-        return _star(raw.header, _mission(raw.header, file, raw.product), file, raw.product)[0]
-    from transit_cli.data.lightcurves.products import recognise
-
-    header = fits.star_header(file)
-    product, _ = recognise(header, file.name, ())
-    return _star(header, _mission(header, file, product), file, product)[0]
+    with _guarded():
+        header = tables.open_table(file).header if tables.is_table(file) else fits.star_header(file)
+        return _star(header, _mission(header, file, OTHER), file, OTHER)[0]
 
 
 def verify(file: Path) -> None:
     """Raise `UnreadableError` if a file is incomplete or not of the format that its name says."""
     if plugin := readers().get(file.suffix.lower()):
         _read_with(plugin, file)
-    elif tables.is_table(file):
-        tables.open_table(file)
-    else:
-        fits.verify(file)
+        return
+    with _guarded():
+        if tables.is_table(file):
+            tables.open_table(file)
+        else:
+            fits.verify(file)
 
 
 def read(file: Path, column: str = "") -> LightCurve:
@@ -99,11 +98,18 @@ def read(file: Path, column: str = "") -> LightCurve:
     """
     if plugin := readers().get(file.suffix.lower()):
         return _read_with(plugin, file)
+    with _guarded():
+        raw = tables.open_table(file) if tables.is_table(file) else fits.open_fits(file)
+        return _assemble(raw, column)
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Turn every failure of reading a file into `UnreadableError`, and silence the warnings of libraries."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            raw = tables.open_table(file) if tables.is_table(file) else fits.open_fits(file)
-            return _assemble(raw, column)
+            yield
     except UnreadableError:
         raise
     except ValueError as reason:

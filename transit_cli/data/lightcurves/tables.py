@@ -107,6 +107,8 @@ def _delimited(text: str) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[s
         cause = " (decimal commas?)" if "," in rows[ragged - 1] and found > len(names) else ""
         raise UnreadableError(f"row {ragged} has {found} cells, the header {len(names)}{cause}")
     columns, units = _named(names)
+    if len(table) > 1 and not any(map(_is_number, table[0])) and any(map(_is_number, table[1])):
+        units |= {name: cell.strip() or units[name] for name, cell in zip(columns, table.pop(0), strict=True)}
     values = {name: _column(name, [row[index] for row in table]) for index, name in enumerate(columns)}
     return _comment_values(comments), values, units
 
@@ -117,6 +119,10 @@ def _cells(line: str, header: str = "") -> list[str]:
     if not sample.count(delimiter):
         return line.split()
     return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", cell, re.IGNORECASE))
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:

@@ -38,6 +38,9 @@ _SYSTEM = re.compile(rf"(?<![A-Za-z])({'|'.join(sorted(_SYSTEMS, key=len, revers
 #: Parts of the names of catalog columns, and the system that they mean.
 _WORDS = (("bkjd", "BKJD"), ("time0bk", "BKJD"), ("kjd", "BKJD"), ("btjd", "BTJD"), ("time0bt", "BTJD"))
 _OFFSET = re.compile(r"(?:bjd|hjd|jd)(?:[_ ]?\(?(?:tdb|utc|tt|tai)\)?)?\s*[-\u2212]\s*(\d{7}(?:\.\d+)?)", re.IGNORECASE)
+#: Any Julian Date of the last century in a unit ("days since 2457000"), and "MJD - 50000".
+_ANY_JD = re.compile(r"(?<!\d)(24\d{5}(?:\.\d+)?)(?!\d)")
+_MJD_OFFSET = re.compile(r"mjd(?:[_ ]?\w+)?\s*[-\u2212]\s*(\d{5}(?:\.\d+)?)", re.IGNORECASE)
 
 
 def infer_reference_jd(words: str, value: float, mission: str = "") -> tuple[float, str]:
@@ -181,8 +184,11 @@ def _header_number(header: Mapping[str, Any], keyword: str) -> float:
 def _stated_in_words(words: Mapping[str, str]) -> list[tuple[float, str]]:
     found = []
     for where, text in words.items():
-        if offset := _OFFSET.search(text.replace(",", "")):
+        plain = text.replace(",", "")
+        if offset := _OFFSET.search(plain) or _ANY_JD.search(plain):
             found.append((float(offset[1]), where))
+        elif offset := _MJD_OFFSET.search(plain):
+            found.append((REFERENCE_JD["MJD"] + float(offset[1]), where))
         elif system := _SYSTEM.search(text):
             found.append((REFERENCE_JD[_SYSTEMS[system[1].upper()]], where))
     return found
