@@ -11,6 +11,7 @@ import numpy as np
 
 from transit_cli import __version__, console
 from transit_cli.data.viewset import write_table
+from transit_cli.files import atomic_output
 from transit_cli.model import saved
 from transit_cli.results import Result, Table
 from transit_cli.training import bench_record, ranking_metrics
@@ -35,7 +36,8 @@ def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
     table: dict[str, Any] = {"row": rows}
     table |= {name: viewset.tces[name][rows] for name in ("star", "signal", "label", "split")}
     table |= {"fold": folds, "score": score, "spread": probabilities.std(axis=0)}
-    write_table(run.path / SCORES, table)
+    with atomic_output(run.path / SCORES) as temporary:
+        write_table(temporary, table)
     card = saved.Card(
         network=_card_name(settings.network),
         views=dict(plan.views),
@@ -128,7 +130,7 @@ def compare_with_bench(result: Result, plan: Plan, run: Run) -> Result:
     settings = plan.settings
     work = bench_record.RecordKey(settings.network, plan.views, settings.batch_size, plan.precision)
     benched = bench_record.benched(work, plan.device)
-    speeds = [record["samples_per_second"] for record in run.history() if record["micro_batch"] == settings.batch_size]
+    speeds = [epoch.samples_per_second for epoch in run.history() if epoch.micro_batch == settings.batch_size]
     if benched is None or not speeds or under_torchrun():  # a benchmark measures one process
         return result
     speed = statistics.median(speeds)
