@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from transit_cli import files
 from transit_cli.results import TransitError
+from transit_cli.utils import files
 
 
 def _python(code, *args, **options):

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from transit_cli.isolation import Child, ChildExit, run_child
+from transit_cli.utils.isolation import Child, ChildExit, run_child
 
 HANDLER = """
 import os, signal, subprocess, sys, time
@@ -180,7 +180,7 @@ def test_an_error_in_the_parent_ends_the_child(module):
 
 def test_a_child_ends_with_its_parent(module, tmp_path):
     body = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
-    script = f"from transit_cli.isolation import run_child; run_child({module(body)!r}, {{}}, print)"
+    script = f"from transit_cli.utils.isolation import run_child; run_child({module(body)!r}, {{}}, print)"
     parent = psutil.Popen([sys.executable, "-c", script])
     try:
         assert wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from transit_cli import packages
 from transit_cli.results import ExitCode, TransitError
+from transit_cli.utils import packages
 
 
 def test_a_package_that_is_installed_is_returned():

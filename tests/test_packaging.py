@@ -66,8 +66,8 @@ def test_what_is_required_may_be_used_in_an_mit_project(name):
 
 
 def test_the_base_install_is_small():
-    """Plotting, FITS and the like are extras."""
-    assert not closure() & {"matplotlib", "pandas", "astropy", "lightkurve", "pydantic", "h5py", "numba", "dask"}
+    """What few people need is an extra."""
+    assert not closure() & {"pandas", "lightkurve", "pydantic", "h5py", "pyarrow", "numba", "dask"}
 
 
 def test_all_brings_every_extra_but_dev():

@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from transit_cli import __version__, config, console, help, packages  # noqa: A004 - the module is named after the option
+from transit_cli import __version__, config, console, help  # noqa: A004 - the module is named after the option
 from transit_cli.device import environment
 from transit_cli.results import ExitCode, Result, TransitError
+from transit_cli.utils import packages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -43,9 +43,9 @@ class ExecutionSettings(PrecisionSettings):
     panel: ClassVar[str] = "Device"
 
     execution: Literal[
-        "auto", "eager", "channels-last", "onednn", "single-thread", "replicas", "cuda-graph", "triton"
+        "auto", "eager", "channels-last", "onednn", "single-thread", "replicas", "cuda-graph", "triton", "metal"
     ] = "auto"
-    "How a step is executed, with equal results; auto takes cuda-graph on CUDA, and the fastest on a CPU."
+    "How a step is executed, with equal results; auto takes cuda-graph on CUDA, and the fastest on MPS and a CPU."
 
 
 @dataclass(frozen=True, kw_only=True)

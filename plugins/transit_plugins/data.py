@@ -14,6 +14,7 @@ import typer
 
 from transit_cli.command import command
 from transit_cli.data.settings import (
+    CheckSettings,
     FetchSettings,
     FoldSettings,
     ImportSettings,
@@ -49,6 +50,17 @@ def info(settings: InfoSettings) -> Result:
     return info(ViewSet.open(settings.viewset), check=settings.check, plot=settings.plot)
 
 
+@command(app, CheckSettings, name="check")
+def check(settings: CheckSettings) -> Result:
+    """Show what would be read from light curves: product, star, time system, flux, flags, and every doubt.
+
+    Exits with 1 if a file cannot be read.
+    """
+    from transit_cli.data.check import check
+
+    return check(settings)
+
+
 @command(app, PrepareSettings, name="prepare")
 def prepare(settings: PrepareSettings) -> Result:
     """Make a view set from light curves and a catalog of signals.
@@ -79,7 +91,7 @@ def fetch(settings: FetchSettings) -> Result:
 
     Every file is checked, and downloads are resumed.
     """
-    from transit_cli.data.lightcurves.fetch import fetch
+    from transit_cli.data.download.fetch import fetch
 
     return fetch(settings)
 

@@ -57,6 +57,6 @@ def operators(settings: OperatorTableSettings) -> Result:
 @command(app, OperatorDatabaseSettings, name="all-ops")
 def all_ops(settings: OperatorDatabaseSettings) -> Result:
     """Test the operators in torch's own operator database on this machine."""
-    from transit_cli.operators import matrix
+    from transit_cli.operators.op_database import matrix
 
     return matrix.check_op_db(settings)

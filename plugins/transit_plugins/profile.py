@@ -26,7 +26,8 @@ app = typer.Typer()
 
 @command(app, ProfileSettings)
 def profile(settings: ProfileSettings) -> Result:
-    from transit_cli.profiling import compare, hotspots, html_report, profile_result, profiler, tools
+    from transit_cli.profiling import hotspots, profiler, tools
+    from transit_cli.profiling.report import compare, html_report, profile_result
 
     before = compare.read(settings.compare) if settings.compare else None
     if settings.report:

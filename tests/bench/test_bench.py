@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from tests.training.conftest import GLOBAL, LOCAL, write_set
-from transit_cli import cache
 from transit_cli.bench import bench_result, benchmark, frameworks, previous, throughput
 from transit_cli.bench.settings import BenchSettings
 from transit_cli.device.select import select
 from transit_cli.results import TransitError, plain
-from transit_cli.training import bench_record
+from transit_cli.training.runs import bench_record
+from transit_cli.utils import cache
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ import fits_maker as make
 import numpy as np
 import pytest
 
-from transit_cli.data.lightcurves import fetch as module
-from transit_cli.data.lightcurves.fetch import fetch
+from transit_cli.data.download import fetch as module
+from transit_cli.data.download.fetch import fetch
 from transit_cli.data.settings import FetchSettings
 from transit_cli.results import TransitError
 
@@ -74,9 +74,9 @@ def server(content):
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    from transit_cli.data.lightcurves import download
+    from transit_cli.data.download import http
 
-    monkeypatch.setattr(download, "sleep", lambda _: None)
+    monkeypatch.setattr(http, "sleep", lambda _: None)
 
 
 def run(server, out, *paths, **changes):

@@ -31,16 +31,16 @@ def run(out, *files, **options):
 
 
 def test_the_names_of_the_guide(tmp_path):
-    arrays = npz(tmp_path / "a.npz", kepid=np.arange(6) // 2)
+    arrays = npz(tmp_path / "a.npz", kepid=1 + np.arange(6) // 2)
     result = run(tmp_path / "set", tmp_path / "a.npz")
     made = ViewSet.open(tmp_path / "set")
     assert np.array_equal(made.views["global"], arrays["xg"])
     assert np.array_equal(made.views["local"], arrays["xl"])
     assert made.labels.tolist() == ["J", "PC"] * 3
-    assert made.tces["star"].tolist() == [f"KIC {row // 2}" for row in range(6)]
+    assert made.tces["star"].tolist() == [f"KIC {1 + row // 2}" for row in range(6)]
     assert made.tces["signal"].tolist() == ["1", "2"] * 3
     assert made.splits.tolist() == [split_of(star) for star in made.tces["star"]]
-    assert any("1 are taken as PC" in text for text in result.data["notes"])
+    assert any("1 -> PC (3)" in text for text in result.data["notes"])
 
 
 def test_npy_files_lie_side_by_side(tmp_path):
@@ -97,7 +97,7 @@ def test_units_are_recognised_and_reported(tmp_path):
     tces = ViewSet.open(tmp_path / "set").tces
     assert tces["duration_hours"].tolist() == [3.0] * 6
     assert tces["depth_ppm"].tolist() == [10_000] * 6
-    assert any("Duration is taken to be in days" in text for text in result.data["notes"])
+    assert any("duration from Duration: days" in text for text in result.data["notes"])
 
 
 def test_shards_with_different_views_are_refused(tmp_path):
@@ -123,13 +123,13 @@ def test_duplicates_are_marked_and_kept(tmp_path):
 
 def test_the_published_split_is_by_file_name(tmp_path):
     for part in ("train-0", "train-1", "val", "x_test"):
-        npz(tmp_path / f"{part}.npz", kepid=np.arange(6))
+        npz(tmp_path / f"{part}.npz", kepid=1 + np.arange(6))
     result = run(tmp_path / "set", tmp_path, split="published")
     made = ViewSet.open(tmp_path / "set")
     assert [int((made.splits == part).sum()) for part in ("train", "val", "test")] == [12, 6, 6]
     assert result.data["stars_in_several_parts"] == 6
     assert "6 stars" in result.warnings[0]
-    npz(tmp_path / "other.npz", kepid=np.arange(6))
+    npz(tmp_path / "other.npz", kepid=1 + np.arange(6))
     with pytest.raises(TransitError, match=r"other\.npz does not say"):
         run(tmp_path / "set2", tmp_path, split="published")
 

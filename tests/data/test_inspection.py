@@ -83,6 +83,7 @@ def test_a_planted_fault_is_found(make, change, check, status):
     assert int(info(views, check=True).exit_code) == (status == "fail")
 
 
+@pytest.mark.filterwarnings("ignore:.*was edited after it was written")
 @pytest.mark.parametrize(
     ("name", "was", "becomes"),
     [

@@ -69,7 +69,7 @@ def test_a_qlp_file(tmp_path):
         quality=None,
         column="SAP_FLUX",
         unit=None,
-        more=[("KSPSAP_FLUX", "E", np.ones(len(time))), ("QUALITY", "J", quality)],
+        more=[("KSPSAP_FLUX", "E", FLUX / 5000), ("QUALITY", "J", quality)],
     )
     curve = read(file)
     assert (curve.star, curve.column, curve.finite - len(curve.time)) == ("TIC 123456789", "SAP_FLUX", 2)
@@ -117,12 +117,13 @@ def test_a_flux_column_of_any_other_name_is_found_but_no_error_column(tmp_path):
     ("primary", "time", "unit", "zero"),
     [
         ({}, TIME, "bkjd", 2454833),
-        ({}, TIME, "BJD - 2457000, days", 2457000),
+        ({}, TIME + 1200, "BJD - 2457000, days", 2457000),
         (make.KEPLER, TIME, "d", 2454833),
-        (make.TESS, TIME, None, 2457000),
+        (make.TESS, TIME + 1200, None, 2457000),
+        (make.TESS, TIME, None, None),  # 2015: before TESS
         ({}, TIME + 2454833, "d", 0),
         ({}, TIME + 56000, "d", 2400000.5),
-        ({}, TIME, None, 0),
+        ({}, TIME, None, None),
     ],
 )
 def test_the_zero_of_time_without_a_header(tmp_path, primary, time, unit, zero):

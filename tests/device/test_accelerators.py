@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from transit_cli.device import mps as mps_module
 from transit_cli.device.cuda import CudaDevice
 from transit_cli.device.machine import least_macos, older
 from transit_cli.device.mps import MpsDevice
@@ -123,3 +124,15 @@ def test_errors_by_the_words_that_torch_uses(device, error, memory, operator):
 )
 def test_the_oldest_macos_of_a_torch(torch_version, macos, too_old):
     assert older(macos, least_macos(torch_version)) is too_old
+
+
+def test_a_torch_that_records_steps_on_mps_is_known(monkeypatch):
+    assert not mps_module.has_metal_graph()
+    monkeypatch.setattr(torch.mps, "MetalGraph", object, raising=False)
+    assert mps_module.has_metal_graph()
+
+
+def test_a_torch_without_compile_shader_says_so(monkeypatch):
+    monkeypatch.delattr(torch.mps, "compile_shader")
+    with pytest.raises(RuntimeError, match=r"no torch\.mps\.compile_shader"):
+        MpsDevice.compile_shader(None, "")

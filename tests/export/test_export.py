@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -151,3 +152,38 @@ def test_a_network_that_cannot_be_exported_is_refused(run, monkeypatch, tmp_path
     with pytest.raises(TransitError, match="cannot be exported to torchscript: no such operator"):
         exported(run, "torchscript", out=tmp_path / "model.ts")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_given_as_output_keeps_its_content(run, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    result = exported(run, "torchscript", out=tmp_path)
+    assert result.data["file"] == tmp_path / "model.ts"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.ts", "thesis.tex"]
+    assert exported(run, "torchscript", out=tmp_path).data["file"] == tmp_path / "model.ts"  # its own may be replaced
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "notes.ts", "mine.mlpackage", "link.ts"])
+def test_nothing_that_is_not_an_export_is_replaced(run, tmp_path, name):
+    target = tmp_path / name
+    if name == "model.safetensors":
+        shutil.copy(run / name, target)
+    elif name == "mine.mlpackage":
+        (target / "Data").mkdir(parents=True)
+        (target / "Data" / "precious.bin").write_bytes(b"1")
+    elif name == "link.ts":
+        target.symlink_to(tmp_path / "gone")
+    else:
+        target.write_text("precious")
+    before = [(file, file.is_file() and file.read_bytes()) for file in sorted(tmp_path.rglob("*"))]
+    with pytest.raises(TransitError) as caught:
+        exported(run, "torchscript", out=target)
+    assert caught.value.code == "output-exists"
+    assert [(file, file.is_file() and file.read_bytes()) for file in sorted(tmp_path.rglob("*"))] == before
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_an_export_is_replaced_by_the_next(run, tmp_path, name):
+    file = tmp_path / f"model{FORMATS[name].suffix}"
+    for _ in range(2):
+        exported(run, name, out=file)
+    assert list(tmp_path.iterdir()) == [file]

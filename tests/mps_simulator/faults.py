@@ -37,7 +37,7 @@ class Fault:
             `abort`          it ends the process with SIGABRT, as MPSGraph does on shapes it cannot take;
             `hang`           it never returns; only a signal that cannot be caught ends the process;
             `slow`           it takes `value` seconds longer.
-        operator: its name, or "*".
+        operator: its name, or "*"; "metal." and a kernel's name, see site/simulated_metal.py.
         value: the relative error, or seconds.
         strided: only with an argument that is not contiguous.
         dtype: only with an argument of this type (float32, float16, bfloat16).

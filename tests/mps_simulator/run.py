@@ -41,7 +41,7 @@ class Finished(subprocess.CompletedProcess[str]):
 
     Attributes:
         value: what the function returned (JSON types), if it was a function and returned.
-        counters: {"ran" | "fell_back" | "synchronised": {name: times}}, summed over the child and its own children; a
+        counters: {"ran" | "fell_back" | "synchronised" | "launched": {name: times}}, summed over the child and its own children; a
             process that was killed or aborted has reported nothing.
     """
 
@@ -77,6 +77,7 @@ def environment(
     settings = {
         "library": str(build.library()),
         "operators": str(build.operators()),
+        "root": str(ROOT),
         "memory_limit": memory_limit,
         "recommended_memory": recommended_memory,
         "faults": [fault.arguments() for fault in planted],
@@ -159,7 +160,7 @@ def _run(command: list[str], result: Path, timeout: float, **options: Any) -> Fi
     report = result.with_name("counters.jsonl")
     surroundings = environment(report=report, **options)
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout, env=surroundings)
-    counters: dict[str, Counter[str]] = {"ran": Counter(), "fell_back": Counter(), "synchronised": Counter()}
+    counters: dict[str, Counter[str]] = {name: Counter() for name in ("ran", "fell_back", "synchronised", "launched")}
     for line in report.read_text().splitlines() if report.exists() else []:
         for name, counter in counters.items():
             counter.update(json.loads(line)[name])

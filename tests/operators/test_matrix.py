@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from transit_cli.isolation import ChildExit
-from transit_cli.operators import matrix
+from transit_cli.operators.op_database import matrix
 from transit_cli.operators.settings import OperatorDatabaseSettings
+from transit_cli.utils.isolation import ChildExit
 
 NAMES = ["add", "empty_permuted", "exp", "heaviside", "nn.functional.adaptive_avg_pool1d", "nn.functional.gelu", "tan"]
 
@@ -21,7 +21,7 @@ def some(device, names):
     torch.set_num_threads(1)
     torch.set_warn_always(True)
     from transit_cli.device.select import select
-    from transit_cli.operators.database import check
+    from transit_cli.operators.op_database.database import check
 
     rows = {}
     check(select(device), names, 4, lambda event: "name" in event and rows.update({event.pop("name"): event}))
@@ -65,8 +65,8 @@ def test_a_run_goes_on_where_it_was_and_compares(monkeypatch, tmp_path):
         return ChildExit("done", "")
 
     monkeypatch.setattr(matrix, "run_in_child", ask)
-    monkeypatch.setattr("transit_cli.operators.database.operators", lambda: list("abcd"))
-    monkeypatch.setattr("transit_cli.operators.database.key_of", str)
+    monkeypatch.setattr("transit_cli.operators.op_database.database.operators", lambda: list("abcd"))
+    monkeypatch.setattr("transit_cli.operators.op_database.database.key_of", str)
     settings = OperatorDatabaseSettings(device="cpu", out=tmp_path / "m")
     first = matrix.check_op_db(settings)
     assert first.exit_code == 1

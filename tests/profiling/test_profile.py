@@ -9,23 +9,12 @@ import time
 import pytest
 import torch
 
-from transit_cli.profiling import (
-    batches,
-    compare,
-    fallbacks,
-    hotspots,
-    html_report,
-    operator_counts,
-    phases,
-    profile_result,
-    profiler,
-    roofline,
-    step_memory,
-)
+from transit_cli.profiling import batches, fallbacks, hotspots, operator_counts, phases, profiler, roofline, step_memory
+from transit_cli.profiling.report import compare, html_report, profile_result
 from transit_cli.profiling.settings import ProfileSettings
 from transit_cli.profiling.step_memory import Growth
 from transit_cli.results import Result, TransitError
-from transit_cli.training.marks import INFERENCE_PHASES, PHASES
+from transit_cli.training.execution.marks import INFERENCE_PHASES, PHASES
 from transit_cli.training.workload import Workload
 
 

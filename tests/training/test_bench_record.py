@@ -2,10 +2,10 @@
 
 import pytest
 
-from transit_cli import cache
 from transit_cli.device.select import select
-from transit_cli.training import bench_record
+from transit_cli.training.runs import bench_record
 from transit_cli.training.train import train
+from transit_cli.utils import cache
 
 
 @pytest.fixture(autouse=True)

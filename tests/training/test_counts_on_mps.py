@@ -23,7 +23,8 @@ def train(folder, steps):
     from transit_cli.device import environment
 
     environment.prepare()
-    from transit_cli.training import screen, train
+    from transit_cli.training import train
+    from transit_cli.training.runs import screen
     from transit_cli.training.settings import TrainSettings
 
     found = {}
@@ -32,7 +33,11 @@ def train(folder, steps):
         for count in (steps, 2 * steps):
             simulated_mps.reset_counters()
             where = {"viewset": Path(folder, f"views-{count}"), "out": Path(folder, f"{what}-{count}")}
-            train.train(TrainSettings(**where, epochs=1, batch_size=4, precision=precision, scalars=(), device="mps"))
+            train.train(
+                TrainSettings(
+                    **where, epochs=1, batch_size=4, precision=precision, scalars=(), device="mps", execution="eager"
+                )
+            )
             totals = {name: sum(counter.values()) for name, counter in simulated_mps.counters().items()}
             found.setdefault(what, []).append(totals)
     return found

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from transit_cli import config
 from transit_cli.model import saved
-from transit_cli.training import checkpoint
+from transit_cli.training.runs import checkpoint
 from transit_cli.training.settings import TrainSettings
 
 #: Processes begin from a server that has imported torch, so that a kill hits the training and not the import.

@@ -12,7 +12,7 @@ import torch
 
 from transit_cli import config
 from transit_cli.results import TransitError
-from transit_cli.training import checkpoint, run
+from transit_cli.training.runs import checkpoint, run
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.train import train
 

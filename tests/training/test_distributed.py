@@ -22,8 +22,9 @@ from transit_cli import config
 from transit_cli.data import viewset
 from transit_cli.model import saved
 from transit_cli.results import TransitError
-from transit_cli.training import checkpoint, distributed
+from transit_cli.training import distributed
 from transit_cli.training.fit import Fit
+from transit_cli.training.runs import checkpoint
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.train import assign_tasks, train
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from transit_cli.model import saved
 from transit_cli.results import TransitError, plain
-from transit_cli.training import checkpoint, run
+from transit_cli.training.runs import checkpoint, run
 from transit_cli.training.train import train
 
 

@@ -8,7 +8,8 @@ import torch
 from transit_cli.memory.limit import MemoryLimit
 from transit_cli.model import saved
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training import fit, screen
+from transit_cli.training import fit
+from transit_cli.training.runs import screen
 from transit_cli.training.train import train
 
 #: Raises torch's own words for a CPU without memory when a batch is larger than LIMIT.

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from transit_cli.training import optimizer
+from transit_cli.training.optimization import optimizer
 
 
 def trajectory(kind, fused):
@@ -41,7 +41,7 @@ def test_every_weight_and_state_is_torchs_own_to_the_bit(name, fused):
 
 STEP = """
 import sys, torch
-from transit_cli.training.optimizer import AdamW
+from transit_cli.training.optimization.optimizer import AdamW
 weight = torch.ones(3, requires_grad=True)
 optimizer = AdamW([weight], fused=True)
 weight.sum().backward()

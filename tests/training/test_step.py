@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from transit_cli.device.select import select
 from transit_cli.model import registry
-from transit_cli.training.augment import mixup
 from transit_cli.training.batch import Batch
+from transit_cli.training.optimization.augment import mixup
+from transit_cli.training.optimization.schedule import learning_rate
 from transit_cli.training.runner import StepRunner
-from transit_cli.training.schedule import learning_rate
 from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import OptimizerStep
 

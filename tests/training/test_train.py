@@ -13,10 +13,10 @@ from transit_cli.data import viewset
 from transit_cli.device.select import select
 from transit_cli.model import saved
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training import checkpoint
 from transit_cli.training.fit import Fit
 from transit_cli.training.loading.scaling import Scaling, scaled
 from transit_cli.training.plan import plan
+from transit_cli.training.runs import checkpoint
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.train import train
 from transit_cli.tuning.batch_probe import training_rows
@@ -128,6 +128,7 @@ def test_a_changed_option_is_refused_with_the_difference(settings, tmp_path):
     assert caught.value.exit_code == ExitCode.USAGE
 
 
+@pytest.mark.filterwarnings("ignore:.*was edited after it was written")
 def test_a_changed_view_set_is_refused_with_the_difference(settings, tmp_path):
     train(settings())
     table = tmp_path / "views" / "tces.csv"
@@ -245,7 +246,7 @@ def test_the_network_that_the_documentation_shows_trains(settings, tmp_path):
     (tmp_path / "small.py").write_text(page.split("```python\n")[1].split("```")[0])
     result = train(settings(network=f"{tmp_path / 'small.py'}:build", scalars="depth_ppm", epochs=8))
     assert result.data["average_precision"] > 0.8
-    networks, _ = saved.load(tmp_path / "run" / saved.FILE)
+    networks, _ = saved.load(tmp_path / "run" / saved.FILE, trust=True)
     assert type(networks[0].network).__name__ == "Small"
 
 

@@ -10,8 +10,8 @@ RECOMMENDED = 32 << 20
 
 def one_trial(size, limit=None, steps=None):
     from transit_cli.results import TransitError
-    from transit_cli.tuning import trial
-    from transit_cli.tuning.spec import TrialSpec
+    from transit_cli.tuning.trials import trial
+    from transit_cli.tuning.trials.spec import TrialSpec
 
     spec = TrialSpec(size, views={"global": 31, "local": 21}, limit_bytes=limit, steps=steps)
     try:

@@ -11,11 +11,12 @@ from transit_cli.device.select import select
 from transit_cli.memory import pressure, reading
 from transit_cli.memory.monitor import Monitor
 from transit_cli.results import TransitError
-from transit_cli.tuning import batch_probe, trial, trial_process
+from transit_cli.tuning import batch_probe
 from transit_cli.tuning.batch_search import Verdict
 from transit_cli.tuning.settings import ProbeSettings
-from transit_cli.tuning.spec import TrialSpec
-from transit_cli.tuning.work import Work
+from transit_cli.tuning.trials import trial, trial_process
+from transit_cli.tuning.trials.spec import TrialSpec
+from transit_cli.tuning.trials.work import Work
 
 NETWORK = """
 import os, signal, time, torch
@@ -165,7 +166,7 @@ def test_nobody_is_left_behind(spec, tmp_path):
     asked = spec("hang")
     script = f"""
 from transit_cli.tuning import trial
-from transit_cli.tuning.spec import TrialSpec
+from transit_cli.tuning.trials.spec import TrialSpec
 trial.run(TrialSpec(16, train={asked.train!r}, inputs=((8,),)), 100)
 """
     parent = subprocess.Popen([sys.executable, "-c", script])

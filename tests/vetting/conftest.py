@@ -67,7 +67,7 @@ def dip_ensemble():
     import torch
 
     from transit_cli.device.select import select
-    from transit_cli.model.saved import Card
+    from transit_cli.model.card import Card
     from transit_cli.vetting.ensemble import Ensemble
 
     torch.set_num_threads(1)

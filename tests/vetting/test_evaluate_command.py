@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from transit_cli import config
 from transit_cli.data.viewset import ViewSet
 
 
@@ -113,3 +114,38 @@ def test_without_matplotlib_it_says_which_extra_before_it_starts(runs, cli, monk
     assert done.returncode == 5
     assert 'pip install "transit-cli[report]"' in done.stderr
     assert "--no-report" in done.stderr
+
+
+OWN = """
+from pathlib import Path
+from transit_cli.model.two_branch import TwoBranch
+Path(__file__).with_suffix(".executed").touch()
+def build(views, scalars):
+    return TwoBranch(views, scalars)
+"""
+
+
+def test_the_python_file_of_a_run_is_executed_only_with_trust(runs, cli, tmp_path):
+    """In every command that opens a run: it may be somebody else's."""
+    from transit_cli.training.settings import TrainSettings
+    from transit_cli.training.train import train
+
+    (tmp_path / "own.py").write_text(OWN)
+    run, views = tmp_path / "run", runs / "views"
+    given = {"viewset": views, "device": "cpu", "epochs": 1, "network": f"{tmp_path / 'own.py'}:build"}
+    train(config.resolve(TrainSettings, given | {"out": run}))
+    (run / "own.executed").unlink(missing_ok=True)
+    for arguments in (
+        ["evaluate", run, "--no-report", "--out", tmp_path / "e"],
+        ["predict", run, views, "--max-plots", "0", "--out", tmp_path / "p"],
+        ["export", run, "--format", "torchscript", "--out", tmp_path / "x.ts"],
+    ):
+        done = cli(*arguments)
+        assert done.returncode == 4
+        assert "own.py" in done.stderr
+        assert "--trust" in done.stderr
+        assert not (run / "own.executed").exists()
+        assert not (tmp_path / "x.ts").exists()
+        done = cli(*arguments, "--trust")
+        assert done.returncode == 0, done.stderr
+        (run / "own.executed").unlink()

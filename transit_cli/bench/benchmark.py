@@ -16,16 +16,16 @@ from transit_cli.device import precision
 from transit_cli.device.select import select
 from transit_cli.options import parse_bins
 from transit_cli.profiling import roofline
-from transit_cli.training import bench_record
 from transit_cli.training.execution.selection import QUIET
 from transit_cli.training.loading import samples
+from transit_cli.training.runs import bench_record
 
 if TYPE_CHECKING:
     from transit_cli.bench.frameworks import Comparison
     from transit_cli.bench.settings import BenchSettings
     from transit_cli.bench.throughput import Pass, Throughput
     from transit_cli.device.base import Device
-    from transit_cli.profiling.compare import Change
+    from transit_cli.profiling.report.compare import Change
     from transit_cli.profiling.roofline import Peaks
 
 #: Share of the time for timing; the rest is for warm-up and counting operators.

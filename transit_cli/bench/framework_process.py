@@ -1,4 +1,4 @@
-"""Training with one framework in a child process (`transit_cli.isolation`), as its documentation advises.
+"""Training with one framework in a child process (`transit_cli.utils.isolation`), as its documentation advises.
 
 A job is {"framework", "config", "steps"}; the child trains for that many steps and sends {"seconds", "execution"}. What
 the first job has built is kept for the others.
@@ -14,8 +14,8 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from transit_cli import isolation
 from transit_cli.bench.frameworks import BenchmarkConfig
+from transit_cli.utils import isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

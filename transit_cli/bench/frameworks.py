@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from transit_cli import isolation
 from transit_cli.device import environment
 from transit_cli.results import ExitCode, TransitError
+from transit_cli.utils import isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from transit_cli import schema
-from transit_cli.profiling.compare import Change, Seconds, change
+from transit_cli.profiling.report.compare import Change, Seconds, change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

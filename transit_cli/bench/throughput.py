@@ -152,9 +152,10 @@ def measure(
 
 def _counted(build: Callable[..., Workload], execution: str) -> tuple[Inspection, Inspection]:
     """What a training step moves as executed, or nearly so, and what the eager step computes."""
-    watched = execution if execution == "triton" else PROFILABLE_AS.get(execution, execution)
+    counted = execution in {"triton", "metal"}  # their kernels can be watched, but not what they compute
+    watched = execution if counted else PROFILABLE_AS.get(execution, execution)
     moved = operator_counts.inspect(build(execution=watched))
-    return moved, operator_counts.inspect(build(execution="eager")) if watched == "triton" else moved
+    return moved, operator_counts.inspect(build(execution="eager")) if counted else moved
 
 
 def timed(

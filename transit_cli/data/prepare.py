@@ -1,8 +1,8 @@
 """`transit data prepare`: from a catalog and a folder of light curves to a view set.
 
-Each star is one task, done by a process here or by a worker of a Dask cluster, and its result is a file in a work
-folder beside the output. A run that was stopped, however, finds the stars that are done and goes on; the set is put
-together from those files in the catalog's order, so that it has the same bytes whoever did what and when.
+Each star is one task, run by a local process or by a worker of a Dask cluster; its result is a file in a work folder
+beside the output. An interrupted run resumes from these files. The set is assembled from them in the catalog's order,
+so that its bytes do not depend on the number of workers or on interruptions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,18 +22,16 @@ import numpy as np
 from transit_cli import console
 from transit_cli.data import viewset
 from transit_cli.data.catalogs import catalog
-from transit_cli.data.lightcurves import readers
-from transit_cli.data.lightcurves.lightcurve import UnreadableError
-from transit_cli.data.lightcurves.target import star_in_name, star_of_name
+from transit_cli.data.lightcurves.file_index import FileIndex
 from transit_cli.data.split import FRACTIONS, split_of
 from transit_cli.data.views.detrend import WOTAN_METHODS
 from transit_cli.data.views.make import Recipe, recipe_for
 from transit_cli.data.views.star import Prepared, Task, prepare_star, row_of
 from transit_cli.data.viewset import ViewSet
-from transit_cli.files import atomic_write
-from transit_cli.packages import check_installed
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
+from transit_cli.utils.files import atomic_write, locked
+from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,17 +40,33 @@ if TYPE_CHECKING:
     from transit_cli.data.settings import PrepareSettings
 
 
-def prepare(settings: PrepareSettings) -> Result:
-    """Make the view set that the settings ask for, or say that it is made already."""
+def prepare(settings: PrepareSettings, *, overwrite: bool = False) -> Result:
+    """Make the view set that the settings ask for, or report that it exists already.
+
+    Args:
+        settings: of the command.
+        overwrite: replace a set that was made of other input, instead of refusing.
+
+    Raises:
+        TransitError: the input cannot be read, the output is another set, or another process is making it.
+    """
     recipe = _recipe(settings)
     _check_packages(settings)
+    with locked(settings.out):
+        return _prepare(settings, recipe, overwrite=overwrite)
+
+
+def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> Result:
     signals = catalog.read(settings.catalog, settings.mission or "")
-    console.note("; ".join(signals.notes))
-    files, unreadable = _files_by_star(settings.light_curves)
-    tasks, dropped = _tasks(signals.tces, files, unreadable, recipe, settings)
-    plan = _plan(tasks, settings, recipe)
-    if settings.out.exists():
-        return _made_already(settings.out, plan)
+    for note in signals.notes:
+        console.note(note)
+    index = FileIndex.of(settings.light_curves, skip=[settings.catalog])
+    if index.ignored:
+        console.note(f"{len(index.ignored):,} tables without time and flux columns are not light curves")
+    tasks, dropped = _tasks(signals.tces, index, recipe, settings)
+    plan = _plan(tasks, index, settings, recipe)
+    if settings.out.exists() and not (overwrite and _is_other_set(settings.out, plan)):
+        return _existing(settings.out, plan)
     work = _work_folder(settings.out, plan)
     todo = [task for task in tasks if not _file_of(work, task.star).exists()]
     if len(todo) < len(tasks):
@@ -64,8 +78,10 @@ def prepare(settings: PrepareSettings) -> Result:
                 _save(_file_of(work, task.star), done)
                 bar.update(advance=1, status=task.star)
     except KeyboardInterrupt as interrupt:
-        interrupt.args = (f"run the same command again: it goes on from {work}",)
+        interrupt.args = (f"run the same command again to resume from {work}",)
         raise
+    if settings.out.exists():
+        shutil.rmtree(settings.out)
     views = _assemble(settings.out, work, tasks, dropped, recipe, plan=plan)
     shutil.rmtree(work)
     return _result(views, signals.notes)
@@ -80,8 +96,7 @@ def _recipe(settings: PrepareSettings) -> Recipe:
 
 
 def _check_packages(settings: PrepareSettings) -> None:
-    """Say what is missing before anything starts."""
-    check_installed("astropy", "data", "reading light curves")
+    """Report missing packages before anything starts."""
     if settings.detrend != "spline":
         check_installed("wotan", "wotan", f"--detrend {settings.detrend}")
     if settings.scheduler:
@@ -90,78 +105,52 @@ def _check_packages(settings: PrepareSettings) -> None:
         settings.refuse("detrend", f"spline, {', '.join(WOTAN_METHODS)}")
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The light curves of each star, and of each name."""
-
-    by_star: dict[str, list[Path]]
-    by_name: dict[str, Path]
-
-
-def _files_by_star(folder: Path) -> tuple[_Files, dict[str, str]]:
-    """The light curves under a folder; and the files of which not even the star could be read, with the reason."""
-    if not folder.is_dir():
-        raise TransitError(
-            f"{folder} is not a folder",
-            wanted="a folder with light curves (.fits, .fits.gz), also in folders of its own",
-            fix="give the folder of your light curves, or get some: transit data fetch TARGETS OUT",
-            code="light-curves-missing",
-        )
-    endings = readers.suffixes()
-    found = sorted(file for file in folder.rglob("*") if file.name.lower().endswith(endings) and file.is_file())
-    if not found:
-        raise TransitError(
-            f"{folder} holds no light curve",
-            wanted=f"files ending in {', '.join(endings)}",
-            fix="give the folder of your light curves, or get some: transit data fetch TARGETS OUT",
-            code="light-curves-missing",
-        )
-    by_star: dict[str, list[Path]] = defaultdict(list)
-    unreadable = {}
-    with console.progress("headers", len(found)) as bar:
-        for file in found:
-            star = star_of_name(file)
-            try:
-                star = star or readers.star_of_file(file)
-            except UnreadableError as reason:
-                star = star_in_name(file)
-                unreadable[file.name] = str(reason)
-            by_star[star].append(file)
-            bar.update(advance=1)
-    return _Files(dict(by_star), {file.name: file for file in found}), unreadable
-
-
 def _tasks(
-    tces: Sequence[Tce], files: _Files, unreadable: dict[str, str], recipe: Recipe, settings: PrepareSettings
+    tces: Sequence[Tce], index: FileIndex, recipe: Recipe, settings: PrepareSettings
 ) -> tuple[list[Task], list[dict[str, Any]]]:
     """One task per star that has a light curve, in the catalog's order; and rows for what has none."""
     rows: dict[str, list[tuple[int, Tce]]] = defaultdict(list)
-    for number, tce in enumerate(tces):
-        rows[tce.star].append((number, tce))
-    tasks: list[Task] = []
     dropped: list[dict[str, Any]] = []
+    named: dict[int, tuple[Path, ...]] = {}
+    for number, tce in enumerate(tces):
+        files = index.named(tce.file) if tce.file else []
+        if tce.file and len(files) != 1:
+            found = f"{len(files)} files have this name" if files else "not among the light curves"
+            dropped.append(row_of(number, tce) | {"reason": f"{tce.file}: {found}"})
+            continue
+        if tce.problem and not files:
+            dropped.append(row_of(number, tce) | {"reason": tce.problem})
+            continue
+        star = tce.star or (index.star(files[0]) or files[0].name if files else "")
+        if not star or not (files or star in index.by_star):
+            reason = "no light curve of this star" if star else "the row names no star"
+            dropped.append(row_of(number, tce) | {"reason": reason})
+            continue
+        if files:
+            named[number] = tuple(files)
+        rows[star].append((number, tce if tce.star else replace(tce, star=star)))
+    tasks: list[Task] = []
     for star, found in rows.items():
-        named = {files.by_name[tce.file] for _, tce in found if tce.file in files.by_name}
-        light_curves = tuple(sorted({*files.by_star.get(star, ()), *named}))
-        if light_curves:
-            tasks.append(Task(star, tuple(found), light_curves, recipe, settings.flux_column, settings.detrend))
-        else:
-            dropped += [row_of(number, tce) | {"reason": "no light curve of this star"} for number, tce in found]
-    used = {file.name for task in tasks for file in task.files}
+        own = {number: named[number] for number, _ in found if number in named}
+        files = tuple(sorted({*index.by_star.get(star, ()), *(path for paths in own.values() for path in paths)}))
+        tasks.append(Task(star, tuple(found), files, recipe, settings.flux_column, settings.detrend, own))
+    used = {path for task in tasks for path in task.files}
     dropped += [
-        {"star": "", "source": name, "reason": f"unreadable file: {reason}"}
-        for name, reason in unreadable.items()
-        if name not in used
+        {"star": "", "source": path.name, "reason": f"unreadable file: {reason}"}
+        for path, reason in index.unreadable.items()
+        if path not in used
     ]
     return tasks, dropped
 
 
-def _plan(tasks: Sequence[Task], settings: PrepareSettings, recipe: Recipe) -> dict[str, Any]:
-    """What is to be made, in JSON types: two runs with the same plan make the same bytes."""
+def _plan(tasks: Sequence[Task], index: FileIndex, settings: PrepareSettings, recipe: Recipe) -> dict[str, Any]:
+    """What is to be made, as JSON types: two runs with the same plan make the same bytes."""
     digest = hashlib.sha256()
+    content = index.checksums(list(dict.fromkeys(path for task in tasks for path in task.files)))
     for task in tasks:
-        files = [(file.name, file.stat().st_size) for file in task.files]
-        digest.update(repr((task.star, task.tces, files)).encode())
+        files = [(index.name(path), content[path]) for path in task.files]
+        named = {number: [index.name(path) for path in paths] for number, paths in task.named.items()}
+        digest.update(repr((task.star, task.tces, files, named)).encode())
     return {
         "command": "prepare",
         "simulated": False,
@@ -175,20 +164,32 @@ def _plan(tasks: Sequence[Task], settings: PrepareSettings, recipe: Recipe) -> d
     }
 
 
-def _made_already(out: Path, plan: dict[str, Any]) -> Result:
+def _is_other_set(out: Path, plan: dict[str, Any]) -> bool:
+    return (out / viewset.INFO).is_file() and dict(ViewSet.open(out).recipe) != plan
+
+
+def _existing(out: Path, plan: dict[str, Any]) -> Result:
+    """The result of a set that exists; `TransitError` if it was made of other input or with other options."""
     views = ViewSet.open(out)
-    if dict(views.recipe) != plan:
-        viewset.refuse_existing(out)
+    recipe = dict(views.recipe)
+    if recipe != plan:
+        other = "of other light curves or another catalog" if recipe | {"input": ""} == plan | {"input": ""} else ""
+        raise TransitError(
+            f"{out} exists already, made {other or 'with other options'}",
+            wanted="a name that does not exist, so that nothing is overwritten",
+            fix=f"give another name, or remove {out}",
+            code="output-exists",
+        )
     return _result(views, ("made before: nothing to do",))
 
 
 def _work_folder(out: Path, plan: dict[str, Any]) -> Path:
-    """Where the stars' results gather: what is there from another plan is thrown away."""
+    """The folder of the stars' results; results of another plan are deleted."""
     work = out.parent / f".{out.name}.work"
     note = work / "plan.json"
     text = json.dumps(plan)
     if work.exists() and (not note.is_file() or note.read_text(encoding="utf-8") != text):
-        console.note(f"{work} is of another run and starts afresh")
+        console.note(f"{work} is of a run with other input or options and is deleted")
         shutil.rmtree(work)
     if not work.exists():
         atomic_write(note, text)
@@ -223,7 +224,7 @@ def _assemble(
     *,
     plan: dict[str, Any],
 ) -> ViewSet:
-    """The view set from the stars' files, one star in memory at a time."""
+    """Assemble the view set from the stars' files, one star in memory at a time."""
     dropped = list(dropped)
     rows: list[dict[str, Any]] = []
     with viewset.writing(out) as folder:
@@ -243,7 +244,7 @@ def _assemble(
 
 @contextmanager
 def _streams(folder: Path, lengths: dict[str, int]) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
-    """.npy files that grow: the header is written again, in its place, once the number of rows is known."""
+    """Growing .npy files: the header is rewritten once the number of rows is known."""
     streams = {name: (folder / f"{name}.npy").open("wb") for name in lengths}
     count = 0
 
@@ -270,7 +271,7 @@ def _streams(folder: Path, lengths: dict[str, int]) -> Iterator[Callable[[dict[s
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Rows as columns; what a row does not have is empty."""
+    """Rows as columns; missing values are empty."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name, "") for row in rows] for name in names}
 
@@ -281,7 +282,7 @@ def _nothing_made(dropped: Sequence[dict[str, Any]]) -> TransitError:
     return TransitError(
         f"none of the catalog's {len(dropped):,} signals became a view: {most}",
         wanted="a catalog whose stars have light curves in the folder",
-        fix="compare the catalog's star numbers with the files' (--mission kepler, k2 or tess for bare numbers)",
+        fix="compare the stars of the catalog with those of the files: transit data check FILES",
         code="nothing-prepared",
     )
 

@@ -85,6 +85,20 @@ class PrepareSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckSettings(Settings):
+    """`transit data check`."""
+
+    files: Annotated[tuple[Path, ...], Positional("FILES")]
+    "Light curves, or folders of them."
+    flux_column: str = ""
+    "The flux column, if not the product's default."
+    plot: Annotated[Path | None, Flag(metavar="FILE")] = None
+    "Draw the light curves: PNG, PDF or SVG."
+    max_plots: Annotated[int, Range(1, 100)] = 8
+    "Light curves in the figure at most."
+
+
+@dataclass(frozen=True, kw_only=True)
 class FoldSettings(Settings):
     """Options of `transit data fold`."""
 

@@ -3,7 +3,7 @@
     global.npy    [N, G] float32   any NumPy reads it; here it is memory-mapped
     local.npy     [N, L] float32
     ...           further views ("secondary", "odd", "even"), one file each
-    tces.csv      one row per TCE, in the order of the arrays
+    tces.csv      one row per TCE, in the order of the arrays, which its column `array_row` numbers
     dropped.csv   one row per TCE that could not become a view, with the reason (absent if there are none)
     viewset.json  recipe, versions, sizes and checksums
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,8 +26,10 @@ from typing import Any
 import numpy as np
 
 from transit_cli import __version__
-from transit_cli.files import atomic_output, make_folder, remove_abandoned
+from transit_cli.data.catalogs import vocabulary
+from transit_cli.data.edited import ROW, STARS, reconcile, stars_checksum
 from transit_cli.results import TransitError
+from transit_cli.utils.files import atomic_output, make_folder, remove_abandoned
 
 #: Version of the layout above. Sets of other versions are refused.
 VERSION = 1
@@ -51,7 +54,7 @@ COLUMNS = (
 TEXT = frozenset({"star", "signal", "mission", "time_system", "label", "split", "source", "reason", "note"})
 
 #: Planet candidate, eclipsing binary, junk, other; astrophysical false positive, non-transiting phenomenon; unknown.
-LABELS = ("PC", "EB", "J", "O", "AFP", "NTP", "UNK")
+LABELS = tuple(vocabulary.LABELS)
 #: The label of a TCE that has not been classified.
 UNKNOWN = LABELS[-1]
 
@@ -112,12 +115,18 @@ class ViewSet:
 
     @cached_property
     def tces(self) -> dict[str, np.ndarray]:
-        """The table's columns by name, each [N]: text for the columns in `TEXT`, float64 for the others."""
-        columns = read_table(self.path / TCES)
+        """The table's columns by name, each [N]: text for the columns in `TEXT`, float64 for the others.
+
+        A table that was edited after it was written is put into the order of the arrays, with a warning, or refused.
+        """
+        file = self.path / TCES
+        columns = read_table(file)
         rows = len(next(iter(columns.values()), ()))
         if rows != len(self):
             raise _damaged(self.path, f"{TCES} has {rows} rows, not {len(self)}")
-        return columns
+        if checksum(file) != self.info["sha256"].get(TCES):
+            columns = reconcile(file, columns, self.info)
+        return {name: column for name, column in columns.items() if name != ROW}
 
     @property
     def splits(self) -> np.ndarray:
@@ -211,12 +220,14 @@ def finish(
     The same set has the same bytes: nothing that is written depends on the time or the machine.
     """
     count = len(next(iter(tces.values()), ()))
-    write_table(folder / TCES, {name: tces.get(name, [""] * count) for name in COLUMNS} | dict(tces))
+    columns = {name: tces.get(name, [""] * count) for name in COLUMNS} | dict(tces)
+    write_table(folder / TCES, columns | {ROW: range(count)})
     if dropped and len(next(iter(dropped.values()))):
         write_table(folder / DROPPED, dropped)
     info = {
         "viewset": VERSION,
         "count": count,
+        STARS: stars_checksum(columns["star"]),
         "views": dict(lengths),
         "recipe": dict(recipe),
         "versions": {"transit": __version__},
@@ -251,9 +262,7 @@ def _cell(value: Any) -> str:
 
 def read_table(file: Path) -> dict[str, np.ndarray]:
     """The columns of a CSV file: text for `TEXT` and for columns that are not numeric, float64 for the others."""
-    with file.open(encoding="utf-8", newline="") as stream:
-        reader = csv.reader(stream)
-        names, *rows = [row for row in reader if row] or [[""]]
+    names, *rows = _cells(file) or [[""]]
     if any(len(row) != len(names) for row in rows):
         line = next(number for number, row in enumerate(rows, 2) if len(row) != len(names))
         raise TransitError(
@@ -263,6 +272,23 @@ def read_table(file: Path) -> dict[str, np.ndarray]:
             code="table-damaged",
         )
     return {name: _column(name, [row[index] for row in rows]) for index, name in enumerate(names)}
+
+
+def _cells(file: Path) -> list[list[str]]:
+    """The cells of a CSV file as it was written, or as a spreadsheet saves it: with a mark, semicolons or tabs."""
+    try:
+        content = file.read_bytes()
+        text = content.decode("utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+        header = text.partition("\n")[0]
+        delimiter = max(",;\t", key=header.count)
+        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TransitError(
+            f"{file} cannot be read: {getattr(error, 'strerror', None) or error}",
+            wanted="a CSV table in UTF-8",
+            fix=f"correct {file}, or make it again",
+            code="table-damaged",
+        ) from None
 
 
 def _column(name: str, cells: Sequence[str]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,6 +128,14 @@ class CapturingDevice(Device, Protocol):
 
     def pool(self) -> object:
         """A handle of memory shared by captured work that never runs at the same time."""
+        ...
+
+
+class CompilingDevice(Device, Protocol):
+    """A device that compiles kernels from source: MPS."""
+
+    def compile_shader(self, source: str) -> Any:
+        """Kernels of a Metal source, as attributes; raises whatever torch does where it cannot."""
         ...
 
 

@@ -7,7 +7,7 @@ a Mac: the simulated device of the tests runs it.
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -138,6 +138,12 @@ class MpsDevice:
         refusals = ("not supported", "not implemented", "n't support", "not support", "only support", "unsupported")
         return isinstance(error, NotImplementedError) or (says(error, "MPS", "_mps") and says(error, *refusals))
 
+    def compile_shader(self, source: str) -> Any:
+        """Kernels of a Metal source, as attributes (torch 2.7 and later)."""
+        if not hasattr(torch.mps, "compile_shader"):
+            raise RuntimeError(f"torch {torch.__version__} has no torch.mps.compile_shader: 2.7 and later have")
+        return torch.mps.compile_shader(source)
+
     def timer(self) -> MpsTimer:
         """A new timer."""
         return MpsTimer()
@@ -149,6 +155,11 @@ def _gpu_cores() -> int | None:
         return int(torch.backends.mps.get_core_count())
     except (AttributeError, RuntimeError):
         return None
+
+
+def has_metal_graph() -> bool:
+    """Whether this torch can record a step once and run it again (pytorch 189019; in no release up to 2.15)."""
+    return hasattr(torch.mps, "MetalGraph")
 
 
 def signposts() -> contextlib.AbstractContextManager[object]:

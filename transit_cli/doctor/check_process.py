@@ -1,4 +1,4 @@
-"""The checks that need torch, in a child process (`transit_cli.isolation`).
+"""The checks that need torch, in a child process (`transit_cli.utils.isolation`).
 
 A broken torch may abort the process that imports it, and Metal's compiler aborts on what it cannot compile. The child
 sends one event when a check begins and one with its result, so that the parent (`doctor.check_runner`) knows which
@@ -13,10 +13,10 @@ import warnings
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from transit_cli import isolation
 from transit_cli.device import environment
 from transit_cli.doctor.check import CheckResult
 from transit_cli.results import TransitError
+from transit_cli.utils import isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

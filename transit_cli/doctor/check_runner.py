@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from transit_cli import isolation
 from transit_cli.device import environment
 from transit_cli.doctor.check import DEVICE_CHECKS, CheckResult
+from transit_cli.utils import isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What is exported: all members of a run as one network of named arrays, and what its user has to know."""
+"""The exported network, all members of a run as one network of named arrays, and its metadata."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from transit_cli.vetting.ensemble import Ensemble
 
-#: What the exported network returns.
+#: Outputs of the exported network.
 OUTPUTS = ("score", "logits")
 
 
@@ -46,7 +46,7 @@ def sizes(ensemble: Ensemble) -> dict[str, int]:
 
 
 def sample(inputs: Mapping[str, int], rows: int) -> tuple[Tensor, ...]:
-    """Inputs [rows, L] to export and verify with: noise, and in every other row a box in the middle of each view."""
+    """Test inputs [rows, L]: noise, with a box-shaped transit in the middle of each view in every other row."""
     generator = torch.Generator().manual_seed(rows)
     arrays = []
     for name, length in inputs.items():
@@ -58,7 +58,7 @@ def sample(inputs: Mapping[str, int], rows: int) -> tuple[Tensor, ...]:
 
 
 def metadata(ensemble: Ensemble) -> str:
-    """What stands in the exported file, as JSON: inputs, outputs, how inputs are made, and the run's own card."""
+    """Metadata of the exported file as JSON: inputs, outputs, how the inputs are made, and the card of the run."""
     card = ensemble.card
     inputs: dict[str, Any] = {
         name: {
@@ -74,14 +74,14 @@ def metadata(ensemble: Ensemble) -> str:
             "shape": ["batch", len(card.scalars)],
             "type": "float32",
             "made_by": "for each column: x = log10(value) where log, else the value; (x - center) / scale, "
-            "cut to -5 ... 5; 0 where the value is missing",
+            "clipped to -5 ... 5; 0 for a missing value",
             "columns": [dict(scaling) for scaling in card.scalars],
         }
     outputs = {
         "score": {"shape": ["batch"], "meaning": f"probability of {' or '.join(card.target)}: mean over the members"},
         "logits": {"shape": ["batch", len(ensemble.networks)], "meaning": "log odds by each member"},
     }
-    words = {
+    document = {
         "transit_export": 1,
         "inputs": inputs,
         "outputs": outputs,
@@ -90,4 +90,4 @@ def metadata(ensemble: Ensemble) -> str:
         "views_made_with": ensemble.training_set.recipe if ensemble.training_set else None,
         "card": dataclasses.asdict(card),
     }
-    return json.dumps(plain(words))
+    return json.dumps(plain(document))

@@ -1,4 +1,4 @@
-"""The formats: how each is written, and how it is run here to be compared with PyTorch.
+"""The formats: how each is written, and how it is run for comparison with PyTorch.
 
 Each package is imported where it is used; `export` checks that `Format.packages` are installed before it starts.
 """
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 Arrays = tuple[Tensor, ...]
 
-#: Samples at once that the formats with a bound on them take.
+#: Largest batch of the formats that need a bound.
 LARGEST_BATCH = 1024
-#: What `metadata` is called in every format.
+#: Name of the metadata in every format.
 KEY = "transit"
 
 
@@ -37,12 +37,12 @@ class Format:
     """One format.
 
     Attributes:
-        suffix: of its files.
+        suffix: suffix of its files.
         packages: modules that it needs.
         extra: of transit that brings them; "" if they are installed by their own names.
-        write: (network, sizes of the inputs by name, metadata, file): writes the file.
-        run: (file, sizes of the inputs by name): the file as a function of arrays; None where this machine cannot.
-        why_not_run: why it is not run here.
+        write: function of network, sizes of the inputs by name, metadata and file that writes the file.
+        run: function of file and sizes of the inputs that returns the file as a function; None if it cannot run here.
+        why_not_run: why it cannot run here.
     """
 
     suffix: str
@@ -54,7 +54,7 @@ class Format:
 
 
 def _batches(inputs: Mapping[str, int], largest: int) -> tuple[tuple[dict[int, torch.export.Dim], ...]]:
-    """The dynamic shapes of a network of positional arrays: the first dimension of all is the batch."""
+    """Dynamic shapes of a network of positional arrays, whose first dimension is the batch."""
     batch = torch.export.Dim("batch", min=1, max=largest)
     return (tuple({0: batch} for _ in inputs),)
 
@@ -79,13 +79,13 @@ def _write_onnx(network: nn.Module, inputs: Mapping[str, int], metadata: str, fi
 
 
 def _run_onnx(file: Path, inputs: Mapping[str, int]) -> Callable[[Arrays], Arrays]:
-    import onnxruntime  # type: ignore[import-not-found]  # an extra, checked for before this starts
+    import onnxruntime  # type: ignore[import-not-found]  # optional
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
     def run(arrays: Arrays) -> Arrays:
-        given = {name: array.numpy() for name, array in zip(inputs, arrays, strict=True)}
-        return tuple(torch.from_numpy(found) for found in session.run(list(OUTPUTS), given))
+        feed = {name: array.numpy() for name, array in zip(inputs, arrays, strict=True)}
+        return tuple(torch.from_numpy(output) for output in session.run(list(OUTPUTS), feed))
 
     return run
 
@@ -93,7 +93,9 @@ def _run_onnx(file: Path, inputs: Mapping[str, int]) -> Callable[[Arrays], Array
 def _write_torchscript(network: nn.Module, inputs: Mapping[str, int], metadata: str, file: Path) -> None:
     with torch.no_grad():
         traced = torch.jit.trace(network, _example(inputs))
-    torch.jit.save(traced, str(file), _extra_files={f"{KEY}.json": metadata})
+    buffer = io.BytesIO()  # on a full disk, torch.jit.save to a file aborts the process
+    torch.jit.save(traced, buffer, _extra_files={f"{KEY}.json": metadata})
+    file.write_bytes(buffer.getbuffer())
 
 
 def _run_torchscript(file: Path, _: Mapping[str, int]) -> Callable[[Arrays], Arrays]:
@@ -102,11 +104,11 @@ def _run_torchscript(file: Path, _: Mapping[str, int]) -> Callable[[Arrays], Arr
 
 
 def _write_executorch(network: nn.Module, inputs: Mapping[str, int], metadata: str, file: Path) -> None:
-    from executorch.backends.xnnpack.partition import xnnpack_partitioner  # type: ignore[import-not-found]  # an extra, checked for before this starts
-    from executorch.exir import to_edge_transform_and_lower  # type: ignore[import-not-found]  # an extra, checked for before this starts
+    from executorch.backends.xnnpack.partition import xnnpack_partitioner  # type: ignore[import-not-found]  # optional
+    from executorch.exir import to_edge_transform_and_lower  # type: ignore[import-not-found]  # optional
 
-    # Lowering narrows the batch to one side of 16, that of its example, and takes the upper end for the largest that
-    # the file will hold. Smaller ones run as well, and are compared.
+    # Lowering specialises the batch to one side of 16, that of the example, and takes the upper end as the largest
+    # batch of the file. Smaller batches run too, and are compared.
     example = _example(inputs, 64)
     program = torch.export.export(network, example, dynamic_shapes=_batches(inputs, LARGEST_BATCH))
     partitioner = xnnpack_partitioner.XnnpackPartitioner()
@@ -115,7 +117,7 @@ def _write_executorch(network: nn.Module, inputs: Mapping[str, int], metadata: s
 
 
 def _run_executorch(file: Path, _: Mapping[str, int]) -> Callable[[Arrays], Arrays]:
-    from executorch.runtime import Runtime  # type: ignore[import-not-found]  # an extra, checked for before this starts
+    from executorch.runtime import Runtime  # type: ignore[import-not-found]  # optional
 
     program = Runtime.get().load_program(str(file))
     method = program.load_method("forward")
@@ -123,7 +125,7 @@ def _run_executorch(file: Path, _: Mapping[str, int]) -> Callable[[Arrays], Arra
 
 
 def _write_coreml(network: nn.Module, inputs: Mapping[str, int], metadata: str, file: Path) -> None:
-    import coremltools  # type: ignore[import-not-found]  # an extra, checked for before this starts
+    import coremltools  # type: ignore[import-not-found]  # optional
 
     with torch.no_grad():
         traced = torch.jit.trace(network, _example(inputs))
@@ -141,7 +143,7 @@ def _write_coreml(network: nn.Module, inputs: Mapping[str, int], metadata: str, 
 
 
 def _run_coreml(file: Path, inputs: Mapping[str, int]) -> Callable[[Arrays], Arrays]:
-    import coremltools  # type: ignore[import-not-found]  # an extra, checked for before this starts
+    import coremltools  # type: ignore[import-not-found]  # optional
 
     model = coremltools.models.MLModel(str(file))
 
@@ -163,7 +165,7 @@ FORMATS: Mapping[str, Format] = {
         "",
         _write_coreml,
         _run_coreml if _ON_MAC else None,
-        "" if _ON_MAC else "Core ML runs on Apple's systems alone: converted, and not run",
+        "" if _ON_MAC else "Core ML runs only on Apple systems: converted, but not run",
     ),
     "torchscript": Format(".ts", (), "", _write_torchscript, _run_torchscript),
 }
@@ -171,7 +173,7 @@ FORMATS: Mapping[str, Format] = {
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Keep what the exporters print, log and warn of to themselves: it is for those who develop them."""
+    """Suppress the exporters' output, logs and warnings, which are for their developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

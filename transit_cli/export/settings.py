@@ -21,4 +21,7 @@ class ExportSettings(Settings):
     "Format: onnx (any runtime), executorch (phones, embedded), coreml (Apple), torchscript (C++ with libtorch)."
 
     out: Annotated[Path | None, OUT] = None
-    "File to write; by default model.onnx, .pte, .mlpackage or .ts in RUN."
+    "File or folder to write to; by default model.onnx, .pte, .mlpackage or .ts in RUN."
+
+    trust: bool = False
+    "Execute the Python file of RUN's own network; use it only if you trust who wrote the run."

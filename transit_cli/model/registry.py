@@ -47,7 +47,7 @@ def build(name: str, views: Mapping[str, int], scalars: int = 0) -> nn.Module:
         network = build_network(dict(views), scalars)
     except ValueError as error:
         raise _failure(name, f"does not fit the views: {error}", "views of lengths that it supports") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failure(name, f"cannot be built: {type(error).__name__}: {error}", FACTORY_HELP) from error
     if not isinstance(network, nn.Module):
         raise _failure(name, f"is {type(network).__name__}", FACTORY_HELP)
@@ -142,7 +142,7 @@ def _from_file(name: str) -> Callable[..., Any]:
     sys.modules[module_name] = module  # dataclasses and pickle look modules up by name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failure(
             name, f"fails while it is imported: {type(error).__name__}: {error}", "a working file"
         ) from error

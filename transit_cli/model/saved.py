@@ -1,20 +1,21 @@
-"""Finished networks as one file: the weights of all members, and a card that says what they are.
+"""Finished networks in one safetensors file: the weights of all members, and a card that describes them.
 
-The file is safetensors: it loads without executing anything. Weights are named "MEMBER.PARAMETER" ("0.head.1.weight");
-the card stands as JSON in the header under "transit". A person's own network is built from its source, which lies
-beside the file.
+Weights are named "MEMBER.PARAMETER" ("0.head.1.weight"). The header holds the card as JSON under "transit" and a
+checksum of card and weights under "sha256". Reading the file executes nothing. A network of the user's is built from
+its Python file, which lies beside the weights and is executed only if the caller trusts it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from transit_cli.files import atomic_write
 from transit_cli.model import registry
+from transit_cli.model.card import Card, parse
 from transit_cli.results import TransitError
+from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,39 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE = "model.safetensors"
-_KEY = "transit"
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class Card:
-    """What saved networks are, take and give.
-
-    Attributes:
-        network: the name that `registry.build` knows; a file in it is relative to the card's own folder.
-        views: the length of each view that they take, in order.
-        scalars: how each scalar is made from its column: the fields of `data.feed.Scaling`.
-        target: the labels that count as positive.
-        members: how many networks there are.
-        folds: the fold that each member has not seen; empty where there were none.
-        trained_on: what they learned from, in words.
-        simulated: whether that was simulated.
-        figures: what was measured on the validation rows, by name.
-        transit: the version that wrote it.
-        version: of this layout.
-    """
-
-    network: str
-    views: Mapping[str, int]
-    target: Sequence[str]
-    scalars: Sequence[Mapping[str, Any]] = ()
-    members: int = 1
-    folds: Sequence[int] = ()
-    trained_on: str = ""
-    simulated: bool = False
-    figures: Mapping[str, Any] = field(default_factory=dict)
-    transit: str = ""
-    version: int = VERSION
+_CARD, _CHECKSUM = "transit", "sha256"
 
 
 def save(file: Path, states: Sequence[Mapping[str, Tensor]], card: Card) -> None:
@@ -63,53 +32,71 @@ def save(file: Path, states: Sequence[Mapping[str, Tensor]], card: Card) -> None
     from safetensors.torch import save as to_bytes
 
     weights = {f"{m}.{name}": value.contiguous() for m, state in enumerate(states) for name, value in state.items()}
-    content = to_bytes(weights, {_KEY: json.dumps(dataclasses.asdict(card))})
-    atomic_write(file, content)
+    content = json.dumps(dataclasses.asdict(card))
+    atomic_write(file, to_bytes(weights, {_CARD: content, _CHECKSUM: _checksum(content, weights)}))
+
+
+def _checksum(card: str, weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the card and of each tensor's name, type, shape and bytes, in the order of the names."""
+    import torch
+
+    digest = hashlib.sha256(card.encode())
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_card(file: Path) -> Card:
     """The card of a saved file.
 
     Raises:
-        TransitError: it is not there, or `save` has not written it.
+        TransitError: the file does not exist, or has no valid card.
     """
+    return _read(file)[0]
+
+
+def _read(file: Path) -> tuple[Card, dict[str, Tensor]]:
+    """The card and the weights, checked against the checksum."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="pt") as opened:
-            content = (opened.metadata() or {}).get(_KEY, "")
+            metadata = opened.metadata() or {}
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is not a mapping
     except FileNotFoundError:
-        raise _unusable(file, "is not there") from None
-    except (SafetensorError, OSError) as error:
+        raise _unusable(file, "does not exist") from None
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, LookupError, AttributeError) as error:
         raise _unusable(file, f"cannot be read: {error}") from None
+    if _CARD not in metadata:
+        raise _unusable(file, "has no card: transit did not write it")
     try:
-        values = json.loads(content)
-        known = {item.name for item in dataclasses.fields(Card)}
-        if values.get("version") != VERSION:
-            raise _unusable(file, f"has a card of version {values.get('version')}, not {VERSION}")
-        return Card(**{name: value for name, value in values.items() if name in known})
-    except (ValueError, TypeError, AttributeError):
-        raise _unusable(file, "has no card of transit's") from None
+        card = parse(metadata[_CARD])
+    except ValueError as error:
+        raise _unusable(file, f"has an invalid card: {error}") from None
+    if card.version > 1 and metadata.get(_CHECKSUM) != _checksum(metadata[_CARD], weights):
+        raise _unusable(file, "is damaged: its checksum does not match")
+    return card, weights
 
 
-def load(file: Path) -> tuple[list[nn.Module], Card]:
+def load(file: Path, *, trust: bool = False) -> tuple[list[nn.Module], Card]:
     """The networks of a saved file, on the CPU, in evaluation mode, and their card.
 
-    Raises:
-        TransitError: it is not there, it is damaged, or its networks cannot be built any more.
-    """
-    from safetensors.torch import load_file
+    Args:
+        file: the file.
+        trust: execute the Python file beside it that defines the network, if the card names one.
 
-    card = read_card(file)
-    weights = load_file(file)
-    name = card.network
-    if ":" in name and (own := file.parent / name.rpartition(":")[0]).is_file():
-        name = f"{own}:{name.rpartition(':')[2]}"
+    Raises:
+        TransitError: the file does not exist or is damaged, its networks cannot be built, or that needs `trust`.
+    """
+    card, weights = _read(file)
+    name = _network_name(file, card, trust=trust)
+    members = _split_members(file, card, weights)
+    if ":" not in name:
+        _check_shapes(file, card, members[0])
     networks = []
-    for member in range(card.members):
+    for state in members:
         network = registry.build(name, card.views, len(card.scalars))
-        prefix = f"{member}."
-        state = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
@@ -118,10 +105,62 @@ def load(file: Path) -> tuple[list[nn.Module], Card]:
     return networks, card
 
 
-def _unusable(file: Path, what: str) -> TransitError:
+def _network_name(file: Path, card: Card, *, trust: bool) -> str:
+    """The name for `registry.build`; a Python file must lie beside the weights and be trusted."""
+    source, colon, function = card.network.rpartition(":")
+    if not colon:
+        return card.network
+    path = file.parent / source
+    if source != path.name or not path.is_file():
+        raise _unusable(file, f"needs the Python file {source!r}, which does not lie beside it")
+    if not trust:
+        raise TransitError(
+            f"{file} needs the Python file {path}, which would be executed",
+            wanted="--trust to execute it",
+            fix=f"read {path}, then add --trust if you trust its author",
+            code="network-untrusted",
+        )
+    return f"{path}:{function}"
+
+
+def _split_members(file: Path, card: Card, weights: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The state of each member.
+
+    Raises:
+        TransitError: there are weights of other members than the card's, or weights that are not finite.
+    """
+    members: list[dict[str, Tensor]] = [{} for _ in range(card.members)]
+    indices = {str(index): index for index in range(card.members)}
+    for name, value in weights.items():
+        member, _, parameter = name.partition(".")
+        if member not in indices:
+            raise _unusable(file, f"has weights named {name!r}, but {card.members} members")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise _unusable(file, f"has weights that are not finite: {name}")
+        members[indices[member]][parameter] = value
+    return members
+
+
+def _check_shapes(file: Path, card: Card, state: Mapping[str, Tensor]) -> None:
+    """Compare the shapes of the weights with the network's before memory is allocated for it."""
+    import torch
+
+    if not str(getattr(registry.factory(card.network), "__module__", "")).startswith("transit_cli."):
+        return
+    with torch.device("meta"):
+        expected = registry.build(card.network, card.views, len(card.scalars)).state_dict()
+    for name, value in expected.items():
+        found = state.get(name)
+        if found is None or found.shape != value.shape or found.dtype != value.dtype:
+            shown = f"{list(found.shape)} {found.dtype}" if found is not None else "nothing"
+            wanted = f"{list(value.shape)} {value.dtype}"
+            raise _unusable(file, f"does not fit the network {card.network}: {name} is {shown}, not {wanted}")
+
+
+def _unusable(file: Path, problem: str) -> TransitError:
     return TransitError(
-        f"{file} {what}",
-        wanted="a finished run's model.safetensors",
+        f"{file} {problem}",
+        wanted="the model.safetensors of a finished run",
         fix=f"transit train --resume {file.parent}",
         code="model-unusable",
     )

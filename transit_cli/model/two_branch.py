@@ -41,12 +41,11 @@ class Branch(nn.Module):
             if index < len(kernels) - 1:
                 layers.append(nn.MaxPool1d(2))  # before ReLU: same result, half the work
             layers.append(nn.ReLU())
-        self.layers = nn.Sequential(*layers)
-        self.pooling = AverageAndMaximum()
+        self.layers = nn.Sequential(*layers, AverageAndMaximum())
 
     def forward(self, view: Tensor) -> Tensor:
         """Features of a view."""
-        return self.pooling(self.layers(view.unsqueeze(1)))
+        return self.layers(view.unsqueeze(1))
 
 
 class TwoBranch(nn.Module):

@@ -1,4 +1,4 @@
-"""Tests of a device in a child process (`transit_cli.isolation`).
+"""Tests of a device in a child process (`transit_cli.utils.isolation`).
 
 MPSGraph aborts the process on shapes it cannot take, a kernel may never return, and PYTORCH_ENABLE_MPS_FALLBACK is read
 only once per process.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from transit_cli import isolation
 from transit_cli.device.environment import FALLBACK
+from transit_cli.utils import isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,7 +54,7 @@ def run_job(job: Event, emit: Emit) -> None:
     device = select(job["device"])
     without_tf32()
     if job["part"] == "database":
-        from transit_cli.operators.database import check
+        from transit_cli.operators.op_database.database import check
 
         check(device, job["operators"], job["samples"], emit)
     else:

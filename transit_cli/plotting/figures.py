@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from transit_cli.files import atomic_output
-from transit_cli.packages import check_installed
+from transit_cli.utils.files import atomic_output
+from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity
 
 from transit_cli.results import TransitError
-from transit_cli.training.marks import PHASES
+from transit_cli.training.execution.marks import PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

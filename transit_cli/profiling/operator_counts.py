@@ -145,15 +145,22 @@ def caller() -> SourceLine:
     return SourceLine("", 0)
 
 
-def _kernels(watch: _Watch) -> AbstractContextManager[None]:
-    """Count fused kernels too, but not their arithmetic."""
-    from transit_cli.model.acceleration import fused
+def _kernels(execution: str, watch: _Watch) -> AbstractContextManager[None]:
+    """Count the custom kernels of an execution too, but not their arithmetic."""
 
     def on_kernel(tensors: list[Tensor]) -> None:
         watch.operators["fused kernel"] += 1
         watch.bytes += sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
-    return fused.watch_launches(on_kernel)
+    if execution == "triton":
+        from transit_cli.model.acceleration import fused
+
+        return fused.watch_launches(on_kernel)
+    if execution == "metal":
+        from transit_cli.model.acceleration.metal import library
+
+        return library.watch_launches(on_kernel)
+    return nullcontext()
 
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -165,7 +172,10 @@ def inspect(workload: Workload) -> Inspection:
     group = workload.draw()
     flops = FlopCounterMode(display=False)
     watch = _Watch()
-    with _kernels(watch) if workload.step.settings.execution == "triton" else nullcontext(), flops, watch:
+    execution = workload.step.settings.execution
+    if execution == "metal":  # its kernels are tried before the first step
+        workload.run_step()
+    with _kernels(execution, watch), flops, watch:
         workload.compute(workload.place(group))
     largest = sorted(watch.made, key=lambda made: -made.bytes)[:LARGEST]
     return Inspection(watch.operators, watch.bytes, flops.get_total_flops(), watch.waits, watch.copies, tuple(largest))

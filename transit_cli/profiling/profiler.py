@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 
 from transit_cli import console
 from transit_cli.memory.monitor import Monitor
-from transit_cli.profiling import batches, fallbacks, hotspots, operator_counts, phases, roofline, step_memory, verdict
+from transit_cli.profiling import batches, fallbacks, hotspots, operator_counts, phases, roofline, step_memory
+from transit_cli.profiling.report import verdict
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
     from transit_cli.profiling.fallbacks import Fallback
+    from transit_cli.profiling.report.verdict import Evidence, Finding
     from transit_cli.profiling.roofline import Peaks
     from transit_cli.profiling.settings import ProfileSettings
     from transit_cli.profiling.step_memory import Growth, Sample
-    from transit_cli.profiling.verdict import Evidence, Finding
     from transit_cli.training.workload import Workload
 
 
 #: Executions whose phases overlap or cannot be marked, and the closest one whose phases can.
-PROFILABLE_AS = {"replicas": "onednn", "cuda-graph": "eager", "triton": "eager"}
+PROFILABLE_AS = {"replicas": "onednn", "cuda-graph": "eager", "triton": "eager", "metal": "eager"}
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,21 @@ import torch
 from transit_cli import console
 from transit_cli.memory import pressure
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training import checkpoint, ranking_metrics
-from transit_cli.training.augment import Augmentation
 from transit_cli.training.batch import Batch
-from transit_cli.training.context import FitResult, Position
 from transit_cli.training.distributed import PeerLostError
 from transit_cli.training.learner import Learner
 from transit_cli.training.loading.samples import Batching
-from transit_cli.training.schedule import learning_rate
+from transit_cli.training.optimization.augment import Augmentation
+from transit_cli.training.optimization.schedule import learning_rate
+from transit_cli.training.runs import checkpoint, ranking_metrics
+from transit_cli.training.runs.context import FitResult, Position
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from transit_cli.training.context import RunContext
     from transit_cli.training.plan import Task
+    from transit_cli.training.runs.context import RunContext
     from transit_cli.training.settings import TrainSettings
 
 #: Training samples on which the noise level of the views is measured.

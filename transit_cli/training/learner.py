@@ -9,8 +9,8 @@ import torch
 
 from transit_cli import console
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.average import WeightAverage
 from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
+from transit_cli.training.optimization.average import WeightAverage
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.step import OptimizerStep
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from transit_cli.cache import cache_folder
 from transit_cli.data.simulation.simulate import embedded
 from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision
@@ -28,6 +27,7 @@ from transit_cli.training.loading.samples import (
 )
 from transit_cli.training.loading.scaling import Scaling, scaled
 from transit_cli.training.loading.stream import OnDiskSamples
+from transit_cli.utils.cache import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -64,7 +64,10 @@ class StepRunner:
             The effective batch's mean loss: a scalar on the device, detached, not synchronized.
         """
         self.step.network.train()
-        return self._executor_for(micro_batches).run(micro_batches, augmented=augmented)
+        executor = self._executor_for(micro_batches)
+        loss = executor.run(micro_batches, augmented=augmented)
+        self.executor = executor.fallback or executor
+        return loss
 
     def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
         """Leave the gradients of the mean loss (times the scaler's factor) in `.grad`, and return that mean."""

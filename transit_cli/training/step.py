@@ -13,9 +13,9 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
 from torch import Tensor
 
 from transit_cli.device import precision
-from transit_cli.training.augment import mixup
-from transit_cli.training.optimizer import Adam, AdamW
-from transit_cli.training.schedule import learning_rate
+from transit_cli.training.optimization.augment import mixup
+from transit_cli.training.optimization.optimizer import Adam, AdamW
+from transit_cli.training.optimization.schedule import learning_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from transit_cli.device.select import select
 from transit_cli.memory.limit import MemoryLimit
-from transit_cli.packages import check_installed
 from transit_cli.results import Result
-from transit_cli.training.context import RunContext
 from transit_cli.training.distributed import SINGLE_PROCESS, PeerLostError, process_group
-from transit_cli.training.finish import finish
 from transit_cli.training.fit import Fit
-from transit_cli.training.interrupt import DeferredSignals
-from transit_cli.training.keep_awake import awake
 from transit_cli.training.plan import plan
-from transit_cli.training.run import open_run, resumed
-from transit_cli.training.screen import screen
-from transit_cli.training.tensorboard import Board
+from transit_cli.training.runs.context import RunContext
+from transit_cli.training.runs.finish import finish
+from transit_cli.training.runs.interrupt import DeferredSignals
+from transit_cli.training.runs.keep_awake import awake
+from transit_cli.training.runs.run import open_run, resumed
+from transit_cli.training.runs.screen import screen
+from transit_cli.training.runs.tensorboard import Board
+from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transit_cli.device.base import Device
     from transit_cli.training.distributed import ProcessGroup
     from transit_cli.training.plan import Plan, Task
-    from transit_cli.training.run import Run
+    from transit_cli.training.runs.run import Run
     from transit_cli.training.settings import TrainSettings
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from transit_cli.device import precision
 from transit_cli.model import registry
 from transit_cli.training.batch import Batch
+from transit_cli.training.execution.marks import INFERENCE_PHASES, PHASES, marking
 from transit_cli.training.loading.samples import Batching, DeviceLoader, InMemorySamples
-from transit_cli.training.marks import INFERENCE_PHASES, PHASES, marking
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.step import OptimizerStep
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from transit_cli.device.base import Device
-    from transit_cli.training.marks import Mark
+    from transit_cli.training.execution.marks import Mark
     from transit_cli.training.settings import StepSettings
 
 #: A micro-batch as a loader yields it: inputs by name and targets [B], on the host or on the device.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
 from transit_cli.results import ExitCode, Result, Table, Text, TransitError
-from transit_cli.tuning import trial as trials
 from transit_cli.tuning.batch_probe import spec_of, train_command, with_measured_execution
+from transit_cli.tuning.trials import trial as trials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transit_cli.tuning.batch_search import Trial
     from transit_cli.tuning.gradient_check import GradientCheck
     from transit_cli.tuning.settings import AccumulateSettings
-    from transit_cli.tuning.trial import TrialMachine
+    from transit_cli.tuning.trials.trial import TrialMachine
 
 #: The plan tries up to so many divisions of the effective batch, in 1, 2, 4, ... micro-batches.
 MAX_DIVISIONS = 6
@@ -181,7 +181,7 @@ def _check(settings: AccumulateSettings) -> tuple[list[Table | Text], dict[str, 
     from transit_cli.device.select import select
     from transit_cli.tuning import gradient_check
     from transit_cli.tuning.ddp_check import check_two_processes
-    from transit_cli.tuning.work import network_for, shapes_of_settings
+    from transit_cli.tuning.trials.work import network_for, shapes_of_settings
 
     shapes = shapes_of_settings(spec_of(settings))
     torch.manual_seed(0)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transit_cli import console
-from transit_cli.cache import MeasurementCache
 from transit_cli.device import host
 from transit_cli.tuning.batch_probe import SHARED, find, training_rows
 from transit_cli.tuning.settings import ProbeSettings
+from transit_cli.utils.cache import MeasurementCache
 
 if TYPE_CHECKING:
     from transit_cli.training.settings import RunSettings

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from transit_cli import config, console
 from transit_cli.data.viewset import ViewSet
 from transit_cli.results import ExitCode, Result, Table, Text, TransitError
-from transit_cli.tuning import trial as trials
 from transit_cli.tuning.batch_search import LARGEST, Answer, NothingFitsError, Trial, Verdict, search
 from transit_cli.tuning.chart import chart
-from transit_cli.tuning.spec import TrialSpec
+from transit_cli.tuning.trials import trial as trials
+from transit_cli.tuning.trials.spec import TrialSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from transit_cli.tuning.settings import ProbeSettings, WorkSettings
-    from transit_cli.tuning.trial import TrialMachine
+    from transit_cli.tuning.trials.trial import TrialMachine
 
 _Settings = TypeVar("_Settings", bound="WorkSettings")
 

@@ -1,6 +1,6 @@
 """The check across two processes: the data-parallel step of `transit train` under torchrun, on the CPU.
 
-Two child processes (`transit_cli.isolation`) with torchrun's environment variables each train their part of every
+Two child processes (`transit_cli.utils.isolation`) with torchrun's environment variables each train their part of every
 micro-batch; their summed gradients are compared with those of one process that computes the full batch.
 """
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from transit_cli import isolation
 from transit_cli.results import ExitCode, TransitError
+from transit_cli.utils import isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +75,7 @@ def run_job(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None
         random_batch,
         split_batch,
     )
-    from transit_cli.tuning.work import network_for
+    from transit_cli.tuning.trials.work import network_for
 
     device = select("cpu")
     torch.manual_seed(0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from transit_cli.device.base import Device
-    from transit_cli.model.saved import Card
+    from transit_cli.model.card import Card
 
 
 @dataclass(frozen=True)
@@ -136,12 +136,13 @@ class Ensemble:
                 )
 
 
-def open_run(path: Path, device: Device) -> Ensemble:
+def open_run(path: Path, device: Device, *, trust: bool = False) -> Ensemble:
     """The finished networks of a run.
 
     Args:
         path: the run's folder, or a file that holds networks.
         device: the device to compute on.
+        trust: execute the Python file of the run's network, if it has one.
 
     Raises:
         TransitError: the run does not exist or has not finished, or its networks cannot be built.
@@ -155,7 +156,7 @@ def open_run(path: Path, device: Device) -> Ensemble:
             fix=f"transit train --resume {path}" if unfinished else "give a run's folder, such as runs/NAME",
             code="run-unfinished" if unfinished else "run-missing",
         )
-    networks, card = saved.load(file)
+    networks, card = saved.load(file, trust=trust)
     placed = tuple(network.to(device.torch_device) for network in networks)
     return Ensemble(str(path), placed, card, device, _training_set(path) if path.is_dir() else None)
 

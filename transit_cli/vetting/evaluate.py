@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from transit_cli.data.viewset import INFO, ViewSet
 from transit_cli.device.select import select
-from transit_cli.files import locked
 from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, TransitError
+from transit_cli.utils.files import locked
 from transit_cli.vetting import pretrained, report
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.evaluation import evaluate_split
@@ -59,7 +59,7 @@ def select_inputs(settings: EvaluateSettings) -> tuple[Ensemble, ViewSet]:
             )
         views = ViewSet.open(path)
         return pretrained.for_lengths(views.lengths, device), views
-    ensemble = open_run(run, device)
+    ensemble = open_run(run, device, trust=settings.trust)
     if path:
         return ensemble, ViewSet.open(path)
     if ensemble.training_set is None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli.files import atomic_write
 from transit_cli.plotting import figures
 from transit_cli.plotting.figures import BLUE, GREY, ORANGE, single_axes
+from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,7 +114,7 @@ def folded(views: Mapping[str, NDArray[np.float32]], title: str, *, width: float
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("phase (periods)" if name == "global" else "bin", fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)  # a star's name may hold $
     return figure
 
 

@@ -1,4 +1,4 @@
-"""`transit predict`: a score for new signals, with the ensemble's spread, pictures and a check of the period."""
+"""`transit predict`: scores of new signals, with the spread of the ensemble, plots and a check of the period."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from transit_cli.data.viewset import write_table
 from transit_cli.device.select import select
 from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.utils.files import atomic_output, locked
 from transit_cli.vetting import pretrained
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.evaluation import mean_score
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from transit_cli.vetting.ensemble import Ensemble
     from transit_cli.vetting.settings import PredictSettings
 
-#: Rows of the table that a person sees; scores.csv and --json have all.
+#: Rows of the printed table; scores.csv and --json have all.
 SHOWN = 20
-#: Files that are catalogs rather than light curves.
+#: Suffixes of catalogs.
 TABLES = {".csv", ".ecsv", ".tsv", ".txt"}
 
 
@@ -35,16 +36,10 @@ def predict(settings: PredictSettings) -> Result:
     """Score signals, write scores.csv and plots.
 
     Raises:
-        TransitError: the input is not one, or does not fit the network.
+        TransitError: the input cannot be read, or does not fit the network.
     """
     if settings.max_plots:
         require_matplotlib("--max-plots 0")
-    ensemble, signals, folder = gather(settings)
-    return score(ensemble, signals, settings, folder)
-
-
-def gather(settings: PredictSettings) -> tuple[Ensemble, Signals, Path]:
-    """The network, the signals and the folder for what comes of them, from whatever the input is."""
     run, path = (settings.run, settings.input) if settings.input else (None, settings.run)
     if path is None:
         raise TransitError(
@@ -54,17 +49,24 @@ def gather(settings: PredictSettings) -> tuple[Ensemble, Signals, Path]:
             exit_code=ExitCode.USAGE,
             code="setting-missing",
         )
-    device = select(settings.device)
-    ensemble = open_run(run, device) if run else None
     folder = settings.out or Path(f"predict-{path.name.split('.')[0]}")
+    with locked(folder):
+        ensemble, signals = open_inputs(settings, run, path, folder)
+        return score(ensemble, signals, settings, folder)
+
+
+def open_inputs(settings: PredictSettings, run: Path | None, path: Path, folder: Path) -> tuple[Ensemble, Signals]:
+    """The network and the signals of any kind of input."""
+    device = select(settings.device)
+    ensemble = open_run(run, device, trust=settings.trust) if run else None
     if path.is_dir():
         signals = from_viewset(path)
-        return ensemble or pretrained.for_lengths(signals.lengths, device), signals, folder
+        return ensemble or pretrained.for_lengths(signals.lengths, device), signals
     ensemble = ensemble or pretrained.open_named(pretrained.DEFAULT, device)
     if settings.light_curves:
         lengths, check = ensemble.card.views, settings.check_periods
-        return ensemble, from_catalog(path, settings.light_curves, folder, lengths, check=check), folder
-    if path.suffix.lower() in TABLES:
+        return ensemble, from_catalog(path, settings.light_curves, folder, lengths, check=check)
+    if path.suffix.lower() in TABLES and settings.period is None:
         raise TransitError(
             f"{path} is a catalog, and the light curves of its stars are not given",
             wanted="the folder that holds them",
@@ -72,11 +74,11 @@ def gather(settings: PredictSettings) -> tuple[Ensemble, Signals, Path]:
             exit_code=ExitCode.USAGE,
             code="setting-missing",
         )
-    return ensemble, from_light_curve(path, settings, ensemble.card.views), folder
+    return ensemble, from_light_curve(path, settings, ensemble.card.views)
 
 
 def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folder: Path) -> Result:
-    """Score signals that are folded, and write what came of it."""
+    """Score folded signals, and write scores.csv and the plots."""
     with console.progress("scoring", len(signals)) as bar:
         members = ensemble.score(signals.views, signals.tces, bar.update)
     scores = mean_score(members)
@@ -87,11 +89,11 @@ def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folde
     checks = {name: mean_score(ensemble.score(other, signals.tces)) for name, other in signals.other_periods.items()}
     rows = _rows(ensemble, signals, members, errors, checks)
     order = np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable")
-    folder.mkdir(parents=True, exist_ok=True)
-    for place in order[: settings.max_plots]:
-        if not errors[place]:
-            rows[place]["plot"] = _plot(folder, signals, rows[place], int(place))
-    write_table(folder / "scores.csv", {name: [row[name] for row in rows] for name in rows[0]} if rows else {})
+    for index in order[: settings.max_plots]:
+        if not errors[index]:
+            rows[index]["plot"] = _plot(folder, signals, rows[index], int(index))
+    with atomic_output(folder / "scores.csv") as temporary:
+        write_table(temporary, {name: [row[name] for row in rows] for name in rows[0]} if rows else {})
     return _result(ensemble, rows, order, folder)
 
 
@@ -136,9 +138,9 @@ def _result(ensemble: Ensemble, rows: Sequence[dict[str, Any]], order: NDArray[n
         (
             row.get("star", ""),
             row.get("signal", ""),
-            _figure(row["score"]),
-            _figure(row["spread"]),
-            *(_figure(row[f"score_{name}_period"]) for name in checked),
+            _format(row["score"]),
+            _format(row["spread"]),
+            *(_format(row[f"score_{name}_period"]) for name in checked),
             row["error"],
         )
         for row in shown
@@ -151,7 +153,7 @@ def _result(ensemble: Ensemble, rows: Sequence[dict[str, Any]], order: NDArray[n
     if len(rows) - len(failed) == 1 and best:
         verdict = f"score {best['score']:.3f} +- {best['spread']:.3f} for {target}"
     verdict += f", {len(failed)} could not be" if failed else ""
-    warnings = [words for row in rows if (words := _period_words(row, checked))][:SHOWN]
+    warnings = [text for row in rows if (text := _period_warning(row, checked))][:SHOWN]
     data = {
         "signals": [dict(row) for row in rows],
         "scored": len(rows) - len(failed),
@@ -164,8 +166,8 @@ def _result(ensemble: Ensemble, rows: Sequence[dict[str, Any]], order: NDArray[n
     return Result(data, [Table(columns, cells, note=note)], f"{verdict}; {folder / 'scores.csv'}", warnings)
 
 
-def _period_words(row: dict[str, Any], checked: Sequence[str]) -> str:
-    """What to say where another period scores clearly higher."""
+def _period_warning(row: dict[str, Any], checked: Sequence[str]) -> str:
+    """Warning if another period scores clearly higher, or ''."""
     best = max(checked, key=lambda name: np.nan_to_num(row[f"score_{name}_period"], nan=-1), default="")
     if best and row[f"score_{best}_period"] > row["score"] + max(0.1, 2 * row["spread"]):
         name = f"{row.get('star', '')} {row.get('signal', '')}".strip()
@@ -173,5 +175,5 @@ def _period_words(row: dict[str, Any], checked: Sequence[str]) -> str:
     return ""
 
 
-def _figure(value: float) -> str:
+def _format(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"

@@ -9,9 +9,9 @@ import numpy as np
 
 from transit_cli import __version__
 from transit_cli.data.viewset import write_table
-from transit_cli.files import atomic_output, atomic_write
 from transit_cli.plotting import html
 from transit_cli.results import Result, Table, plain
+from transit_cli.utils.files import atomic_output, atomic_write
 from transit_cli.vetting import plots
 from transit_cli.vetting.evaluation import describe_errors, score_columns, to_document
 from transit_cli.vetting.groups import GROUP_COLUMNS

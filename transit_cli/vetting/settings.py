@@ -35,6 +35,9 @@ class EvaluateSettings(DeviceSettings):
     report: bool = True
     "Write report.html with plots."
 
+    trust: bool = False
+    "Execute the Python file of RUN's own network; use it only if you trust who wrote the run."
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings(DeviceSettings):
@@ -66,3 +69,6 @@ class PredictSettings(DeviceSettings):
 
     out: Annotated[Path | None, OUT] = None
     "Folder for scores.csv and the plots; by default predict-INPUT in the current folder."
+
+    trust: bool = False
+    "Execute the Python file of RUN's own network; use it only if you trust who wrote the run."

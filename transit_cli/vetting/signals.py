@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transit_cli import console
 from transit_cli.data.catalogs.catalog import Tce
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
@@ -93,8 +94,8 @@ def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str
     except UnreadableError as reason:
         raise TransitError(
             f"{file} cannot be read as a light curve: {reason}",
-            wanted="a FITS light curve, a view set's folder, or a catalog with --light-curves",
-            fix="give another INPUT",
+            wanted="a light curve, a view set's folder, or a catalog with --light-curves",
+            fix=f"transit data check {file}",
             code="light-curve-unreadable",
         ) from None
     unknown = float("nan")
@@ -113,6 +114,8 @@ def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str
     factors = {"": 1.0} | (OTHER_PERIODS if settings.check_periods else {})
     folded = {name: _fold(tce, factor, (file,), lengths) for name, factor in factors.items()}
     own = folded.pop("")
+    for note in filter(None, map(str, own.tces.get("note", ()))):
+        console.note(note)
     return Signals(own.views, own.tces, own.errors, {name: other.views for name, other in folded.items()})
 
 
@@ -157,7 +160,8 @@ def from_catalog(
 def _prepare(catalog: Path, light_curves: Path, out: Path, lengths: Mapping[str, int]) -> None:
     bins = f"{lengths['global']}/{lengths['local']}"
     prepare(
-        PrepareSettings(catalog=catalog, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True)
+        PrepareSettings(catalog=catalog, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True),
+        overwrite=True,  # a light curve may have been replaced since the last call
     )
 
 

@@ -1,6 +1,6 @@
 """The simulated device inside the process that has it: `import simulated_mps` in a script run by `run_on_mps`.
 
-`MPS_SIMULATOR` holds JSON: library, operators (paths), faults (argument lists), memory_limit and recommended_memory
+`MPS_SIMULATOR` holds JSON: library, operators, root (paths), faults (argument lists), memory_limit and recommended_memory
 (bytes; 0 for none and for the default), report (a path, to which the process appends its counters when it ends).
 """
 
@@ -15,6 +15,8 @@ from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
+
+import simulated_metal
 
 #: What `torch.backends.mps.get_name()` says here.
 NAME = "Apple M4 (simulated)"
@@ -38,6 +40,7 @@ def start() -> None:
     loader.exec_module(_device)
     native = Path(settings["operators"]).read_text().split()
     _device.set_operators([*native, "copy_", "_local_scalar_dense"], ALWAYS_FALLBACK, torch.version.git_version)
+    simulated_metal.install(settings["root"])
     if settings.get("recommended_memory"):
         _device.set_recommended_memory(settings["recommended_memory"])
     _device.set_memory_limit(settings.get("memory_limit") or 0)
@@ -63,13 +66,15 @@ def start() -> None:
 
 
 def counters() -> dict[str, dict[str, int]]:
-    """How often what happened in this process: {"ran": ..., "fell_back": ..., "synchronised": ...}."""
-    return _device.counters()
+    """How often what happened here: {"ran": ..., "fell_back": ..., "synchronised": ..., "launched": Metal kernels}."""
+    return _device.counters() | {"launched": dict(simulated_metal.launches)}
 
 
 def reset_counters() -> None:
     """Begin to count anew."""
     _device.reset_counters()
+    simulated_metal.launches.clear()
+    simulated_metal.moved.clear()
 
 
 def set_memory_limit(size: int) -> None:
@@ -88,12 +93,16 @@ def add_fault(
     call: int = 1,
 ) -> None:
     """Plant a fault from here on; `tests.mps_simulator.faults.Fault` says what they mean."""
-    _device.add_fault(kind, operator, value, strided, dtype, size, call)
+    if operator.startswith("metal."):
+        simulated_metal.add_fault({"kind": kind, "operator": operator, "value": value, "call": call})
+    else:
+        _device.add_fault(kind, operator, value, strided, dtype, size, call)
 
 
 def clear_faults() -> None:
     """Remove every fault."""
     _device.clear_faults()
+    simulated_metal.clear_faults()
 
 
 def _storage_on_mps(storage: Any) -> Any:

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from tests.training.execution.test_execution import STEPS, VIEWS, batch_of, weights
-from transit_cli import cache
 from transit_cli.device.cuda import without_tf32
 from transit_cli.device.select import select
 from transit_cli.model import registry
 from transit_cli.training import inference
-from transit_cli.training.augment import Augmentation
 from transit_cli.training.batch import Batch
 from transit_cli.training.execution import selection
+from transit_cli.training.optimization.augment import Augmentation
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import OptimizerStep
+from transit_cli.utils import cache
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
 EXECUTIONS = ("cuda-graph", "triton")

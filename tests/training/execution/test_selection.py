@@ -6,11 +6,11 @@ from torch import nn
 
 from tests.training.execution.capturing import CapturingCpu
 from tests.training.execution.test_execution import VIEWS, Noisy, batch_of, make_runner
-from transit_cli import cache
 from transit_cli.device.select import select
 from transit_cli.training.execution import selection
 from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import OptimizerStep
+from transit_cli.utils import cache
 
 
 @pytest.fixture(autouse=True)

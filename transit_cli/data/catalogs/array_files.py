@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transit_cli.data.catalogs import tfrecord
-from transit_cli.packages import require
 from transit_cli.results import TransitError
+from transit_cli.utils.packages import require
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,39 +1,45 @@
-"""Catalogs of signals: Kepler TCE and KOI tables, the TESS TOI table, or any CSV or ECSV with period, epoch, duration.
+"""Catalogs of signals: archive tables, or any table with columns for star, period, epoch and duration.
 
-Columns are recognised by name, units and time systems by name, unit or value; `Catalog.notes` tells the user what was
-recognised. A row is never refused here: one that cannot become a view is dropped, with the reason, when it is folded.
+Columns are recognised by name; units, systems of time and stars are decided row by row (`quantities`, `epochs`,
+`stars`). `Catalog.notes` tells the user what was decided, in one line per column; a row that cannot be used has its
+`problem`.
 """
 
 from __future__ import annotations
 
-import csv
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transit_cli.convert import nearest
+from transit_cli.data.catalogs import quantities
+from transit_cli.data.catalogs.epochs import epochs
+from transit_cli.data.catalogs.quantities import Quantity, SourceColumn
+from transit_cli.data.catalogs.stars import stars
+from transit_cli.data.catalogs.tables import read_table_file
 from transit_cli.data.catalogs.vocabulary import (
     COLUMNS,
-    DEPTH_UNITS,
-    MISSION_OF_COLUMN,
-    TIME_UNITS,
+    STAR_IDS,
     canonical_columns,
-    canonical_label,
+    label_meanings,
+    other_columns,
     plain,
-    stated_unit,
 )
-from transit_cli.data.lightcurves.target import CATALOGS, star_name
-from transit_cli.data.lightcurves.time_reference import REFERENCE_JD, infer_reference_jd, name_of
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Columns that a catalog must have.
-REQUIRED = ("star", "period", "epoch", "duration")
+    from transit_cli.data.catalogs.source_table import SourceTable
+
+#: Columns that a catalog must have, besides one that names stars.
+REQUIRED = ("period", "epoch", "duration")
+#: Columns of the archive's tables of TESS objects, whose `pl_trandep` is in ppm; it is in percent in the other tables.
+_TOI_COLUMNS = frozenset({"toi", "tid", "pltrandurh", "tfopwgdisp"})
 
 
 @dataclass(frozen=True)
@@ -41,16 +47,18 @@ class Tce:
     """One row of a catalog.
 
     Attributes:
-        star: its name, as in "KIC 11442793".
+        star: its name, as in "KIC 11442793"; "row N" if the row names no star.
         signal: the catalog's name for it, else its number among the star's rows.
         mission: "kepler", "k2", "tess" or "".
-        period: days.
+        period: days; like the other numbers NaN where it is missing or cannot be used.
         epoch: days since Julian Date `reference_jd`; the centre of a transit.
         reference_jd: the Julian Date of time 0 (FITS: BJDREF).
         duration: days.
         depth_ppm, snr, period_error, epoch_error: NaN where the catalog has none; errors in days.
         label: one of `viewset.LABELS`.
         file: the light curve that the catalog names for this row; "" for every light curve of the star.
+        problem: why the row cannot be folded, "" if it can.
+        other_names: what other columns call the star.
     """
 
     star: str
@@ -66,11 +74,13 @@ class Tce:
     epoch_error: float
     label: str
     file: str
+    problem: str = ""
+    other_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The rows of a catalog, and notes on what was recognised in it."""
+    """The rows of a catalog, and notes on what was decided."""
 
     tces: tuple[Tce, ...]
     notes: tuple[str, ...]
@@ -80,198 +90,162 @@ def read(path: Path, mission: str = "") -> Catalog:
     """Read a catalog.
 
     Args:
-        path: CSV (comment lines begin with #) or ECSV.
-        mission: "kepler", "k2" or "tess", for a catalog that does not state it.
+        path: CSV and other text tables, ECSV, VOTable, FITS or Parquet.
+        mission: "kepler", "k2" or "tess", for rows that do not state it.
 
     Raises:
-        TransitError: it cannot be read, or has no column for the star, period, epoch or duration.
+        TransitError: it cannot be read, has no column for the star, period, epoch or duration, or states something that
+            is not understood.
     """
-    columns, units = _columns_of(path)
-    names = canonical_columns(columns, COLUMNS)
-    _require(path, names, columns)
-    notes = [f"{name} from {source}" for name, source in names.items() if name in {*REQUIRED, "label", "depth"}]
-    values = {name: columns[source] for name, source in names.items()}
-    count = len(values["period"])
-    blank = [""] * count
-    missions = _missions(names["star"], values, mission, count)
-    references, epoch_notes = _reference_jds(names, values, units, missions)
-    duration, duration_notes = _durations(names["duration"], _floats(values["duration"]), units)
-    depth_unit = units.get(names.get("depth", ""), "") or stated_unit(names.get("depth", ""))
-    depth, depth_notes = _depths(_floats(values.get("depth", blank)), depth_unit)
-    labels, label_notes = _labels(values, count)
-    notes += [*epoch_notes, *duration_notes, *depth_notes, *label_notes]
-    numbers = {
-        name: _floats(values[name]) if name in values else np.full(count, np.nan)
-        for name in ("period", "epoch", "snr", "period_error", "epoch_error")
+    table = read_table_file(path)
+    names = canonical_columns(table.columns, COLUMNS)
+    _require(path, names, table.columns)
+    columns = {
+        name: SourceColumn(source, table.columns[source], table.units.get(source, ""), source in table.float32)
+        for name, source in names.items()
     }
-    stars = [star_name(star, m) for star, m in zip(values["star"], missions, strict=True)]
-    signals = _signals(stars, values.get("signal", blank))
-    files = values.get("file", blank)
-    if "file" in values:
-        notes.append(f"light curves from {names['file']}, row by row")
+    count = len(table)
+    star_columns = {name: columns[name] for name in ("star", *STAR_IDS) if name in columns}
+    cells = {name: column.cells for name, column in columns.items()}
+    found = stars(star_columns, cells.get("mission"), mission, count)
+    period = quantities.periods(columns["period"])
+    duration = quantities.durations(columns["duration"], period.values)
+    epoch = epochs(columns["epoch"], found.missions, cells.get("time_system"))
+    depth = _depths(columns, table, count)
+    labels, label_notes = _labels(columns, count)
+    files = _texts(cells.get("file"), count)
+    problems = _problems(found.problems, files, period, epoch, duration)
+    names_of_stars = [name or f"row {row}" for row, name in enumerate(found.names)]
+    signals = _signals(names_of_stars, _texts(cells.get("signal"), count))
+    snr = _plain_numbers(columns.get("snr"), count)
+    errors = {name: _errors(columns.get(f"{name}_error"), columns[name], count) for name in ("period", "epoch")}
     tces = tuple(
         Tce(
-            star=stars[row],
+            star=names_of_stars[row],
             signal=signals[row],
-            mission=missions[row],
-            period=float(numbers["period"][row]),
-            epoch=float(numbers["epoch"][row]),
-            reference_jd=references[row],
-            duration=float(duration[row]),
-            depth_ppm=float(depth[row]),
-            snr=float(numbers["snr"][row]),
-            period_error=abs(float(numbers["period_error"][row])),
-            epoch_error=abs(float(numbers["epoch_error"][row])),
+            mission=found.missions[row],
+            period=float(period.values[row]),
+            epoch=float(epoch.values[row]),
+            reference_jd=float(np.nan_to_num(epoch.references[row])),
+            duration=float(duration.values[row]),
+            depth_ppm=float(depth.values[row]),
+            snr=float(snr[row]),
+            period_error=float(errors["period"][row]),
+            epoch_error=float(errors["epoch"][row]),
             label=labels[row],
-            file=files[row].strip(),
+            file=files[row],
+            problem=problems.get(row, ""),
+            other_names=found.other_names[row],
         )
         for row in range(count)
     )
-    return Catalog(tces, tuple(notes))
+    notes = [*table.notes, *found.notes, *period.notes, *epoch.notes, *duration.notes, *depth.notes, *label_notes]
+    notes += [
+        f"{name} is not read from {', '.join(others)}"
+        for name in (*REQUIRED, "label")
+        if name in names and (others := other_columns(table.columns, name, names[name]))
+    ]
+    if "file" in columns:
+        notes.append(f"light curves from {names['file']}, row by row")
+    return Catalog(tces, (*notes, *_problem_notes(problems, count)))
 
 
-def _require(path: Path, names: Mapping[str, str], columns: Mapping[str, Sequence[str]]) -> None:
-    missing = [name for name in REQUIRED if name not in names]
+def _require(path: Path, names: Mapping[str, str], columns: Mapping[str, Sequence[Any]]) -> None:
+    has_star = any(name in names for name in ("star", *STAR_IDS))
+    missing = ([] if has_star else ["star"]) + [name for name in REQUIRED if name not in names]
     if missing:
-        aliases = next(spec.aliases for spec in COLUMNS if spec.name == missing[0])
+        aliases = {spec.name: spec.aliases for spec in COLUMNS} | {"star": ("star", "kepid", "tic id")}
         like = nearest(missing[0], [plain(name) for name in columns])
         raise TransitError(
             f"{path} has no column for {', '.join(missing)}",
-            wanted=f"columns as in {', '.join(aliases[:3])}; it has {', '.join(list(columns)[:12])}",
+            wanted=f"columns as in {', '.join(aliases[missing[0]][:3])}; it has {', '.join(list(columns)[:12])}",
             fix=f"rename a column of {path}" + (f" ({like}?) to {missing[0]}" if like else f" to {missing[0]}"),
             code="catalog-columns",
         )
 
 
-def _columns_of(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Columns of text by name, and the units that an ECSV file gives."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise TransitError(
-            f"cannot read the catalog {path}: {reason}",
-            wanted="a CSV or ECSV table of signals",
-            fix="give the path of an existing table",
-            code="catalog-unreadable",
-        ) from None
-    if text.startswith("# %ECSV"):
-        return _ecsv(path, text)
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
-    header = [name.strip() for name in rows[0]] if rows else []
-    ragged = next((row for row in rows if len(row) != len(header)), None)
-    if ragged is not None:
-        raise TransitError(
-            f"{path} has a row of {len(ragged)} cells under {len(header)} columns: {','.join(ragged)[:60]}",
-            wanted="one cell per column",
-            fix=f"correct that row of {path}",
-            code="catalog-row",
-        )
-    return {name: [row[index] for row in rows[1:]] for index, name in enumerate(header)}, {}
+def _texts(cells: Sequence[Any] | None, count: int) -> list[str]:
+    """Cells as text, "" where one is missing."""
+    if cells is None:
+        return [""] * count
+    missing = {"nan", "none", "null", "--", "n/a", "<na>"}
+    texts = ["" if cell is None else str(cell).strip() for cell in cells]
+    return ["" if text.lower() in missing else text for text in texts]
 
 
-def _ecsv(path: Path, text: str) -> tuple[dict[str, list[str]], dict[str, str]]:
-    from astropy.io import ascii as tables
-
-    try:
-        table = tables.read(text.splitlines(), format="ecsv")
-    except Exception as error:  # noqa: BLE001 - astropy raises many kinds for a broken table
-        raise TransitError(
-            f"{path} is not ECSV that can be read: {str(error).splitlines()[0]}",
-            fix=f"correct {path}, or export it as CSV",
-            code="catalog-unreadable",
-        ) from None
-    columns = {name: ["" if cell is np.ma.masked else str(cell) for cell in table[name]] for name in table.colnames}
-    return columns, {name: str(table[name].unit or "") for name in table.colnames}
+def _depths(columns: Mapping[str, SourceColumn], table: SourceTable, count: int) -> Quantity:
+    if "depth" not in columns:
+        return Quantity(np.full(count, np.nan))
+    is_toi = not _TOI_COLUMNS.isdisjoint(map(plain, table.columns))
+    return quantities.depths(columns["depth"], percent_by_default=not is_toi)
 
 
-def _floats(cells: Sequence[str]) -> np.ndarray:
-    """Numbers; NaN for a cell that is not a number."""
-    return np.array([_float(cell) for cell in cells])
+def _plain_numbers(column: SourceColumn | None, count: int) -> np.ndarray:
+    return np.full(count, np.nan) if column is None else quantities.numbers(column)[0].values
 
 
-def _float(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return float("nan")
+def _errors(column: SourceColumn | None, of: SourceColumn, count: int) -> np.ndarray:
+    """Errors in days: in the unit that their own column states, else in that of the value's."""
+    values = np.abs(_plain_numbers(column, count))
+    units = [column.stated, of.stated] if column is not None else []
+    factor = next((quantities.TIME_UNITS[unit] for unit in units if unit in quantities.TIME_UNITS), 1.0)
+    return quantities.in_days(values, factor)
 
 
-def _missions(star_column: str, values: Mapping[str, Sequence[str]], mission: str, count: int) -> list[str]:
-    default = mission or MISSION_OF_COLUMN.get(plain(star_column), "")
-    if "mission" not in values:
-        return [default] * count
-    return [cell.strip().lower() if cell.strip().lower() in CATALOGS else default for cell in values["mission"]]
+def _problems(
+    star_problems: Mapping[int, str], files: Sequence[str], period: Quantity, epoch: Quantity, duration: Quantity
+) -> dict[int, str]:
+    """Row -> the first reason why it cannot be folded."""
+    problems = {row: reason for row, reason in star_problems.items() if not files[row]}
+    for name, quantity in (("period", period), ("epoch", epoch), ("duration", duration)):
+        for row in np.flatnonzero(np.isnan(quantity.values)).tolist():
+            problems.setdefault(row, quantity.problems.get(row, f"{name} is not a finite number"))
+    return dict(sorted(problems.items()))
 
 
-def _reference_jds(
-    names: Mapping[str, str],
-    values: Mapping[str, Sequence[str]],
-    units: Mapping[str, str],
-    missions: Sequence[str],
-) -> tuple[list[float], list[str]]:
-    """The Julian Date from which each row's epoch counts, and notes."""
-    epochs = _floats(values["epoch"])
-    systems = values.get("time_system", [""] * len(epochs))
-    words = f"{names['epoch']} {units.get(names['epoch'], '')}"
-    references: list[float] = []
-    notes: set[str] = set()
-    typical = {
-        mission: float(np.nanmedian(chosen)) if np.isfinite(chosen := _of(epochs, missions, mission)).any() else np.nan
-        for mission in set(missions)
-    }
-    for system, mission in zip(systems, missions, strict=True):
-        if system.strip().upper() in REFERENCE_JD:
-            reference, note = REFERENCE_JD[system.strip().upper()], ""
-        else:
-            reference, note = infer_reference_jd(f"{system} {words}", typical[mission], mission)
-        references.append(reference)
-        notes.add(f"epochs in {name_of(reference)}" + (f" ({note})" if note else ""))
-    return references, sorted(notes)
+def _problem_notes(problems: Mapping[int, str], count: int) -> list[str]:
+    if not problems:
+        return []
+    rows = ", ".join(str(row + 1) for row in list(problems)[:10]) + (", ..." if len(problems) > 10 else "")
+    kinds = Counter(re.sub(r"-?\d[\d.e+-]*", "N", reason) for reason in problems.values())
+    first = {re.sub(r"-?\d[\d.e+-]*", "N", reason): reason for reason in reversed([*problems.values()])}
+    most = "; ".join(
+        first[kind] + (f" (and {times - 1:,} such rows)" if times > 1 else "") for kind, times in kinds.most_common(3)
+    )
+    return [f"{len(problems):,} of {count:,} rows cannot be used (rows {rows}): {most}"]
 
 
-def _of(values: np.ndarray, missions: Sequence[str], mission: str) -> np.ndarray:
-    return values[np.array([item == mission for item in missions], dtype=bool)]
-
-
-def _durations(name: str, values: np.ndarray, units: Mapping[str, str]) -> tuple[np.ndarray, list[str]]:
-    """Durations in days, and notes."""
-    unit = units.get(name, "").lower() or stated_unit(name)
-    factor = TIME_UNITS.get(unit)
-    if factor is None and re.search("durh$|^koi|^tce", plain(name)):
-        factor = TIME_UNITS["h"]
-    if factor is None:  # transits last hours: a typical number below 0.8 can only be days
-        days = np.isfinite(values).any() and float(np.nanmedian(values)) < 0.8
-        factor = TIME_UNITS["d" if days else "h"]
-    words = {TIME_UNITS["d"]: "days", TIME_UNITS["h"]: "hours", TIME_UNITS["min"]: "minutes"}
-    return values / round(1 / factor), [f"durations in {words[factor]}"]
-
-
-def _depths(values: np.ndarray, unit: str) -> tuple[np.ndarray, list[str]]:
-    """Depths in ppm, and notes."""
-    factor = DEPTH_UNITS.get(unit.lower(), 1.0)
-    if factor == 1.0 and np.isfinite(values).any() and 0 < float(np.nanmax(values)) < 1:
-        factor = 1e6
-    return values * factor, [f"depths times {factor:g} to ppm"] if factor != 1.0 else []
-
-
-def _signals(stars: Sequence[str], names: Sequence[str]) -> list[str]:
+def _signals(stars_of_rows: Sequence[str], names: Sequence[str]) -> list[str]:
     """The catalog's names, or the number of the row among its star's."""
     seen: dict[str, int] = {}
     found = []
-    for star, name in zip(stars, names, strict=True):
+    for star, name in zip(stars_of_rows, names, strict=True):
         seen[star] = seen.get(star, 0) + 1
-        found.append(name.strip() or f"#{seen[star]}")
+        found.append(name or f"#{seen[star]}")
     return found
 
 
-def _labels(values: Mapping[str, Sequence[str]], count: int) -> tuple[list[str], list[str]]:
+def _labels(columns: Mapping[str, SourceColumn], count: int) -> tuple[list[str], list[str]]:
     """Canonical labels, and notes; a row without a label in the first column has that of the second."""
-    first, second = values.get("label", [""] * count), values.get("label_2", [""] * count)
-    words = [(a.strip() or b.strip()) for a, b in zip(first, second, strict=True)]
-    found = [canonical_label(word) for word in words]
-    unknown = sorted({word for word, label in zip(words, found, strict=True) if label is None})
-    notes = [f"labels {', '.join(unknown[:5])} are UNK"] if unknown else []
-    return [label or "UNK" for label in found], notes
+    found = ["UNK"] * count
+    silent = set(range(count))
+    notes = []
+    for name in ("label", "label_2"):
+        if name not in columns or not silent:
+            continue
+        words = _texts(columns[name].cells, count)
+        meanings = label_meanings(set(words))
+        used = Counter(words[row] for row in silent if words[row])
+        for row in silent:
+            found[row] = meanings[words[row]] or "UNK"
+        silent = {row for row in silent if not words[row]}
+        if used:
+            known = [f"{word} -> {meanings[word]} ({n:,})" for word, n in used.most_common() if meanings[word]]
+            unknown = [f"{word} ({n:,})" for word, n in used.most_common() if not meanings[word]]
+            notes.append(f"label from {columns[name].name}: {', '.join(known[:12]) or 'none is recognised'}")
+            if unknown:
+                more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+                notes.append(f"labels that are not recognised are UNK: {', '.join(unknown[:8])}{more}")
+    if "label" in columns and silent:
+        notes.append(f"{len(silent):,} rows have no label: UNK")
+    return found, notes

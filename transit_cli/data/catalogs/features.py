@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from transit_cli.convert import nearest
-from transit_cli.data.catalogs.vocabulary import COLUMNS, LABELS, VIEWS, canonical_columns, canonical_label, split_unit
+from transit_cli.data.catalogs.vocabulary import COLUMNS, LABELS, VIEWS, canonical_columns, label_meanings, split_unit
 from transit_cli.results import TransitError
 
 _VIEWS = tuple(spec.name for spec in VIEWS)
 #: Columns that are read from files of arrays.
 _COLUMNS = tuple(spec for spec in COLUMNS if spec.name not in {"mission", "time_system", "label_2", "file"})
 #: What `--map` takes on its left.
-_KEYS = (*_VIEWS, *(spec.name for spec in _COLUMNS), "period_days", "epoch_days", "duration_hours", "depth_ppm")
+_KEYS = (*_VIEWS, *(spec.name for spec in _COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,12 @@ def _mapped(arrays: Mapping[str, np.ndarray], user_mapping: Sequence[str]) -> tu
     names: dict[str, str] = {}
     units: dict[str, str] = {}
     for item in user_mapping:
-        key, _, source = item.partition("=")
+        stated, _, source = item.partition("=")
+        key, unit = (stated, "") if stated in _KEYS else split_unit(stated)
         if not source or key not in _KEYS:
             raise TransitError(
                 f"--map is {item}",
-                wanted=f"CANONICAL=SOURCE, with CANONICAL one of {', '.join(_KEYS)}",
+                wanted=f"CANONICAL=SOURCE, with CANONICAL one of {', '.join(_KEYS)}; a unit may follow: duration_hours",
                 fix="--map global=NAME,local=NAME",
                 code="map",
             )
@@ -108,10 +109,9 @@ def _mapped(arrays: Mapping[str, np.ndarray], user_mapping: Sequence[str]) -> tu
                 fix="give another name",
                 code="map",
             )
-        name, unit = split_unit(key)
-        names[name] = source
+        names[key] = source
         if unit:
-            units[name] = unit
+            units[key] = unit
     return names, units
 
 
@@ -147,8 +147,8 @@ def _listing(arrays: Mapping[str, np.ndarray]) -> str:
     return ", ".join(f"{name} ({_shape(array)})" for name, array in arrays.items()) or "nothing"
 
 
-def labels(values: np.ndarray, user_labels: Sequence[str]) -> np.ndarray:
-    """Canonical labels for the labels of a file.
+def labels(values: np.ndarray, user_labels: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Canonical labels for the labels of a file, and a note on what was mapped.
 
     Args:
         values: [N] text or numbers.
@@ -157,9 +157,6 @@ def labels(values: np.ndarray, user_labels: Sequence[str]) -> np.ndarray:
     Raises:
         TransitError: a label is not recognised; all such labels of the file are listed.
     """
-    if values.dtype.kind == "f" and (values == np.round(values)).all():
-        values = values.astype(np.int64)
-    found, inverse = np.unique(values.astype(str), return_inverse=True)
     known: dict[str, str] = {}
     for item in user_labels:
         source, _, canonical = item.partition("=")
@@ -170,9 +167,10 @@ def labels(values: np.ndarray, user_labels: Sequence[str]) -> np.ndarray:
                 fix="--labels 0=J,1=PC",
                 code="labels",
             )
-        known[source.lower()] = canonical
-    meanings = [known.get(word.strip().lower()) or canonical_label(word, arrays=True) for word in found.tolist()]
-    strange = [word for word, label in zip(found.tolist(), meanings, strict=True) if label is None]
+        known[source.strip().lower()] = canonical
+    found, inverse, counts = np.unique(values.astype(str), return_inverse=True, return_counts=True)
+    meanings = label_meanings(found.tolist(), known, arrays=True)
+    strange = [word for word, label in meanings.items() if label is None]
     if strange:
         shown = ", ".join(map(repr, strange[:12])) + (f" and {len(strange) - 12} more" if len(strange) > 12 else "")
         raise TransitError(
@@ -181,4 +179,5 @@ def labels(values: np.ndarray, user_labels: Sequence[str]) -> np.ndarray:
             fix="--labels " + ",".join(f"{label}=O" for label in strange[:3]),
             code="labels",
         )
-    return np.array(meanings, dtype=str)[inverse]
+    words = [f"{word or 'empty'} -> {meanings[word]} ({n:,})" for word, n in zip(found.tolist(), counts, strict=True)]
+    return np.array(list(meanings.values()), dtype=str)[inverse], [f"labels: {', '.join(words[:12])}"]

@@ -14,16 +14,23 @@ import numpy as np
 
 from transit_cli import console
 from transit_cli.data import viewset
-from transit_cli.data.catalogs import array_files, features
-from transit_cli.data.catalogs.vocabulary import MISSION_OF_COLUMN, TIME_UNITS, plain, stated_unit
-from transit_cli.data.lightcurves.target import mission_of, star_name
+from transit_cli.data.catalogs import array_files, features, quantities
+from transit_cli.data.catalogs.epochs import epochs
+from transit_cli.data.catalogs.quantities import SourceColumn
+from transit_cli.data.catalogs.stars import stars
+from transit_cli.data.catalogs.vocabulary import STAR_IDS
+from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.split import PARTS, split
 from transit_cli.results import Result, Table, TransitError
+from transit_cli.utils.files import locked
 
 if TYPE_CHECKING:
     from transit_cli.data.settings import ImportSettings
 
 Columns = dict[str, np.ndarray]
+
+#: Columns whose units, systems of time or catalogs are decided row by row.
+_QUANTITIES = ("star", *STAR_IDS, "period", "epoch", "duration", "depth")
 
 
 def read(settings: ImportSettings) -> tuple[dict[str, np.ndarray], Columns, features.Recognised]:
@@ -81,29 +88,27 @@ def _lengths(lengths: Mapping[str, int]) -> str:
 
 
 def tces_of(columns: Columns, first: features.Recognised, settings: ImportSettings) -> tuple[Columns, list[str]]:
-    """The columns of a view set, in its names and units, and notes on what was assumed or omitted."""
+    """The columns of a view set, in its names and units, and notes on what was decided.
+
+    A value that cannot be used is NaN: the views are folded already, so that its row is as good as any.
+    """
     rows = len(columns["source"])
-    names = first.names
     columns = dict(columns)
-    mission = settings.mission or MISSION_OF_COLUMN.get(plain(names.get("star", "")), "")
-    stars, notes = _stars(columns.pop("star", None), mission, rows)
-    tces: Columns = {"star": stars}
+    sources = {name: _source(name, columns.pop(name), first) for name in _QUANTITIES if name in columns}
+    tces, missions, notes = _stars(sources, settings.mission or "", rows)
     tces["signal"] = _signals(tces["star"], columns.pop("signal", None))
-    missions = np.array([mission or mission_of(star) for star in tces["star"].tolist()])
-    tces["mission"] = missions
-    tces["period_days"] = _numbers(columns.pop("period", None), rows)
-    tces["epoch_days"] = _numbers(columns.pop("epoch", None), rows)
-    systems = {"kepler": "BKJD", "k2": "BKJD", "tess": "BTJD"}
-    tces["time_system"] = np.array([systems.get(mission, "") for mission in missions.tolist()])
-    tces["duration_hours"], duration_notes = _durations(columns.pop("duration", None), first, rows)
-    tces["depth_ppm"], depth_notes = _depths(columns, names, rows)
+    tces["mission"] = np.array(missions)
+    found, quantity_notes = _quantities(sources, missions, rows)
+    tces |= found
+    depth, depth_notes = _depths(sources.get("depth"), rows)
+    if depth is None:  # kept under its own name
+        columns[re.sub(r"\W", "_", first.names["depth"].lower())] = np.array(sources["depth"].cells)
+    tces["depth_ppm"] = np.full(rows, np.nan) if depth is None else depth
     tces["snr"] = _numbers(columns.pop("snr", None), rows)
-    notes += duration_notes + depth_notes
+    notes += quantity_notes + depth_notes
     if "label" in columns:
-        given = columns.pop("label")
-        tces["label"] = features.labels(given, settings.labels)
-        if given.dtype.kind in "fiub" and not settings.labels:
-            notes.append("labels 1 are taken as PC and 0 as J; --labels states other meanings")
+        tces["label"], label_notes = features.labels(columns.pop("label"), settings.labels)
+        notes += label_notes
     else:
         tces["label"] = np.full(rows, "UNK")
         notes.append("no labels were recognised: every row is UNK; --map label=NAME names their feature")
@@ -113,15 +118,28 @@ def tces_of(columns: Columns, first: features.Recognised, settings: ImportSettin
     return {**tces, **{name: _numbers(values, rows) for name, values in columns.items() if name not in tces}}, notes
 
 
-def _stars(given: np.ndarray | None, mission: str, rows: int) -> tuple[np.ndarray, list[str]]:
-    if given is None:
+def _source(name: str, values: np.ndarray, first: features.Recognised) -> SourceColumn:
+    float32 = values.dtype.kind == "f" and values.dtype.itemsize < 8
+    cells = _numbers(values, len(values)) if float32 else values
+    return SourceColumn(first.names.get(name, name), cells.tolist(), first.units.get(name, ""), float32)
+
+
+def _stars(sources: Mapping[str, SourceColumn], mission: str, rows: int) -> tuple[Columns, list[str], list[str]]:
+    """The column of stars, the mission of each row, and notes."""
+    columns = {name: column for name, column in sources.items() if name in ("star", *STAR_IDS)}
+    if not columns:
         note = "no star was recognised: every row counts as a star of its own; --map star=NAME"
-        return np.array([f"row {row}" for row in range(rows)]), [note]
-    names = {star: star_name(star, mission) for star in set(given.tolist())}
-    return np.array([names[star] for star in given.tolist()]), []
+        return {"star": np.array([f"row {row}" for row in range(rows)])}, [mission] * rows, [note]
+    found = stars(columns, None, mission, rows)
+    names = [name or f"row {row}" for row, name in enumerate(found.names)]
+    notes = found.notes
+    if found.problems:
+        row, why = next(iter(found.problems.items()))
+        notes.append(f"{len(found.problems):,} rows have no star and count as stars of their own (row {row}: {why})")
+    return {"star": np.array(names)}, found.missions, notes
 
 
-def _signals(stars: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+def _signals(stars_of_rows: np.ndarray, given: np.ndarray | None) -> np.ndarray:
     """The given signal, or the number of the row among those of its star."""
     if given is not None:
         if given.dtype.kind == "f" and np.array_equal(given, np.round(given)):
@@ -129,58 +147,62 @@ def _signals(stars: np.ndarray, given: np.ndarray | None) -> np.ndarray:
         return given.astype(str)
     seen: dict[str, int] = {}
     numbers = []
-    for star in stars.tolist():
+    for star in stars_of_rows.tolist():
         seen[star] = seen.get(star, 0) + 1
         numbers.append(str(seen[star]))
     return np.array(numbers)
 
 
 def _numbers(given: np.ndarray | None, rows: int) -> np.ndarray:
+    """float64; a float32 with the digits that it stood for: 1.378893, not 1.3788930177688599."""
     if given is None:
         return np.full(rows, np.nan)
     if given.dtype.kind in "fiub":
-        return _shortest(given)
-    return np.array([_number(text) for text in given.tolist()])
+        return given.astype(str).astype(np.float64) if given.dtype == np.float32 else given.astype(np.float64)
+    return quantities.numbers(SourceColumn("", given.tolist()))[0].values
 
 
-def _shortest(values: np.ndarray) -> np.ndarray:
-    """float64 with the digits that a float32 stood for: 1.378893, not 1.3788930177688599."""
-    return values.astype(str).astype(np.float64) if values.dtype == np.float32 else values.astype(np.float64)
+def _quantities(sources: Mapping[str, SourceColumn], missions: Sequence[str], rows: int) -> tuple[Columns, list[str]]:
+    """Periods, epochs and durations in canonical units, and notes."""
+    absent = np.full(rows, np.nan)
+    period = quantities.periods(sources["period"]) if "period" in sources else quantities.Quantity(absent)
+    known = [mission or "" for mission in missions]
+    systems = {"kepler": "BKJD", "k2": "BKJD", "tess": "BTJD"}
+    found: Columns = {"period_days": period.values}
+    parts: list[quantities.Quantity] = [period]
+    if "epoch" in sources:
+        epoch = epochs(sources["epoch"], known)
+        found["epoch_days"] = epoch.values
+        names = [name_of(jd) if np.isfinite(jd) else "" for jd in epoch.references.tolist()]
+        parts.append(epoch)
+    else:
+        found["epoch_days"] = absent.copy()
+        names = [""] * rows
+    found["time_system"] = np.array(
+        [name or systems.get(mission, "") for name, mission in zip(names, known, strict=True)]
+    )
+    found["duration_hours"] = absent.copy()
+    if "duration" in sources:
+        duration = quantities.durations(sources["duration"], period.values)
+        found["duration_hours"] = np.round(duration.values * 24, 6)
+        parts.append(duration)
+    notes = [note for part in parts for note in part.notes]
+    problems = [problem for part in parts for problem in part.problems.values()]
+    if problems:
+        notes.append(f"{len(problems):,} values cannot be used and are left empty: {problems[0]}")
+    return found, notes
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return np.nan
-
-
-def _durations(given: np.ndarray | None, first: features.Recognised, rows: int) -> tuple[np.ndarray, list[str]]:
-    """Hours, and notes. AstroNet and Yu et al. wrote days into their TFRecords, hours into the tables beside them."""
-    values = _numbers(given, rows)
-    name = first.names.get("duration", "")
-    if np.isnan(values).all():
-        return values, []
-    if unit := first.units.get("duration") or stated_unit(name):
-        return np.round(values * TIME_UNITS[unit] * 24, 6) if TIME_UNITS[unit] != TIME_UNITS["h"] else values, []
-    days = bool(np.nanmedian(values) < 1)  # half of all transits last longer than an hour, and less than a day
-    note = f"{name} is taken to be in {'days' if days else 'hours'} (its median is {np.nanmedian(values):.3g})"
-    return np.round(values * 24, 6) if days else values, [note]
-
-
-def _depths(columns: Columns, names: dict[str, str], rows: int) -> tuple[np.ndarray, list[str]]:
-    """Parts per million, and notes; a column that holds no depths stays among `columns` under its own name."""
-    given = columns.pop("depth", None)
-    values = _numbers(given, rows)
-    if given is None or np.isnan(values).all():
-        return values, []
-    name = names["depth"]
-    if np.nanmedian(values) <= 0:  # Yu et al. 2019 wrote standardised depths, of which only noise is left in float32
-        columns[re.sub(r"\W", "_", names.pop("depth").lower())] = given
-        return np.full(rows, np.nan), [f"{name} is mostly negative, so it is no depth: kept under its own name"]
-    if np.nanmax(values) <= 1:
-        return values * 1e6, [f"{name} is taken to be a fraction (no value is above 1)"]
-    return values, []
+def _depths(column: SourceColumn | None, rows: int) -> tuple[np.ndarray | None, list[str]]:
+    """Parts per million, and notes; None for a column that holds no depths."""
+    if column is None:
+        return np.full(rows, np.nan), []
+    values = quantities.numbers(column)[0].values
+    if np.isfinite(values).any() and np.nanmedian(values) <= 0:
+        # Yu et al. 2019 wrote standardised depths, of which only noise is left in float32
+        return None, [f"{column.name} is mostly negative, so it is no depth: kept under its own name"]
+    depth = quantities.depths(column)
+    return depth.values, depth.notes
 
 
 def _published(source: np.ndarray) -> np.ndarray:
@@ -226,9 +248,14 @@ def import_views(settings: ImportSettings) -> Result:
     """Import files of folded views as a view set.
 
     Raises:
-        TransitError: the files cannot be read or understood, or `settings.out` exists.
+        TransitError: the files cannot be read or understood, or `settings.out` exists or is being made.
     """
-    viewset.refuse_existing(settings.out)
+    with locked(settings.out):
+        viewset.refuse_existing(settings.out)
+        return _import_views(settings)
+
+
+def _import_views(settings: ImportSettings) -> Result:
     views, columns, first = read(settings)
     names = first.names
     tces, notes = tces_of(columns, first, settings)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli.packages import require
 from transit_cli.results import TransitError
+from transit_cli.utils.packages import require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ def is_tfrecord(path: Path) -> bool:
 
 
 def _masked_crc(data: bytes) -> int:
-    crc = require("google_crc32c", "data", "reading TFRecords").value(data)
+    crc = require("google_crc32c", "", "reading TFRecords").value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

@@ -1,8 +1,6 @@
-"""Light curves from FITS files: Kepler, K2 and TESS archives, QLP, and what lightkurve and others export again.
+"""FITS files as raw tables: the headers, the table that holds the light curve, and its columns.
 
-Nothing is taken for granted: flux, time and quality columns are recognised by name, the zero of the time axis comes
-from the header (BJDREFI + BJDREFF), a column's unit ("bkjd", "BJD - 2457000, days") or the mission, and a file that
-breaks off is refused rather than read as far as it goes.
+Sizes that a header declares are compared with the file before anything is allocated; a file that ends early is refused.
 """
 
 from __future__ import annotations
@@ -11,158 +9,173 @@ import gzip
 import io
 import re
 import warnings
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError
-from transit_cli.data.lightcurves.target import mission_of, star_in_name, star_name, star_of_name
-from transit_cli.data.lightcurves.time_reference import infer_reference_jd
+from transit_cli.data.lightcurves.lightcurve import UnreadableError
+from transit_cli.data.lightcurves.products import Product, recognise
+from transit_cli.data.lightcurves.raw import FLUX_COLUMNS, TIME_COLUMNS, RawTable, find_time
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Flux columns in the order in which they are preferred: corrected for systematics, but not detrended, comes first.
-FLUX_COLUMNS = ("PDCSAP_FLUX", "SYS_RM_FLUX", "PDC_FLUX", "FLUX", "SAP_FLUX", "FCOR", "KSPSAP_FLUX", "DET_FLUX")
-TIME_COLUMNS = ("TIME", "BJD", "BTJD", "BKJD", "HJD", "JD", "MJD", "T", "BARYTIME")
-QUALITY_COLUMNS = ("QUALITY", "SAP_QUALITY", "QUALITY_FLAG", "TESS_FLAGS", "FLAG", "FLAGS")
+#: A compressed file may hold this many bytes.
+MAX_BYTES = 1 << 31
+#: Largest number of columns of a table (FITS Standard 4.0, section 7.3.1).
+MAX_COLUMNS = 999
 
-#: Quality bits that spoil a cadence. Kepler and K2: Kepler Archive Manual, table 2-3 (attitude tweak, safe mode, coarse
-#: point, Earth point, desaturation, manual exclude, detector anomaly, no data, thruster firing). TESS: Science Data
-#: Products Description, table 32 (the same, Argabrightening, impulsive outlier, bad calibration).
-BAD_BITS = {"kepler": 1130799, "k2": 1130799, "tess": 17087}
-#: QLP's own mark of a low-precision cadence (sectors 1-55, and from 56 on), besides TESS's.
-QLP_BITS = (1 << 12) | (1 << 30)
-
-#: What is read from the headers.
+#: Header keywords that are read.
+STAR_KEYWORDS = ("TICID", "TIC_ID", "TIC", "KEPLERID", "EPICID", "EPIC", "TARGETID", "GAIADR3", "OBJECT", "TARGNAME")
+TIME_KEYWORDS = ("BJDREFI", "BJDREFF", "BJDREF", "JDREFI", "JDREFF", "JDREF", "MJDREFI", "MJDREFF", "MJDREF")
+TIME_KEYWORDS += ("TIMEZERO", "TIMEOFFS", "TIMEUNIT", "TIMESYS")
 KEYWORDS = (
-    "MISSION",
-    "TELESCOP",
-    "OBJECT",
-    "TICID",
-    "KEPLERID",
-    "TARGETID",
-    "TARGNAME",
-    "QUARTER",
-    "CAMPAIGN",
-    "SECTOR",
-    "TIMEUNIT",
-    "BJDREFI",
-    "BJDREFF",
-    "ORIGIN",
-    "AUTHOR",
+    *("MISSION", "TELESCOP", "ORIGIN", "AUTHOR", "CREATOR", "LITE", "EXT_NAME", "GAIA-ID", "GAIAID"),
+    *("QUARTER", "CAMPAIGN", "SECTOR", "PHEPOCH", "PHNORM", "TGLCVER"),
+    *STAR_KEYWORDS,
+    *TIME_KEYWORDS,
 )
 
 
-def star_in(file: Path) -> str:
-    """The star that a file's header gives, "" if none; `UnreadableError` where it cannot be opened."""
-    with _open(file) as (tables, _):
-        header = _merged(tables)
-    return _star(header, _mission(header, file))
+def star_header(file: Path) -> Mapping[str, Any]:
+    """The header values of a file, without its data; the primary header only, if that names the star.
 
-
-def read_fits(file: Path, column: str = "") -> LightCurve:
-    """`lightcurve.read` for FITS files."""
-    with _open(file) as (tables, content):
-        header = _merged(tables)
-        table = _table(tables)
-        names = {name.upper(): name for name in table.columns.names}
-        units = {key: str(table.columns[name].unit or "") for key, name in names.items() if _wanted(key, column)}
-        rows = _rows(table, content)
-        data = {key: _numbers(rows[names[key]]) for key in units}
-    mission = _mission(header, file)
-    notes: list[str] = []
-    time_name = next((name for name in TIME_COLUMNS if name in data), "")
-    if not time_name:
-        raise UnreadableError(f"no time column among {', '.join(names)}")
-    flux_name = _flux_column(data, column)
-    time, flux = data[time_name], data[flux_name]
-    time, reference_jd = _days(time, (time_name, units[time_name]), header, mission, notes)
-    finite = np.isfinite(time) & np.isfinite(flux)
-    good = finite & ~_spoiled(data, mission, header)
-    if np.count_nonzero(flux[finite]) > 0.5 * finite.sum():
-        good &= flux != 0  # a cadence without data may be zero instead of NaN
-    time, flux = time[good], _relative(flux[good], units[flux_name], notes)
-    order = np.argsort(time, kind="stable")
-    time, flux = time[order], flux[order]
-    once = np.diff(time, prepend=-np.inf) > 0
-    return LightCurve(
-        time[once],
-        flux[once],
-        star=_star(header, mission) or star_in_name(file),
-        mission=mission,
-        reference_jd=reference_jd,
-        segment=_segment(header),
-        column=flux_name,
-        source=file.name,
-        cadences=len(finite),
-        finite=int(finite.sum()),
-        notes=tuple(notes),
-    )
-
-
-class _open:  # noqa: N801 - reads as what it does
-    """The HDUs of a FITS file and its bytes; every failure and every sign of truncation is an `UnreadableError`."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def __enter__(self) -> Any:
+    Raises:
+        UnreadableError: the file cannot be opened or ends early.
+    """
+    if not file.name.lower().endswith(".gz"):
         from astropy.io import fits
-        from astropy.io.fits.verify import VerifyWarning
 
-        self._caught = warnings.catch_warnings()
-        self._caught.__enter__()
+        try:
+            with file.open("rb") as stream:
+                header = _values([fits.Header.fromfile(stream)])
+        except Exception:  # noqa: BLE001 - reported when the file is opened below
+            header: dict[str, Any] = {}
+        if any(key in header for key in STAR_KEYWORDS[:5]):
+            return header
+    with _open(file) as (tables, _):
+        return _values([table.header for table in tables])
+
+
+def verify(file: Path) -> None:
+    """Raise `UnreadableError` if a file is not FITS or ends early."""
+    with _open(file):
+        pass
+
+
+def open_fits(file: Path) -> RawTable:
+    """The table of a FITS file that holds the light curve.
+
+    Raises:
+        UnreadableError: the file cannot be read, ends early, or has no table with a time column.
+    """
+    with _open(file) as (tables, content):
+        found = [table for table in tables if _is_table(table, len(content))]
+        names = {id(table): [name.upper() for name in table.columns.names] for table in found}
+        header = _values([table.header for table in tables])
+        every = {name for columns in names.values() for name in columns}
+        product, reason = recognise(header, file.name, every)
+        table, others = _choose(found, names, product)
+        header = _values([table.header, *(other.header for other in tables)]) if len(found) > 1 else header
+        columns = {name.upper(): name for name in table.columns.names}
+        rows = _rows(table, content)
+        units = {upper: str(table.columns[name].unit or "") for upper, name in columns.items()}
+        nulls = {upper: table.columns[name].null for upper, name in columns.items()}
+
+        def load(name: str) -> np.ndarray:
+            return _native(rows[columns[name]], nulls[name])
+
+        return RawTable(
+            file, header, units, load, len(rows), product=product, recognised_by=reason, table=table.name, others=others
+        )
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[tuple[Any, bytes]]:
+    """The HDUs of a FITS file and its bytes; every failure and every sign of truncation is an `UnreadableError`."""
+    from astropy.io import fits
+    from astropy.io.fits.verify import VerifyWarning
+
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("error", message=".*truncated.*")
         warnings.simplefilter("ignore", VerifyWarning)
         try:
-            content = self._file.read_bytes()
-            content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-            self._tables = fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=False)
+            content = file.read_bytes()
+            content = _decompress(content) if content[:2] == b"\x1f\x8b" else content
+            yield fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=False), content
+        except UnreadableError:
+            raise
         except Exception as error:
-            self._caught.__exit__(None, None, None)
             raise _unreadable(error) from error
-        return self._tables, content
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._tables.close()
-        self._caught.__exit__(None, None, None)
-        if isinstance(error, Exception) and not isinstance(error, UnreadableError):
-            raise _unreadable(error) from error
+
+def _decompress(content: bytes) -> bytes:
+    """The content of a gzip file of at most `MAX_BYTES`."""
+    if len(content) > 8 and int.from_bytes(content[-4:], "little") < MAX_BYTES:  # the size, modulo 4 GiB
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            found = stream.read(MAX_BYTES)
+            if not stream.read(1):
+                return found
+    raise UnreadableError(f"the compressed file holds more than {MAX_BYTES:,} bytes")
 
 
 def _unreadable(error: Exception) -> UnreadableError:
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return UnreadableError(error.strerror or str(error))
     text = re.split(r"[\n,]|\. ", str(error).strip())[0]
-    if "truncated" in text or isinstance(error, EOFError) or "end of file" in text.lower():
+    if "truncated" in text or isinstance(error, EOFError | zlib.error) or "end of file" in text.lower():
         return UnreadableError("the file breaks off before its end")
     return UnreadableError(f"not a FITS file that can be read ({text or type(error).__name__})")
 
 
-def _merged(tables: Any) -> Mapping[str, Any]:
-    """What the headers say, the primary one first, of `KEYWORDS` alone: astropy parses a card when it is asked for."""
-    merged: dict[str, Any] = {}
-    for table in tables:
+def _values(headers: Sequence[Any]) -> dict[str, Any]:
+    """The values of `KEYWORDS`, from the first header that has them: astropy parses a card when it is asked for."""
+    values: dict[str, Any] = {}
+    for header in headers:
         for keyword in KEYWORDS:
-            value = table.header.get(keyword)
-            if value is not None and type(value).__name__ != "Undefined":
-                merged.setdefault(keyword, value)
-    return merged
+            if keyword not in values and keyword in header:
+                value = header[keyword]
+                if value is not None and type(value).__name__ != "Undefined":
+                    values[keyword] = value
+    return values
 
 
-def _table(tables: Any) -> Any:
-    found = [table for table in tables if getattr(table, "columns", None) is not None and table.header["NAXIS"]]
-    for table in found:
-        if {name.upper() for name in table.columns.names} & set(TIME_COLUMNS):
-            return table
-    raise UnreadableError("no table with a time column" if found else "no table of cadences")
+def _is_table(hdu: Any, size: int) -> bool:
+    """Whether an HDU is a table with rows, of a size that the file can hold."""
+    header = hdu.header
+    if header.get("XTENSION", "").strip() not in {"BINTABLE", "TABLE", "A3DTABLE"} or not header.get("NAXIS"):
+        return False
+    declared = int(header["NAXIS1"]) * int(header["NAXIS2"]) + int(header.get("PCOUNT", 0))
+    if not 0 <= declared <= size or not 0 <= int(header.get("TFIELDS", 0)) <= MAX_COLUMNS:
+        raise UnreadableError(f"its header declares {declared:,} bytes of data in a file of {size:,}")
+    return getattr(hdu, "columns", None) is not None
+
+
+def _choose(found: Sequence[Any], names: Mapping[int, Sequence[str]], product: Product) -> tuple[Any, tuple[str, ...]]:
+    """The table with the light curve, and the names of others that could be it."""
+    if not found:
+        raise UnreadableError("no table of cadences")
+    times = product.time if product.name else TIME_COLUMNS
+    usable = [table for table in found if find_time(names[id(table)], times)]
+    if not usable:
+        raise UnreadableError(f"no table with a time column among {', '.join(names[id(found[0])][:12])}")
+    flux = product.flux or FLUX_COLUMNS
+
+    def rank(table: Any) -> tuple[bool, int]:
+        best = min((flux.index(name) for name in names[id(table)] if name in flux), default=len(flux))
+        return (bool(product.table) and table.name.upper() != product.table, best)
+
+    chosen = min(usable, key=rank)
+    alike = [table.name for table in usable if table is not chosen and rank(table) == rank(chosen)]
+    return chosen, tuple(alike) if not product.name else ()
 
 
 def _rows(table: Any, content: bytes) -> Any:
-    """The table's rows: where its bytes are its numbers, as they lie in the file; else as astropy converts them."""
+    """The table's rows: a view of the file's bytes if these are the numbers, else as astropy converts them."""
     columns, header = table.columns, table.header
     plain = all(c.bscale in {"", None, 1} and c.bzero in {"", None, 0} and c.format[-1] in "ABIJKED" for c in columns)
     if not plain or columns.dtype.itemsize != header["NAXIS1"]:
@@ -170,115 +183,17 @@ def _rows(table: Any, content: bytes) -> Any:
     return np.frombuffer(content, columns.dtype.newbyteorder(">"), header["NAXIS2"], table.fileinfo()["datLoc"])
 
 
-def _wanted(name: str, column: str) -> bool:
-    known = {*TIME_COLUMNS, *FLUX_COLUMNS, *QUALITY_COLUMNS, column.upper()}
-    return name in known or ("FLUX" in name and not re.search("ERR|BKG|BACK|UNC", name))
-
-
-def _numbers(values: Any) -> np.ndarray:
-    """A column as native float64 (flags stay whole numbers), one value a row."""
+def _native(values: Any, null: Any) -> np.ndarray:
+    """A column in native byte order, one value per row; TNULL of integers is NaN."""
     values = np.asarray(values)
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-    if values.dtype.kind in "iub" and values.ndim == 1:
-        return values.astype(np.int64)
-    if values.dtype.kind == "f" and values.ndim == 1:
-        return values.astype(np.float64)
-    return np.full(len(values), np.nan)
-
-
-def _flux_column(data: Mapping[str, np.ndarray], column: str) -> str:
-    if column:
-        if column.upper() not in data:
-            raise UnreadableError(f"no column {column}")
-        return column.upper()
-    other = sorted(name for name in data if "FLUX" in name and name not in FLUX_COLUMNS)
-    present = [name for name in (*FLUX_COLUMNS, *other) if name in data]
-    if not present:
-        raise UnreadableError("no flux column")
-    for name in present:
-        if np.isfinite(data[name]).any():
-            return name
-    raise UnreadableError(f"{present[0]} holds no finite number")
-
-
-def _spoiled(data: Mapping[str, np.ndarray], mission: str, header: Mapping[str, Any]) -> np.ndarray:
-    """Cadences that a quality column speaks against. Without a known mission, those with any flag."""
-    name = next((name for name in QUALITY_COLUMNS if name in data and data[name].dtype.kind == "i"), "")
-    if not name:
-        return np.zeros(len(next(iter(data.values()))), dtype=bool)
-    bits = BAD_BITS.get(mission)
-    if bits is None:
-        return data[name] != 0
-    if "QLP" in f"{header.get('ORIGIN', '')} {header.get('AUTHOR', '')}".upper() or "KSPSAP_FLUX" in data:
-        bits |= QLP_BITS
-    return (data[name] & bits) != 0
-
-
-def _days(
-    time: np.ndarray, words: tuple[str, str], header: Mapping[str, Any], mission: str, notes: list[str]
-) -> tuple[np.ndarray, float]:
-    """The time axis in days and the Julian Date of its zero; `words` are the column's name and unit."""
-    name, unit = words
-    plain = unit.strip().lower() or str(header.get("TIMEUNIT", "d")).strip().lower()
-    if plain in {"s", "sec", "second", "seconds"}:
-        time = time / 86400.0
-    elif plain in {"min", "minute", "minutes"}:
-        time = time / 1440.0
-    elif plain in {"h", "hr", "hour", "hours"}:
-        time = time / 24.0
-    if "BJDREFI" in header:
-        return time, float(header["BJDREFI"]) + float(header.get("BJDREFF", 0.0))
-    middle = float(np.nanmedian(time)) if np.isfinite(time).any() else np.nan
-    reference_jd, note = infer_reference_jd(f"{name} {unit}", middle, mission)
-    if note:
-        notes.append(f"time: {note}")
-    return time, reference_jd
-
-
-def _relative(flux: np.ndarray, unit: str, notes: list[str]) -> np.ndarray:
-    """Flux relative to its median, from counts, relative units or magnitudes.
-
-    Raises:
-        UnreadableError: the median flux is not positive, so that nothing can be relative to it.
-    """
-    unit = unit.strip().lower()
-    if not len(flux):
-        return flux
-    if unit in {"mag", "mags", "magnitude"}:
-        flux = 10 ** (-0.4 * (flux - np.median(flux)))
-    elif unit in {"ppm", "ppt", "%", "percent"}:
-        flux = 1 + flux * {"ppm": 1e-6, "ppt": 1e-3}.get(unit, 1e-2)
-    level = float(np.median(flux))
-    if abs(level) < 0.1 and np.abs(flux - level).max() < 2:
-        notes.append("flux: about 0, taken as relative to 1")
-        flux, level = flux + 1, level + 1
-    if not level > 0:
-        raise UnreadableError("the median flux is not positive")
-    return flux / level
-
-
-def _mission(header: Mapping[str, Any], file: Path) -> str:
-    words = f"{header.get('MISSION', '')} {header.get('TELESCOP', '')}".lower()
-    if "k2" in words or "CAMPAIGN" in header or file.name.lower().startswith("ktwo"):
-        return "k2"
-    for mission in ("kepler", "tess"):
-        if mission in words:
-            return mission
-    return mission_of(star_of_name(file))
-
-
-def _star(header: Mapping[str, Any], mission: str) -> str:
-    for key in ("OBJECT", "TICID", "KEPLERID", "TARGETID", "TARGNAME"):
-        value = header.get(key)
-        if value is not None and str(value).strip():
-            name = star_name(value, mission)
-            if mission_of(name):
-                return name
-    return str(header.get("OBJECT", "")).strip()
-
-
-def _segment(header: Mapping[str, Any]) -> str:
-    for key, letter in (("QUARTER", "Q"), ("CAMPAIGN", "C"), ("SECTOR", "S")):
-        if key in header:
-            return f"{letter}{header[key]}"
-    return ""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "ascii", "replace")
+    if values.dtype.kind in "iu":
+        values = values.astype(values.dtype.newbyteorder("="))
+        if isinstance(null, int) and (values == null).any():
+            return np.where(values == null, np.nan, values.astype(np.float64))
+        return values
+    if values.dtype.kind == "f":
+        return values.astype(values.dtype.newbyteorder("="))
+    return values

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 __all__ = ["LightCurve"]
 
+#: A gap longer than this separates the segments that a file covers, in days.
+COVERAGE_GAP = 0.75
+#: A segment is left out if more than this fraction of its cadences is covered by other files.
+COVERED = 0.5
+
 
 class UnreadableError(ValueError):
-    """A file that is no light curve, or not a whole one; the text says why, without the file's name."""
+    """A file that is not a light curve or is incomplete; the message is the reason, without the file's name."""
+
+
+class Decision(NamedTuple):
+    """What a reader decided about a file ("time", "BTJD"), and why ("header BJDREFI")."""
+
+    topic: str
+    value: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -21,59 +35,101 @@ class LightCurve:
     Attributes:
         time: [n] days since Julian Date `reference_jd`, ascending.
         flux: [n] finite, relative to the file's median.
-        star: its name, as in "KIC 11442793"; "" if the file does not say.
+        star: its name, as in "KIC 11442793"; "" if the file does not give it.
         mission: "kepler", "k2", "tess" or "".
-        reference_jd: the Julian Date of time 0 (2454833 for BKJD, 2457000 for BTJD).
-        segment: the quarter, campaign or sector, as in "Q3"; "" if the file does not say.
+        reference_jd: the Julian Date of time 0 (2454833 for BKJD, 2457000 for BTJD, 0 for BJD); None if unknown.
+        segment: the quarter, campaign or sector, as in "Q3"; "" if the file does not give it.
         column: the flux column that was read.
         source: the file's name.
         cadences: rows in the file.
         finite: rows with finite time and flux, before the quality mask.
-        notes: what had to be assumed.
+        notes: doubts: what had to be assumed, and what was left out.
+        product: the name of the product, as in "QLP"; "" if it was not recognised.
+        flagged: finite cadences that quality flags remove.
+        decisions: what was decided, in the order of reading.
     """
 
     time: np.ndarray
     flux: np.ndarray
     star: str = ""
     mission: str = ""
-    reference_jd: float = 0.0
+    reference_jd: float | None = 0.0
     segment: str = ""
     column: str = ""
     source: str = ""
     cadences: int = 0
     finite: int = 0
     notes: tuple[str, ...] = field(default=())
+    product: str = ""
+    flagged: int = 0
+    decisions: tuple[Decision, ...] = field(default=())
 
 
 def stitch(curves: Sequence[LightCurve]) -> LightCurve:
-    """The light curves of one star as one, each relative to its own median, in the time of the first.
+    """Combine the light curves of one star, each relative to its own median, in the time system of the first.
 
-    Of files that cover the same days (long and short cadence, two pipelines) the one that covers more is kept.
+    Where files cover the same days (long and short cadence, two pipelines), the one that covers more is used: the other
+    contributes only its segments that are mostly uncovered. A file whose time reference is unknown cannot be combined
+    with one whose reference is known, and is left out with a note.
     """
-    reference_jd = curves[0].reference_jd
+    known = [curve for curve in curves if curve.reference_jd is not None]
+    combined = known or list(curves)
+    unknown = [curve for curve in curves if known and curve.reference_jd is None]
+    notes = [f"{curve.source}: time reference unknown, left out" for curve in unknown]
+    reference = combined[0].reference_jd
     moved = [
-        replace(curve, time=curve.time + (curve.reference_jd - reference_jd), reference_jd=reference_jd)
-        for curve in curves
+        curve if reference is None else replace(curve, time=curve.time + ((curve.reference_jd or 0.0) - reference))
+        for curve in combined
     ]
+    order = sorted((c for c in moved if len(c.time)), key=lambda c: (-_coverage(c.time), len(c.time), c.source))
     chosen: list[LightCurve] = []
-    for curve in sorted((c for c in moved if len(c.time)), key=lambda c: (-np.ptp(c.time), len(c.time), c.source)):
-        overlap = sum(max(0.0, min(c.time[-1], curve.time[-1]) - max(c.time[0], curve.time[0])) for c in chosen)
-        if not chosen or overlap <= 0.5 * np.ptp(curve.time):
+    for curve in order:
+        uncovered = _uncovered(curve.time, [other.time for other in chosen])
+        if uncovered.all():
             chosen.append(curve)
+        elif uncovered.any():
+            chosen.append(replace(curve, time=curve.time[uncovered], flux=curve.flux[uncovered]))
     if not chosen:
         return moved[0]
     time = np.concatenate([curve.time for curve in chosen])
     flux = np.concatenate([curve.flux for curve in chosen])
-    order = np.argsort(time, kind="stable")
+    order_of_time = np.argsort(time, kind="stable")
     sources = sorted(curve.source for curve in chosen)
     more = f" (+{len(sources) - 1})" if len(sources) > 1 else ""
+    notes += [note for curve in combined for note in curve.notes]
     return replace(
         chosen[0],
-        time=time[order],
-        flux=flux[order],
+        time=time[order_of_time],
+        flux=flux[order_of_time],
+        reference_jd=reference,
         segment=" ".join(sorted({curve.segment for curve in chosen})),
         source=sources[0] + more,
         cadences=sum(curve.cadences for curve in chosen),
         finite=sum(curve.finite for curve in chosen),
-        notes=tuple(dict.fromkeys(note for curve in curves for note in curve.notes)),
+        flagged=sum(curve.flagged for curve in chosen),
+        notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _segments(time: np.ndarray) -> list[slice]:
+    """The segments between gaps of ascending times."""
+    begins = np.concatenate([[0], np.flatnonzero(np.diff(time) > COVERAGE_GAP) + 1])
+    return [slice(begin, end) for begin, end in zip(begins, [*begins[1:], len(time)], strict=True)]
+
+
+def _coverage(time: np.ndarray) -> float:
+    """Days covered, without gaps."""
+    return float(sum(time[part][-1] - time[part][0] for part in _segments(time)))
+
+
+def _uncovered(time: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
+    """[n] the cadences to use: those that no other file covers, in segments that are mostly uncovered."""
+    covered = np.zeros(len(time), dtype=bool)
+    for other in others:
+        for part in _segments(other):
+            covered[time.searchsorted(other[part][0]) : time.searchsorted(other[part][-1], side="right")] = True
+    used = ~covered
+    for part in _segments(time):
+        if covered[part].mean() > COVERED:
+            used[part] = False
+    return used

@@ -1,33 +1,118 @@
-"""Read a light curve of any format: FITS, or a format that an installed plugin reads."""
+"""Read a light curve of any product and format, and record every decision.
+
+FITS and plain tables are read here; other formats by plugins (entry points `transit.readers`). The order of decisions:
+product, star, time system, flux column, quality flags, flux scale.
+"""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
 
-from transit_cli.data.lightcurves.fits import read_fits, star_in
-from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError
-from transit_cli.data.lightcurves.target import star_in_name
+import numpy as np
+
+from transit_cli.data.lightcurves import fits, flux, tables
+from transit_cli.data.lightcurves.lightcurve import Decision, LightCurve, UnreadableError
+from transit_cli.data.lightcurves.quality import bad_cadences
+from transit_cli.data.lightcurves.raw import TIME_COLUMNS, RawTable, find_time, flux_candidates
+from transit_cli.data.lightcurves.target import mission_of, star_in_name, star_name, star_of_name
+from transit_cli.data.lightcurves.time_reference import TimeReference, name_of, time_reference
 from transit_cli.discovery import READERS, discover
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from transit_cli.data.lightcurves.products import Product
     from transit_cli.discovery import Plugin
+
+#: Endings of FITS files.
+FITS_SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz", ".fts")
+#: Days per unit of time.
+_DAYS = {"s": 1 / 86400, "sec": 1 / 86400, "second": 1 / 86400, "min": 1 / 1440, "minute": 1 / 1440, "h": 1 / 24}
+_DAYS |= {"hr": 1 / 24, "hour": 1 / 24, "d": 1.0, "day": 1.0}
+#: Keywords that name the star, in order of preference, and the catalog of their numbers ("" if the mission decides).
+_STAR_KEYWORDS = (
+    *(("TICID", "TIC"), ("TIC_ID", "TIC"), ("TIC", "TIC"), ("EPICID", "EPIC"), ("EPIC", "EPIC"), ("KEPLERID", "KIC")),
+    *(("TARGETID", ""), ("OBJECT", ""), ("TARGNAME", ""), ("GAIADR3", "Gaia DR3"), ("STAR", ""), ("TARGET", "")),
+)
+_PLACEHOLDERS = {"", "none", "nan", "unknown", "null", "n/a", "-", "--", "undefined", "target", "0"}
+#: Times farther than this from the median are fill values, and so are times <= 0 if the median is above the other.
+MAX_SPAN_DAYS = 100 * 365.25
+MAX_PHASE_DAYS = 50.0
+#: A file with more fill values among its finite times is refused.
+MAX_WRONG_TIMES = 0.2
+#: Time stamps that a file rounds to more than this, in seconds, are a doubt.
+COARSE_SECONDS = 60.0
 
 
 @functools.cache
 def readers() -> dict[str, Plugin]:
     """Installed readers of other formats (entry points `transit.readers`) by the ending of the files they read.
 
-    An entry point's name is the ending without its point; what it names takes a path and returns a `LightCurve`.
+    The name of an entry point is the ending without its dot; its function takes a path and returns a `LightCurve`.
     """
     return {f".{name.lower()}": plugin for name, plugin in discover(READERS).used.items()}
 
 
 def suffixes() -> tuple[str, ...]:
     """Endings of the names of light-curve files."""
-    return (".fits", ".fits.gz", ".fit", ".fit.gz", *readers())
+    return (*FITS_SUFFIXES, *tables.SUFFIXES, *readers())
+
+
+def star_of_file(file: Path) -> str:
+    """The star that a file's header gives, or else its name ("kic10811496.fits"); "" if neither does.
+
+    Raises:
+        UnreadableError: the file cannot be opened.
+    """
+    if plugin := readers().get(file.suffix.lower()):
+        return _read_with(plugin, file).star
+    if tables.is_table(file):
+        raw = tables.open_table(file)
+        return _star(raw.header, _mission(raw.header, file, raw.product), file, raw.product)[0]
+    from transit_cli.data.lightcurves.products import recognise
+
+    header = fits.star_header(file)
+    product, _ = recognise(header, file.name, ())
+    return _star(header, _mission(header, file, product), file, product)[0]
+
+
+def verify(file: Path) -> None:
+    """Raise `UnreadableError` if a file is incomplete or not of the format that its name says."""
+    if plugin := readers().get(file.suffix.lower()):
+        _read_with(plugin, file)
+    elif tables.is_table(file):
+        tables.open_table(file)
+    else:
+        fits.verify(file)
+
+
+def read(file: Path, column: str = "") -> LightCurve:
+    """Read a light curve.
+
+    Args:
+        file: FITS (also compressed with gzip), CSV, ECSV or Parquet; or a format of an installed reader.
+        column: the flux column; by default the product's first column with a finite number.
+
+    Raises:
+        UnreadableError: the file cannot be read, ends early, is not a light curve, or contradicts itself.
+    """
+    if plugin := readers().get(file.suffix.lower()):
+        return _read_with(plugin, file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            raw = tables.open_table(file) if tables.is_table(file) else fits.open_fits(file)
+            return _assemble(raw, column)
+    except UnreadableError:
+        raise
+    except ValueError as reason:
+        raise UnreadableError(str(reason)) from reason
+    except (Exception, RecursionError) as error:
+        raise UnreadableError(f"it cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
 
 
 def _read_with(plugin: Plugin, file: Path) -> LightCurve:
@@ -41,27 +126,231 @@ def _read_with(plugin: Plugin, file: Path) -> LightCurve:
     return curve
 
 
-def star_of_file(file: Path) -> str:
-    """The star that a file's header gives, or else its name ("kic10811496.fits"); "" if neither does.
+def _assemble(raw: RawTable, column: str) -> LightCurve:
+    """The light curve in a raw table; `ValueError` if it cannot be decided what the table holds."""
+    header, product = raw.header, raw.product
+    _refuse_folded(header, list(raw.units))
+    decisions: list[Decision] = []
+    notes: list[str] = []
+    if product.name:
+        decisions.append(Decision("product", product.name, raw.recognised_by))
+    if raw.others:
+        notes.append(f"table: {raw.table} is read, {', '.join(raw.others)} has the same columns")
+    mission = _mission(header, raw.file, product)
+    star, why = _star(header, mission, raw.file, product)
+    decisions.append(Decision("star", star or "?", why))
+    mission = mission or mission_of(star)
+    notes += _contradicting_name(star, raw.file)
+
+    time_name = find_time(list(raw.units), product.time if product.name else TIME_COLUMNS)
+    if not time_name:
+        raise UnreadableError(f"no time column among {', '.join(list(raw.units)[:12])}")
+    time, reference = _time(raw, time_name, mission, notes)
+    decisions.append(Decision("time", name_of(reference.reference_jd), f"{reference.reason} (column {time_name})"))
+
+    name, values = _flux(raw, column, notes)
+    decisions.append(Decision("flux", name, "as given" if column else _why_flux(product, name)))
+    unit = raw.units[name].strip() or product.unit(name) or ("mag" if re.search("(?:^|_)MAG", name) else "")
+    finite = np.isfinite(time) & np.isfinite(values)
+    lacking = np.zeros(len(values), dtype=bool)
+    lacking[finite] = flux.missing(values[finite], unit)
+    if lacking.any():
+        notes.append(f"flux: {int(lacking.sum()):,} fill values such as {values[lacking][0]:g} are missing values")
+        finite &= ~lacking
+    quality = bad_cadences(raw.load, list(raw.units), product=product, mission=mission, flux=name, count=len(time))
+    notes += quality.notes
+    decisions.append(Decision("flags", "; ".join(quality.applied) or "none", product.source or "by name of the column"))
+    good = finite & ~quality.bad
+    if np.count_nonzero(values[finite]) > 0.5 * finite.sum():
+        good &= values != 0  # cadences without data may be 0 instead of NaN
+    if finite.any() and not good.any():
+        raise UnreadableError(f"all {int(finite.sum()):,} cadences are flagged ({'; '.join(quality.applied)})")
+    scaled = flux.relative(values[good], unit)
+    notes += scaled.notes
+    decisions.append(
+        Decision("scale", scaled.scale, "unit" if raw.units[name].strip() else "product" if unit else "values")
+    )
+    time, values = time[good], scaled.flux
+    if np.isnan(values).any():
+        time, values = time[~np.isnan(values)], values[~np.isnan(values)]
+    order = np.argsort(time, kind="stable")
+    time, values = time[order], values[order]
+    once = np.diff(time, prepend=-np.inf) > 0
+    if len(time) - int(once.sum()) > 0.01 * len(time):
+        notes.append(f"time: {len(time) - int(once.sum()):,} cadences repeat a time and are left out")
+    return LightCurve(
+        time[once],
+        values[once],
+        star=star,
+        mission=mission,
+        reference_jd=reference.reference_jd,
+        segment=_segment(header),
+        column=name,
+        source=raw.file.name,
+        cadences=len(finite),
+        finite=int(finite.sum()),
+        notes=tuple(notes),
+        product=product.name,
+        flagged=int((finite & quality.bad).sum()),
+        decisions=tuple(decisions),
+    )
+
+
+def _refuse_folded(header: Mapping[str, Any], columns: list[str]) -> None:
+    if "folded" in str(header.get("CREATOR", "")).lower() or "PHEPOCH" in header or "PHNORM" in header:
+        raise UnreadableError("a folded light curve: its times are phases; give the light curve before folding")
+    if not find_time(columns) and any(name.startswith("PHASE") for name in columns):
+        raise UnreadableError("a folded light curve: it has phases, but no times")
+
+
+def _time(raw: RawTable, name: str, mission: str, notes: list[str]) -> tuple[np.ndarray, TimeReference]:
+    """Times in days and their reference."""
+    stored = raw.load(name)
+    if stored.dtype.kind not in "fiu":
+        raise UnreadableError(f"the time column {name} holds no numbers ({stored.dtype})")
+    if stored.ndim == 2 and stored.shape[1] == 2:
+        time = stored.astype(np.float64).sum(axis=1)  # astropy's Time writes Julian Dates as two numbers
+    elif stored.ndim == 1:
+        time = stored.astype(np.float64)
+    else:
+        raise UnreadableError(f"the time column {name} holds {stored.shape[1:]} numbers per row")
+    unit = raw.units[name].strip() or str(raw.header.get("TIMEUNIT", "d"))
+    time = time * _days_per(unit)
+    time = _possible_times(time, name, notes)
+    known = time[np.isfinite(time)]
+    span = (float(known.min()), float(known.max()))
+    words = {f"unit of {name}": raw.units[name], f"name of {name}": name.replace("_", " ")}
+    header = raw.header if raw.product.name != "CHEOPS" else {}  # BJD_TIME; the header's MJDREF is that of MJD_TIME
+    reference = time_reference(
+        header, words, span, mission=mission, product=(raw.product.name, raw.product.reference_jd)
+    )
+    if reference.reference_jd is None and span[0] < -0.01 and span[1] > 0:
+        raise UnreadableError(f"the times run from {span[0]:.3g} to {span[1]:.3g} without a reference: phases?")
+    if reference.note:
+        notes.append(f"time: {reference.note}")
+    if str(raw.header.get("TIMESYS", "")).upper() == "UTC" and name not in {"BJD", "BJD_TIME"} and stored.ndim == 1:
+        notes.append("time: UTC, up to 69 s behind TDB")
+    _check_precision(stored, known, notes)
+    return time, reference
+
+
+def _possible_times(time: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
+    """Times with NaN for fill values: those far from all others, and zeros and negative ones among positive times."""
+    finite = np.isfinite(time)
+    if not finite.any():
+        raise UnreadableError(f"the time column {name} holds no finite number")
+    middle = float(np.median(time[finite]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        wrong = finite & ~(np.abs(time - middle) < MAX_SPAN_DAYS)
+        wrong |= finite & (time <= 0) & (middle > MAX_PHASE_DAYS)
+    count = int(wrong.sum())
+    if count > MAX_WRONG_TIMES * finite.sum():
+        raise UnreadableError(f"{count:,} of {int(finite.sum()):,} times in {name} are not near the others")
+    if count:
+        notes.append(f"time: {count:,} fill values such as {time[wrong][0]:g} are missing values")
+        return np.where(wrong, np.nan, time)
+    return time
+
+
+def _days_per(unit: str) -> float:
+    """Days per unit of time; 1 if the text names none ("BJD - 2457000, days")."""
+    found = (word.rstrip("s") or word for word in re.findall(r"[a-z]+", unit.lower()))
+    return next((_DAYS[word] for word in found if word in _DAYS), 1 / 86400 if unit.strip().lower() == "s" else 1.0)
+
+
+def _check_precision(stored: np.ndarray, time: np.ndarray, notes: list[str]) -> None:
+    """Refuse times that are rounded more coarsely than their cadence, as float32 Julian Dates are.
 
     Raises:
-        UnreadableError: the file cannot be opened.
+        UnreadableError: the times do not resolve the cadence.
     """
-    if plugin := readers().get(file.suffix.lower()):
-        return _read_with(plugin, file).star
-    return star_in(file) or star_in_name(file)
+    single = stored.astype(np.float32)
+    if stored.ndim != 1 or not (single == stored)[np.isfinite(stored)].all() or np.abs(time).max() < 64:
+        return
+    step = float(np.spacing(np.float32(np.abs(time).max())))
+    ordered = np.sort(time)
+    cadence = float(np.median(np.diff(np.unique(ordered)))) if len(ordered) > 1 else 0.0
+    whole = bool((time == np.floor(time)).all())
+    repeated = 1 - len(np.unique(ordered)) / len(ordered)
+    if repeated > 0.2 or (2 * step > cadence > 0 and not whole):
+        raise UnreadableError(f"the times are float32, in steps of {step:.3g} d, which do not resolve the cadences")
+    if step * 86400 > COARSE_SECONDS and not whole:
+        notes.append(f"time: float32, rounded to {step * 1440:.1f} min")
 
 
-def read(file: Path, column: str = "") -> LightCurve:
-    """Read a light curve.
+def _flux(raw: RawTable, column: str, notes: list[str]) -> tuple[str, np.ndarray]:
+    """The flux column and its values, NaN where missing."""
+    if column:
+        if column.upper() not in raw.units:
+            raise UnreadableError(f"no column {column} among {', '.join(list(raw.units)[:12])}")
+        names = [column.upper()]
+    else:
+        names = flux_candidates(list(raw.units), raw.product)
+    if not names:
+        raise UnreadableError(f"no flux column among {', '.join(list(raw.units)[:12])}")
+    for name in names:
+        values = raw.load(name)
+        if values.ndim != 1:
+            raise UnreadableError(f"{name} holds an image per cadence: a target pixel file, not a light curve")
+        if values.dtype.kind not in "fiu":
+            continue
+        values = values.astype(np.float64)
+        if np.isfinite(values).any():
+            if name != names[0]:
+                notes.append(f"flux: {names[0]} holds no finite number, {name} is used")
+            return name, values
+    raise UnreadableError(f"{names[0]} holds no finite number")
 
-    Args:
-        file: FITS, also compressed with gzip; or of a format that an installed reader knows.
-        column: the flux column; without it the first of `FLUX_COLUMNS` that holds a finite number.
 
-    Raises:
-        UnreadableError: the file cannot be read, breaks off, or holds no light curve.
-    """
-    if plugin := readers().get(file.suffix.lower()):
-        return _read_with(plugin, file)
-    return read_fits(file, column)
+def _why_flux(product: Product, name: str) -> str:
+    if product.flux:
+        return f"default of {product.name}" if name == product.flux[0] else f"of {', '.join(product.flux)}"
+    return "name"
+
+
+def _mission(header: Mapping[str, Any], file: Path, product: Product) -> str:
+    words = f"{header.get('MISSION', '')} {header.get('TELESCOP', '')}".lower()
+    if "k2" in words or "CAMPAIGN" in header or file.name.lower().startswith("ktwo"):
+        return "k2"
+    for mission in ("kepler", "tess"):
+        if mission in words:
+            return product.mission if product.mission == "k2" else mission
+    return product.mission or mission_of(star_of_name(file))
+
+
+def _star(header: Mapping[str, Any], mission: str, file: Path, product: Product) -> tuple[str, str]:
+    """The star and where it was found: the product's keywords, catalog numbers in the header, a name, the file name."""
+    names = []
+    for keyword, catalog in (*product.star, *_STAR_KEYWORDS):
+        value = str(header.get(keyword, "")).strip()
+        if value.lower() in _PLACEHOLDERS:
+            continue
+        numbered = catalog and re.fullmatch(r"\d+(\.0+)?", value)
+        name = star_name(f"{catalog} {value}" if numbered else value, mission)
+        if keyword == "KEPLERID" and mission == "k2":
+            name = name.replace("KIC ", "EPIC ")
+        if mission_of(name):
+            return name, f"header {keyword}"
+        names.append((name, f"header {keyword}"))
+    named = next((item for item in names if not item[0].isdigit()), None)
+    if named and not named[0].startswith("Gaia"):
+        return named
+    from_file = star_in_name(file)
+    if from_file and (mission_of(from_file) or not named):
+        return from_file, "file name"
+    return named or (names[0] if names else ("", "not stated"))
+
+
+def _contradicting_name(star: str, file: Path) -> list[str]:
+    from_file = star_in_name(file)
+    catalog = star.partition(" ")[0]
+    if mission_of(star) and from_file.startswith(f"{catalog} ") and from_file != star:
+        return [f"star: {star} in the header, {from_file} in the file name"]
+    return []
+
+
+def _segment(header: Mapping[str, Any]) -> str:
+    for key, letter in (("QUARTER", "Q"), ("CAMPAIGN", "C"), ("SECTOR", "S")):
+        if key in header:
+            return f"{letter}{header[key]}"
+    return ""

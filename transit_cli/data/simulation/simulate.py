@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from transit_cli.data.views.folding import UnusableError
 from transit_cli.data.views.make import KEPLER, TESS, Recipe, make_views, recipe_for
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
+from transit_cli.utils.files import locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,20 +91,31 @@ def embedded(cache: Path) -> Path:
         The view set's folder in `cache`. Its name contains the version, so that a later version simulates its own.
     """
     out = cache / f"simulated-tess-{EMBEDDED_TCES}-v{VERSION}"
-    if not (out / viewset.INFO).exists():
+    while not (out / viewset.INFO).exists():
         console.note(f"no view set was given: simulating {EMBEDDED_TCES:,} TCEs once, into {out}")
         try:
             make(SimulateSettings(out=out, tces=EMBEDDED_TCES, mission="tess"))
         except TransitError as error:
-            if error.code != "output-exists":  # another process has made it
+            if error.code == "folder-busy":  # another process is making it
+                sleep(1)
+            elif error.code != "output-exists":  # another process has made it
                 raise
     return out
 
 
 def make(settings: SimulateSettings) -> ViewSet:
-    """Simulate and write a view set."""
-    viewset.refuse_existing(settings.out)
+    """Simulate and write a view set.
+
+    Raises:
+        TransitError: `settings.out` exists, or another process is making it.
+    """
     recipe = _recipe(settings)
+    with locked(settings.out):
+        viewset.refuse_existing(settings.out)
+        return _make(settings, recipe)
+
+
+def _make(settings: SimulateSettings, recipe: Recipe) -> ViewSet:
     one_block = partial(_block, settings.seed, settings.tces, settings.mission, recipe)
     blocks: dict[int, tuple[dict[str, np.ndarray], list[_Row]]] = {}
     with console.progress("simulating", settings.tces) as bar:

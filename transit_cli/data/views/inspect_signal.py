@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli import console
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.views import plots
+from transit_cli.data.views.ephemeris import epoch_in
 from transit_cli.data.views.folding import Signal, UnusableError
 from transit_cli.data.views.make import recipe_for
 from transit_cli.data.views.signal_summary import SignalSummary, summarise
@@ -34,23 +35,22 @@ def inspect_signal(settings: FoldSettings) -> Result:
     except ValueError as wanted:
         settings.refuse("bins", str(wanted))
     curve = _read(settings)
-    for note in curve.notes:
-        console.note(note)
     system = name_of(curve.reference_jd)
-    epoch = settings.epoch - curve.reference_jd if settings.epoch > 2.4e6 and curve.reference_jd else settings.epoch
+    doubt = ""
     try:
+        epoch, doubt = epoch_in(curve, settings.epoch, 0.0)
         summary = summarise(curve, Signal(settings.period, epoch, settings.duration / 24), recipe)
     except UnusableError as reason:
         first, last = (curve.time[0], curve.time[-1]) if len(curve.time) else (np.nan, np.nan)
         raise TransitError(
-            f"the signal cannot become a view: {reason}",
+            f"the signal cannot become a view: {reason}{f' ({doubt})' if doubt else ''}",
             wanted=f"a signal with a transit in the data, which cover {first:.2f} to {last:.2f} ({system})",
             fix=f"check --epoch (in {system} or as BJD), --period in days and --duration in hours",
             code="signal-unusable",
         ) from None
     if settings.plot:
         plots.draw_signal(summary, settings.plot)
-    return _result(summary, settings)
+    return replace(_result(summary, settings), warnings=[*curve.notes, *([doubt] if doubt else [])])
 
 
 def _read(settings: FoldSettings) -> LightCurve:
@@ -59,8 +59,8 @@ def _read(settings: FoldSettings) -> LightCurve:
     except UnreadableError as reason:
         raise TransitError(
             f"{settings.light_curve}: {reason}",
-            wanted="a FITS light curve of Kepler, K2 or TESS",
-            fix="give another file, or fetch it again: transit data fetch",
+            wanted="a light curve: FITS, or a table with time and flux",
+            fix=f"transit data check {settings.light_curve}",
             code="light-curve-unreadable",
         ) from None
 

@@ -8,6 +8,7 @@ set to the median of all flux, and a view has median 0 and minimum -1. Times and
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,6 +54,8 @@ class Recipe:
         return asdict(self)
 
 
+#: A transit cannot be deeper than the star's light; the rest is noise.
+MAX_DEPTH_PPM = 1.05e6
 #: Shallue & Vanderburg (2018).
 KEPLER = Recipe()
 #: Yu et al. (2019). Their published views are interpolated linearly across gaps.
@@ -125,6 +128,13 @@ def normalise(view: np.ndarray, scale: float | None = None) -> np.ndarray:
     """
     level = median(view)
     return (view - level) / (_scale(view, level) if scale is None else scale)
+
+
+def check_depth(scalars: Mapping[str, float]) -> None:
+    """Raise `UnusableError` for a transit that is deeper than the star's light."""
+    depth = scalars["measured_depth_ppm"]
+    if depth > MAX_DEPTH_PPM:
+        raise UnusableError(f"measured depth {depth:,.0f} ppm: deeper than the star's light")
 
 
 def make_views(

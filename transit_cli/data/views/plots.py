@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.plotting import figures
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from transit_cli.data.lightcurves.lightcurve import LightCurve
     from transit_cli.data.views.signal_summary import SignalSummary
     from transit_cli.data.viewset import ViewSet
 
@@ -63,7 +66,19 @@ def draw_signal(summary: SignalSummary, file: Path) -> None:
         reach = 0.5 if name == "global" else summary.reach
         axes.plot(np.linspace(-reach, reach, len(view)), view, ".-", color="C0", markersize=3, linewidth=0.7)
         axes.set(title=name, xlabel="periods" if name == "global" else "durations from the centre")
-    figure.suptitle(f"{curve.star or curve.source}: {signal.period:.6g} d, {summary.caption}")
+    figure.suptitle(f"{curve.star or curve.source}: {signal.period:.6g} d, {summary.caption}", parse_math=False)
+    figures.save(figure, file)
+
+
+def draw_curves(curves: Sequence[LightCurve], file: Path) -> None:
+    """Draw light curves as read, one panel each."""
+    figure = figures.figure(11, 2.2 * len(curves))
+    for index, curve in enumerate(curves, 1):
+        axes = figure.add_subplot(len(curves), 1, index)
+        thin = slice(None, None, max(len(curve.time) // POINTS, 1))
+        axes.plot(curve.time[thin], curve.flux[thin], ".", color="0.4", markersize=2, rasterized=True)
+        title = f"{curve.star or '?'}  {curve.source}  {curve.product} {curve.column}"
+        axes.set(title=title, xlabel=f"days ({name_of(curve.reference_jd)})", ylabel="relative flux")
     figures.save(figure, file)
 
 
@@ -82,9 +97,11 @@ def draw_page(views: ViewSet, file: Path) -> None:
             if not part:
                 score = f", score {scores[row]:.2f}" if scores is not None else ""
                 star, period = views.tces["star"][row], views.tces["period_days"][row]
-                axes.set_title(f"{views.labels[row]}{score}\n{star}, {period:.4g} d", fontsize=7)
+                axes.set_title(f"{views.labels[row]}{score}\n{star}, {period:.4g} d", fontsize=7, parse_math=False)
     simulated = " (simulated)" if views.simulated else ""
-    figure.suptitle(f"{views.path.name}{simulated}: {len(chosen)} of {len(views):,} TCEs; global above local view")
+    figure.suptitle(
+        f"{views.path.name}{simulated}: {len(chosen)} of {len(views):,} TCEs; global above local view", parse_math=False
+    )
     figures.save(figure, file)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.views import detrend
 from transit_cli.data.views.folding import Folded, Signal, UnusableError, fold
-from transit_cli.data.views.make import Recipe, make_views
+from transit_cli.data.views.make import Recipe, check_depth, make_views
 
 if TYPE_CHECKING:
     from transit_cli.data.lightcurves.lightcurve import LightCurve
@@ -66,7 +66,10 @@ def summarise(curve: LightCurve, signal: Signal, recipe: Recipe) -> SignalSummar
         raise UnusableError("fewer than four cadences of good quality")
     flat = detrend.flatten(curve.time, curve.flux, [signal])
     time, flux = flat.time, flat.flux
+    if not len(time):
+        raise UnusableError("too few cadences for a trend")
     views, scalars = make_views(time, flux, signal, recipe)
+    check_depth(scalars)
     middle = np.abs(np.linspace(-1, 1, recipe.local_bins)) * recipe.local_span < 0.25
     scalars |= {f"{name}_depth": -float(np.median(views[name][middle])) for name in ("odd", "even")}
     cycles = np.arange(

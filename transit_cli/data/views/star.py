@@ -6,7 +6,7 @@ gives the same. Memory holds one star's light curves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError, stitch
 from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.views.detrend import Flattened, flatten, in_transit
+from transit_cli.data.views.ephemeris import epoch_in
 from transit_cli.data.views.folding import Signal, UnusableError, phases
-from transit_cli.data.views.make import Recipe, make_views
+from transit_cli.data.views.make import Recipe, check_depth, make_views
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,7 @@ class Task:
         star: its name.
         tces: the catalog's rows of the star, each with its index in the catalog.
         files: its light curves.
+        named: the light curves of single rows, by the row's index; the other rows use all.
         recipe: of the views.
         column: the flux column, or "" for the product's default.
         detrend: "spline", or a method of wotan.
@@ -44,6 +46,7 @@ class Task:
     recipe: Recipe
     column: str = ""
     detrend: str = "spline"
+    named: Mapping[int, tuple[Path, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,12 @@ def prepare_star(task: Task) -> Prepared:
     prepared = Prepared()
     curves, unreadable = _read_all(task)
     views: dict[str, list[np.ndarray]] = {name: [] for name in task.recipe.lengths}
-    flattened: dict[tuple[str, ...], tuple[LightCurve, Flattened]] = {}
+    flattened: dict[tuple[Path, ...], tuple[LightCurve, Flattened]] = {}
     for number, tce in task.tces:
         row = row_of(number, tce)
-        files = tuple(name for name in (tce.file,) if name) or tuple(file.name for file in task.files)
+        files = task.named.get(number, task.files)
         try:
-            Signal(tce.period, tce.epoch, tce.duration).check()
+            _check(tce)
             if files not in flattened:
                 flattened[files] = _flatten(task, files, curves, unreadable)
             made, scalars = _views_of(task, tce, flattened[files])
@@ -79,13 +82,19 @@ def prepare_star(task: Task) -> Prepared:
             prepared.dropped.append(row | {"reason": str(reason)})
             continue
         note = [scalars.pop("note", ""), *flattened[files][0].notes]
-        note += [f"{name}: {why}" for name, why in unreadable.items() if name in files]
+        note += [f"{file.name}: {why}" for file, why in unreadable.items() if file in files]
         prepared.rows.append(row | scalars | {"note": "; ".join(filter(None, note))})
         for name, view in made.items():
             views[name].append(view)
     for name, length in task.recipe.lengths.items():
         prepared.views[name] = np.array(views[name], np.float32).reshape(-1, length)
     return prepared
+
+
+def _check(tce: Tce) -> None:
+    if tce.problem:
+        raise UnusableError(tce.problem)
+    Signal(tce.period, tce.epoch, tce.duration).check()
 
 
 def row_of(number: int, tce: Tce) -> dict[str, Any]:
@@ -105,42 +114,42 @@ def row_of(number: int, tce: Tce) -> dict[str, Any]:
     }
 
 
-def _read_all(task: Task) -> tuple[dict[str, LightCurve], dict[str, str]]:
-    """The star's light curves by file name, and the reason for each file that cannot be read."""
-    curves: dict[str, LightCurve] = {}
-    unreadable: dict[str, str] = {}
+def _read_all(task: Task) -> tuple[dict[Path, LightCurve], dict[Path, str]]:
+    """The star's light curves by file, and the reason for each file that cannot be read."""
+    curves: dict[Path, LightCurve] = {}
+    unreadable: dict[Path, str] = {}
     for file in task.files:
         try:
-            curves[file.name] = readers.read(file, task.column)
+            curves[file] = readers.read(file, task.column)
         except UnreadableError as reason:
-            unreadable[file.name] = str(reason)
+            unreadable[file] = str(reason)
     return curves, unreadable
 
 
 def _flatten(
-    task: Task, files: Sequence[str], curves: dict[str, LightCurve], unreadable: dict[str, str]
+    task: Task, files: tuple[Path, ...], curves: dict[Path, LightCurve], unreadable: dict[Path, str]
 ) -> tuple[LightCurve, Flattened]:
     """The stitched light curve, and the same detrended."""
-    chosen = [curves[name] for name in files if name in curves]
+    chosen = [curves[file] for file in files if file in curves]
     if not chosen:
-        name = files[0]
-        raise UnusableError(
-            f"{name}: {unreadable[name]}" if name in unreadable else f"{name} is not among the light curves"
-        )
+        raise UnusableError(f"{files[0].name}: {unreadable[files[0]]}")
     curve = stitch(chosen)
     if not len(curve.time):
         raise UnusableError("no cadence with finite flux and good quality")
-    signals = [_signal(tce, curve) for _, tce in task.tces]
+    signals = [signal for _, tce in task.tces if (signal := _signal_or_none(tce, curve))]
     flat = flatten(curve.time, curve.flux, signals, method=task.detrend)
     if not len(flat.time):
         raise UnusableError("too few cadences for a trend")
     return curve, flat
 
 
-def _signal(tce: Tce, curve: LightCurve) -> Signal:
-    """The signal in the time system of the light curve."""
-    known = (tce.reference_jd or tce.epoch > 2.4e6) and (curve.reference_jd or curve.time[0] > 2.4e6)
-    return Signal(tce.period, tce.epoch + (tce.reference_jd - curve.reference_jd if known else 0.0), tce.duration)
+def _signal_or_none(tce: Tce, curve: LightCurve) -> Signal | None:
+    """The signal in the time system of the light curve; None if its ephemeris is invalid."""
+    try:
+        Signal(tce.period, tce.epoch, tce.duration).check()
+        return Signal(tce.period, epoch_in(curve, tce.epoch, tce.reference_jd)[0], tce.duration)
+    except UnusableError:
+        return None
 
 
 def _views_of(
@@ -149,13 +158,18 @@ def _views_of(
     """Views and columns of one TCE, with its epoch moved to the first transit in the data."""
     curve, flat = flattened
     time, flux = flat.time, flat.flux
-    signal = _signal(tce, curve)
+    epoch, doubt = epoch_in(curve, tce.epoch, tce.reference_jd)
+    signal = Signal(tce.period, epoch, tce.duration)
     cycles = np.ceil((time[0] - signal.epoch) / signal.period)
     signal = Signal(signal.period, float(signal.epoch + cycles * signal.period), signal.duration)
     error = float(np.hypot(tce.epoch_error, cycles * tce.period_error))
     unblended, blend = _mask_other_signals(task, tce, curve, time, signal)
-    views, scalars = make_views(time[unblended], flux[unblended], signal, task.recipe)
-    notes = [blend] if blend else []
+    try:
+        views, scalars = make_views(time[unblended], flux[unblended], signal, task.recipe)
+        check_depth(scalars)
+    except UnusableError as reason:
+        raise UnusableError(f"{reason}; {doubt}" if doubt else str(reason)) from None
+    notes = [note for note in (blend, doubt) if note]
     if error > signal.duration / 2:
         notes.append(f"epoch uncertain by {error * 24:.1f} h at the data, {abs(cycles):.0f} periods from the catalog's")
     notes += _departures(views["local"], scalars, tce, signal, task.recipe, cadence=float(np.median(np.diff(time))))
@@ -207,9 +221,10 @@ def _mask_other_signals(
     inside = np.abs(phases(time, signal)[0]) < signal.duration / 2
     shared: dict[str, None] = {}
     for _, other in task.tces:
-        if other.signal in {tce.signal, *shared} or not other.period > 0 or _related(other.period, tce.period):
+        neighbour = _signal_or_none(other, curve)
+        if other.signal in {tce.signal, *shared} or neighbour is None or _related(other.period, tce.period):
             continue
-        masked = in_transit(time, [_signal(other, curve)], width=1.0)
+        masked = in_transit(time, [neighbour], width=1.0)
         if (masked & inside).any():
             shared[other.signal] = None
         if not other.depth_ppm < 0.5 * tce.depth_ppm:

@@ -16,6 +16,7 @@ import triton
 from torch import Tensor, nn
 
 from transit_cli.model.acceleration import triton_kernels
+from transit_cli.model.acceleration.patterns import plain_convolution, plain_pooling, scalar
 from transit_cli.model.pooling import AverageAndMaximum
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class FusedConvolution:
 
     def __call__(self, values: Tensor) -> Tensor:
         """[B, L, C_IN] -> [B, L_OUT, C_OUT]."""
-        return _Convolve.apply(values, self.layer.weight, self.layer.bias, self.epilogue, self.layer.padding[0])
+        return _ConvFunction.apply(values, self.layer.weight, self.layer.bias, self.epilogue, self.layer.padding[0])
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class FusedPooling:
 
     def __call__(self, values: Tensor) -> Tensor:
         """[B, L, C] -> [B, L_OUT, C]."""
-        return _Pool.apply(values, scalar(self.layer.kernel_size), scalar(self.layer.stride))
+        return _MaxPoolFunction.apply(values, scalar(self.layer.kernel_size), scalar(self.layer.stride))
 
 
-class _Convolve(torch.autograd.Function):
+class _ConvFunction(torch.autograd.Function):
     @staticmethod
     def forward(*args: Any, **_: Any) -> Tensor:
         ctx, values, weight, bias, epilogue, padding = args
@@ -142,7 +143,7 @@ BACKWARD = (Tile(64, 32, 32, 4, 3), Tile(64, 128, 64, 4, 2))
 WEIGHT = (Tile(64, 32, 128, 4, 2), Tile(64, 64, 128, 4, 2))
 
 
-class _Pool(torch.autograd.Function):
+class _MaxPoolFunction(torch.autograd.Function):
     @staticmethod
     def forward(*args: Any, **_: Any) -> Tensor:
         ctx, values, size, stride = args
@@ -171,7 +172,7 @@ class _Pool(torch.autograd.Function):
         return grad_input, None, None
 
 
-class _AverageMax(torch.autograd.Function):
+class _AverageMaxFunction(torch.autograd.Function):
     @staticmethod
     def forward(*args: Any, **_: Any) -> Tensor:
         ctx, values = args
@@ -262,33 +263,23 @@ def _kernel(layers: Sequence[nn.Module]) -> tuple[FusedLayer | None, int]:
     kinds = [type(layer) for layer in layers[:3]]
     first = layers[0]
     if isinstance(first, nn.Conv1d) and kinds[0] is nn.Conv1d and _fits(first):
-        if kinds[1:] == [nn.MaxPool1d, nn.ReLU] and _pools(layers[1]) == (2, 2):
+        if kinds[1:] == [nn.MaxPool1d, nn.ReLU] and plain_pooling(layers[1]) == (2, 2):
             return FusedConvolution(first, kernels.POOL_RELU), 3
         if kinds[1:2] == [nn.ReLU]:
             return FusedConvolution(first, kernels.RELU), 2
         return FusedConvolution(first, kernels.NONE), 1
-    if isinstance(first, nn.MaxPool1d) and kinds[:2] == [nn.MaxPool1d, nn.ReLU] and _pools(first):
+    if isinstance(first, nn.MaxPool1d) and kinds[:2] == [nn.MaxPool1d, nn.ReLU] and plain_pooling(first):
         return FusedPooling(first), 2
     return None, 1
 
 
 def _fits(layer: nn.Conv1d) -> bool:
-    common = layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and layer.bias is not None
-    simple = layer.stride == (1,) and layer.dilation == (1,) and layer.groups == 1
     channels = (layer.in_channels == 1 or _tiles(layer.in_channels)) and _tiles(layer.out_channels)
-    return common and simple and channels
+    return plain_convolution(layer) and channels
 
 
 def _tiles(channels: int) -> bool:
     return channels >= 16 and triton.next_power_of_2(channels) == channels
-
-
-def _pools(layer: nn.Module) -> tuple[int, int] | None:
-    """Size and stride of a pooling; None if the kernels do not support it."""
-    assert isinstance(layer, nn.MaxPool1d)
-    if scalar(layer.padding) or scalar(layer.dilation) != 1 or layer.ceil_mode or layer.return_indices:
-        return None
-    return scalar(layer.kernel_size), scalar(layer.stride)
 
 
 def _run(pieces: Sequence[nn.Module | tuple[FusedLayer, ...]], values: Tensor) -> Tensor:
@@ -307,14 +298,9 @@ def _run(pieces: Sequence[nn.Module | tuple[FusedLayer, ...]], values: Tensor) -
 
 def average_max(features: Tensor) -> Tensor:
     """`AverageAndMaximum` as a fused kernel: [B, C, L] -> [B, 2 x C]."""
-    return _AverageMax.apply(features.transpose(1, 2).contiguous())
+    return _AverageMaxFunction.apply(features.transpose(1, 2).contiguous())
 
 
 def precision() -> str:
     """Precision of float32 products, as PyTorch's convolutions have it."""
     return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
-
-
-def scalar(size: int | tuple[int, ...]) -> int:
-    """The size of a 1-D pooling, which may be an int or a tuple."""
-    return size if isinstance(size, int) else size[0]

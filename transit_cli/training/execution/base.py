@@ -25,6 +25,8 @@ class Executor:
     name: ClassVar[str] = "eager"
     #: Whether augmentation is part of what it captures.
     captures_augmentation: ClassVar[bool] = False
+    #: The executor that has taken over after a failure.
+    fallback: Executor | None = None
 
     def __init__(self, step: OptimizerStep, data_parallel: DataParallel | None = None) -> None:
         self._step, self._data_parallel = step, data_parallel

@@ -15,13 +15,14 @@ import psutil
 import torch
 
 from transit_cli import console
-from transit_cli.cache import MeasurementCache
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.execution.base import Executor
 from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread
 from transit_cli.training.execution.cuda_graph import CudaGraph, TritonGraph
 from transit_cli.training.execution.errors import UnsupportedExecution
+from transit_cli.training.execution.metal import Metal
 from transit_cli.training.execution.replicas import MIN_SAMPLES, Replicas
+from transit_cli.utils.cache import MeasurementCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,15 +76,18 @@ def choose(
     if step.settings.execution != "auto":
         return _requested(step, batch, data_parallel)
     names = candidates(step, batch, distributed=data_parallel is not None)
-    if preferred in names:
+    compare = preferred == Metal.name  # with eager again: the Mac or its system may be another
+    if preferred in names and not compare:
         names = [preferred]
-    if len(names) > 1 and data_parallel is None and _worth_timing(batch):
+    worth_timing = _worth_timing(batch) or Metal.name in names  # it is never taken without
+    if len(names) > 1 and data_parallel is None and worth_timing and not compare:
         names = [_fastest(step, _sample(batch), names)]
     elif len(names) > 1:  # deterministic across ranks: same batch, same weights
         names = [[*equivalent_executors(step, _sample(batch), names)][-1]]
     try:
         return _make(names[0], step, batch, data_parallel)
-    except UnsupportedExecution:
+    except UnsupportedExecution as unsupported:
+        _tell_unused(names[0], str(unsupported))
         return Executor(step, data_parallel)
 
 
@@ -107,7 +111,7 @@ def candidates(step: OptimizerStep, batch: Batch, *, distributed: bool = False) 
     if device.can_capture and not step.scaler.is_enabled():
         return list(CAPTURING)
     if device.kind != "cpu":
-        return [Executor.name]
+        return [Executor.name, Metal.name] if device.kind == "mps" else [Executor.name]
     if distributed:  # each process has a core, and all would have to agree on a timing
         return [OneDnn.name if _worth_timing(batch) else Executor.name]
     if not _worth_timing(batch):
@@ -141,6 +145,8 @@ def _make(name: str, step: OptimizerStep, batch: Batch, data_parallel: DataParal
         return Executor(step, data_parallel)
     if name in CAPTURING:
         return CAPTURING[name](step, data_parallel)
+    if name == Metal.name:
+        return Metal(step, data_parallel)
     if step.device.kind != "cpu":
         raise UnsupportedExecution(f"it needs a CPU, and this is {step.device.kind}")
     if name in CPU:
@@ -201,8 +207,8 @@ def equivalent_executors(step: OptimizerStep, batch: Batch, names: list[str]) ->
     They compute in this process only.
     """
     executors: dict[str, Executor] = {}
-    expected: Tensor | None = None
-    exact = step.device.kind == "cpu" and step.precision == "fp32"
+    expected: tuple[Tensor, Tensor] | None = None
+    exact = step.device.kind != "cuda" and step.precision == "fp32"
     tolerance = TOLERANCE if exact else TOLERANCE_ROUNDED
     with preserve_state(step) as state:
         for name in names:
@@ -212,10 +218,12 @@ def equivalent_executors(step: OptimizerStep, batch: Batch, names: list[str]) ->
             except (UnsupportedExecution, TransitError, RuntimeError) as error:
                 if expected is None or step.device.is_out_of_memory(error):
                     raise
+                _tell_unused(name, str(error))
                 continue
             if expected is None:
                 expected = found
-            elif not (found - expected).norm() <= tolerance * expected.norm():
+            elif not all(_difference(*pair) <= tolerance for pair in zip(found, expected, strict=True)):
+                _tell_unused(name, f"loss or gradients differ from {names[0]} by more than {tolerance:g}")
                 continue
             executors[name] = executor
     return executors
@@ -234,10 +242,21 @@ def preserve_state(step: OptimizerStep) -> Iterator[Tensor]:
             buffer.copy_(value)
 
 
-def _gradients(step: OptimizerStep, executor: Executor, batch: Batch, state: Tensor) -> Tensor:
-    """A batch's gradients as one vector, computed with the given random state."""
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """The relative difference in norm; NaN if either has NaN."""
+    return float((found - expected).norm() / expected.norm())
+
+
+def _tell_unused(name: str, reason: str) -> None:
+    """Say why the one fast execution of a Mac is not used; a CPU has others."""
+    if name == Metal.name:
+        console.note(f"Metal kernels are not used: {(reason.splitlines() or [''])[0]}")
+
+
+def _gradients(step: OptimizerStep, executor: Executor, batch: Batch, state: Tensor) -> tuple[Tensor, Tensor]:
+    """A batch's loss and its gradients as one vector, computed with the given random state."""
     step.device.set_rng_state(state)
-    executor.gradients([batch])
+    loss = executor.gradients([batch]).clone()
     gradients = torch.cat([p.grad.flatten() for p in step.parameters if p.grad is not None])
     step.optimizer.zero_grad(set_to_none=True)
-    return gradients
+    return loss, gradients

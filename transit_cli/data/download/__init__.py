@@ -1,0 +1,1 @@
+"""Light curves from the public archive."""

@@ -1,0 +1,215 @@
+"""The light curves under a folder: which star each is of, and its content, remembered between runs.
+
+A file is its path and its content. Size, times and inode decide whether a file is the one that was seen before; where
+they do not, its content is read again. What was read is kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transit_cli import __version__, console
+from transit_cli.data.lightcurves import readers
+from transit_cli.data.lightcurves.lightcurve import UnreadableError
+from transit_cli.data.lightcurves.tables import NoLightCurveError
+from transit_cli.data.lightcurves.target import star_in_name
+from transit_cli.results import TransitError
+from transit_cli.utils.cache import cache_folder
+from transit_cli.utils.files import atomic_write
+
+#: Changes when entries of an earlier version must not be used.
+VERSION = 1
+#: A file that changed less than this before it was read may change again without a new time stamp, in nanoseconds.
+UNSETTLED_NS = 2_000_000_000
+
+
+@dataclass
+class _Entry:
+    """What is known of a file.
+
+    Attributes:
+        stamp: size, times of change of content and of inode in ns, inode.
+        read_at: when it was read, in ns.
+        star: the star, "" if unknown.
+        reason: why it cannot be read, "" if it can.
+        table: whether it is a table that is not a light curve.
+        sha256: of its content, "" if not computed yet.
+    """
+
+    stamp: list[int]
+    read_at: int
+    star: str = ""
+    reason: str = ""
+    table: bool = False
+    sha256: str = ""
+
+    def is_of(self, stamp: list[int]) -> bool:
+        return self.stamp == stamp and self.read_at - max(stamp[1], stamp[2]) > UNSETTLED_NS
+
+
+@dataclass
+class FileIndex:
+    """The light curves under a folder.
+
+    Attributes:
+        folder: the folder.
+        files: paths, sorted.
+        by_star: paths by star; files without a star are not in it.
+        unreadable: why a file cannot be read, by path.
+        ignored: tables that are not light curves.
+    """
+
+    folder: Path
+    files: list[Path] = field(default_factory=list)
+    by_star: dict[str, list[Path]] = field(default_factory=dict)
+    unreadable: dict[Path, str] = field(default_factory=dict)
+    ignored: list[Path] = field(default_factory=list)
+    _entries: dict[str, _Entry] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path, skip: Collection[Path] = ()) -> FileIndex:
+        """Index the light curves under a folder, also in linked folders.
+
+        Args:
+            folder: an existing folder.
+            skip: files that are not light curves, such as the catalog.
+
+        Raises:
+            TransitError: the folder does not exist or holds no light curve.
+        """
+        index = cls(folder)
+        known = index._remembered()
+        skipped = {path.resolve() for path in skip}
+        found = list(_unique(path for path in walk(folder) if not skipped or path.resolve() not in skipped))
+        if not found:
+            raise TransitError(
+                f"{folder} holds no light curve" if folder.is_dir() else f"{folder} is not a folder",
+                wanted=f"a folder with files ending in {', '.join(readers.suffixes())}, also in subfolders",
+                fix="give the folder of your light curves, or get some: transit data fetch TARGETS OUT",
+                code="lightcurves-missing",
+            )
+        by_star: dict[str, list[Path]] = defaultdict(list)
+        with console.progress("headers", len(found)) as bar:
+            for path, stamp in found:
+                entry = known.get(index.name(path))
+                if entry is None or not entry.is_of(stamp):
+                    entry = _read(path, stamp, entry)
+                bar.update(advance=1)
+                index._entries[index.name(path)] = entry
+                if entry.table:
+                    index.ignored.append(path)
+                    continue
+                index.files.append(path)
+                if entry.reason:
+                    index.unreadable[path] = entry.reason
+                if entry.star:
+                    by_star[entry.star].append(path)
+        index.by_star = dict(by_star)
+        index._remember(known)
+        return index
+
+    def name(self, path: Path) -> str:
+        """The path of a file relative to the folder, with slashes."""
+        return path.relative_to(self.folder).as_posix()
+
+    def star(self, path: Path) -> str:
+        """The star of a file, "" if unknown."""
+        return self._entries[self.name(path)].star
+
+    def named(self, name: str) -> list[Path]:
+        """Files whose path ends in `name`, which may contain folders."""
+        parts = Path(name).parts
+        if Path(name).is_absolute():
+            return [path for path in self.files if path.resolve() == Path(name).resolve()]
+        return [path for path in self.files if path.parts[-len(parts) :] == parts]
+
+    def checksums(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """The SHA-256 of the content of files; computed only where it is not remembered."""
+        lacking = [path for path in paths if not self._entries[self.name(path)].sha256]
+        with console.progress("checksums", len(lacking)) as bar:
+            for path in lacking:
+                entry = self._entries[self.name(path)]
+                with suppress(OSError), path.open("rb") as stream:  # an unreadable file is reported when it is read
+                    entry.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+                bar.update(advance=1)
+        if lacking:
+            self._remember({})
+        return {path: self._entries[self.name(path)].sha256 for path in paths}
+
+    @property
+    def _cache(self) -> Path:
+        key = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:24]
+        return cache_folder() / "light-curves" / f"{key}.json"
+
+    def _remembered(self) -> dict[str, _Entry]:
+        try:
+            content = json.loads(self._cache.read_text(encoding="utf-8"))
+            if content["reader"] != _reader():
+                return {}
+            return {name: _Entry(**entry) for name, entry in content["files"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def _remember(self, known: dict[str, _Entry]) -> None:
+        if self._entries == known:
+            return
+        content = {"reader": _reader(), "files": {name: vars(entry) for name, entry in self._entries.items()}}
+        with suppress(OSError):  # without a cache, everything is read again
+            atomic_write(self._cache, json.dumps(content))
+
+
+def _reader() -> list[Any]:
+    return [VERSION, __version__, sorted((name, reader.value) for name, reader in readers.readers().items())]
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Files with the ending of a light curve, sorted, also in linked folders; each folder is visited once."""
+    endings = readers.suffixes()
+    visited: set[tuple[int, int]] = set()
+    for path, folders, names in os.walk(folder, followlinks=True):
+        status = Path(path).stat()
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(path, name) for name in sorted(names) if name.lower().endswith(endings) and name[0] != ".")
+
+
+def _unique(paths: Iterator[Path]) -> Iterator[tuple[Path, list[int]]]:
+    """Regular files with their stamps; one that several links lead to only once."""
+    seen: set[tuple[int, int]] = set()
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:  # a broken link
+            continue
+        identity = (status.st_dev, status.st_ino)
+        if not path.is_file() or (status.st_nlink == 1 and identity in seen):
+            continue
+        seen.add(identity)
+        yield path, [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _read(path: Path, stamp: list[int], earlier: _Entry | None) -> _Entry:
+    """The entry of a file that is new, or that may have changed."""
+    now = time.time_ns()
+    try:
+        entry = _Entry(stamp, now, star=readers.star_of_file(path))
+    except NoLightCurveError as reason:
+        entry = _Entry(stamp, now, reason=str(reason), table=True)
+    except UnreadableError as reason:
+        entry = _Entry(stamp, now, star=star_in_name(path), reason=str(reason))
+    if earlier and earlier.sha256 and earlier.stamp == stamp:
+        with suppress(OSError), path.open("rb") as stream:  # a file that has just been written
+            entry.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return entry

@@ -1,0 +1,1 @@
+"""PyTorch's own operator database on a device, as a matrix."""

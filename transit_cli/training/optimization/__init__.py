@@ -1,0 +1,1 @@
+"""What changes weights: optimizer, schedule, weight averaging, augmentation."""

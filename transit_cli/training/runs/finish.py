@@ -1,0 +1,146 @@
+"""The results of a run: the trained networks, the scores of held-out rows, and the summary."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transit_cli import __version__, console
+from transit_cli.data.viewset import write_table
+from transit_cli.model import saved
+from transit_cli.model.card import Card
+from transit_cli.results import Result, Table
+from transit_cli.training.distributed import under_torchrun
+from transit_cli.training.runs import bench_record, ranking_metrics
+from transit_cli.training.runs.run import SCORES
+from transit_cli.utils.files import atomic_output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transit_cli.training.plan import Plan
+    from transit_cli.training.runs.context import FitResult
+    from transit_cli.training.runs.run import Run
+
+
+def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
+    """Write the scores and the trained networks, and measure them on the rows held out from them."""
+    settings, viewset = plan.settings, plan.viewset
+    rows, logits, folds = held_out_scores(fitted)
+    probabilities = 1 / (1 + np.exp(-logits))
+    score = probabilities.mean(axis=0)
+    found = ranking_metrics.ranking(plan.targets[rows], np.log(score.clip(1e-12)) - np.log((1 - score).clip(1e-12)))
+    table: dict[str, Any] = {"row": rows}
+    table |= {name: viewset.tces[name][rows] for name in ("star", "signal", "label", "split")}
+    table |= {"fold": folds, "score": score, "spread": probabilities.std(axis=0)}
+    with atomic_output(run.path / SCORES) as temporary:
+        write_table(temporary, table)
+    card = Card(
+        network=_card_name(settings.network),
+        views=dict(plan.views),
+        scalars=[vars(scaling) for scaling in plan.scalings],
+        target=settings.target,
+        members=len(fitted),
+        folds=[fit.task.fold for fit in fitted if fit.task.fold is not None],
+        trained_on=f"{len(fitted[0].task.train)} signals of {viewset.path.name}"
+        + (" (simulated)" if viewset.simulated else ""),
+        simulated=viewset.simulated,
+        figures={f"validation_{name}": value for name, value in found.items()},
+        transit=__version__,
+    )
+    saved.save(run.path / saved.FILE, [fit.state for fit in fitted], card)
+    return compare_with_bench(_result(plan, run, fitted, found), plan, run)
+
+
+def held_out_scores(fitted: Sequence[FitResult]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, their logits [M, R] by the M members that were not trained on them, and their fold (-1 without folds).
+
+    With folds, each row is scored only by the networks of its own fold.
+    """
+    parts: dict[int | None, list[FitResult]] = {}
+    for fit in fitted:
+        parts.setdefault(fit.task.fold, []).append(fit)
+    rows = np.concatenate([fits[0].rows for fits in parts.values()])
+    logits = np.concatenate([np.stack([fit.logits for fit in fits]) for fits in parts.values()], axis=1)
+    folds = np.concatenate([np.full(len(fits[0].rows), -1 if fold is None else fold) for fold, fits in parts.items()])
+    order = np.argsort(rows)
+    return rows[order], logits[:, order], folds[order]
+
+
+def _result(plan: Plan, run: Run, fitted: Sequence[FitResult], found: dict[str, float]) -> Result:
+    settings = plan.settings
+    rows = [
+        {
+            "fit": fit.task.name,
+            "epochs": fit.epochs,
+            "kept_epoch": fit.kept_epoch,
+            "validation_average_precision": fit.metrics["average_precision"],
+            "validation_roc_auc": fit.metrics["roc_auc"],
+            "seconds": fit.seconds,
+            "samples_per_second": fit.samples / fit.seconds if fit.seconds else None,
+        }
+        for fit in fitted
+    ]
+    table = Table(
+        ("fit", "epochs", "kept", "AP", "ROC AUC", "time", "samples/s"),
+        [
+            (
+                row["fit"],
+                row["epochs"],
+                row["kept_epoch"],
+                f"{row['validation_average_precision']:.4f}",
+                f"{row['validation_roc_auc']:.4f}",
+                console.duration(row["seconds"]),
+                f"{row['samples_per_second'] or 0:,.0f}",
+            )
+            for row in rows
+        ],
+        note="AP: average precision on validation rows, which chose nothing unless --patience is given."
+        if not settings.folds
+        else "AP: average precision on the fold held out from each network.",
+    )
+    held_out = "out-of-fold" if settings.folds else "validation"
+    simulated = ", simulated data" if plan.viewset.simulated else ""
+    verdict = (
+        f"{run.path}: {held_out} average precision {found['average_precision']:.4f}"
+        f" ({len(fitted)} network{'s' if len(fitted) > 1 else ''}{simulated})\nnext: transit evaluate {run.path}"
+    )
+    data = {
+        "out": run.path,
+        "average_precision": found["average_precision"],
+        "roc_auc": found["roc_auc"],
+        "loss": found["loss"],
+        "held_out": held_out,
+        "target": settings.target,
+        "viewset": plan.viewset.path,
+        "simulated": plan.viewset.simulated,
+        "network": settings.network,
+        "parameters": sum(value.numel() for value in fitted[0].state.values()),
+        "seconds": sum(fit.seconds for fit in fitted),
+        "fits": rows,
+    }
+    return Result(data, [table], verdict)
+
+
+def compare_with_bench(result: Result, plan: Plan, run: Run) -> Result:
+    """Add the median epoch's share of the speed that `transit bench` has measured on this machine, if it has."""
+    settings = plan.settings
+    work = bench_record.RecordKey(settings.network, plan.views, settings.batch_size, plan.precision)
+    benched = bench_record.benched(work, plan.device)
+    speeds = [epoch.samples_per_second for epoch in run.history() if epoch.micro_batch == settings.batch_size]
+    if benched is None or not speeds or under_torchrun():  # a benchmark measures one process
+        return result
+    speed = statistics.median(speeds)
+    line = f"\nspeed: {speed:,.0f} samples/s, {speed / benched:.0%} of what `transit bench` reached here"
+    data = {**result.data, "bench_samples_per_second": benched, "bench_share": speed / benched}
+    head, _, tail = result.verdict.partition("\n")
+    return replace(result, data=data, verdict=f"{head}{line}\n{tail}")
+
+
+def _card_name(network: str) -> str:
+    file, colon, factory = network.rpartition(":")
+    return f"{Path(file).name}:{factory}" if colon else network

@@ -1,0 +1,340 @@
+"""A run's folder.
+
+runs/NAME/
+  config.yaml         every option with its source; `transit train --config` reads it
+  environment.json    versions, device, and the view set with its checksums
+  metrics.jsonl       one line per epoch of every fit
+  checkpoints/FIT/    see `training.checkpoint`
+  scores.csv          the held-out rows with their scores
+  model.safetensors   the trained networks, see `model.saved`
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import json
+import platform
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from transit_cli import __version__, config, console, schema
+from transit_cli.results import ExitCode, TransitError, plain
+from transit_cli.training.settings import TrainSettings
+from transit_cli.utils.files import atomic_write, is_temporary, locked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from transit_cli.data.viewset import ViewSet
+    from transit_cli.device.base import Device
+    from transit_cli.training.distributed import ProcessGroup
+    from transit_cli.training.plan import Plan
+
+CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
+    "config.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "checkpoints",
+    "scores.csv",
+)
+
+#: Options that do not change what is learned: a run may be resumed with other values of them.
+RESUMABLE_OPTIONS = frozenset(
+    {
+        "viewset",
+        "out",
+        "resume",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+        "empty_cache_epochs",
+        "memory_limit",
+        "loader",
+        "workers",
+        "tensorboard",
+    }
+)
+
+
+@dataclass(frozen=True)
+class _RecordedDevice:
+    kind: str
+
+
+@dataclass(frozen=True)
+class _RecordedViewSet:
+    sizes: dict[str, int]
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """What is read of environment.json."""
+
+    device: _RecordedDevice
+    viewset: _RecordedViewSet
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What is read of a line of metrics.jsonl.
+
+    Attributes:
+        fit: name of the fit.
+        step: optimizer steps taken.
+        micro_batch: samples per micro-batch; 0 if it was not recorded.
+        samples_per_second: speed of the epoch; 0 if it was not recorded.
+    """
+
+    fit: str
+    step: Annotated[int, config.Range(0)]
+    micro_batch: int = 0
+    samples_per_second: float = 0.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, open for writing."""
+
+    path: Path
+
+    def checkpoints(self, fit: str) -> Path:
+        """The folder of one fit's checkpoints."""
+        return self.path / CHECKPOINTS / fit
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        with (self.path / METRICS).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(plain(record)) + "\n")
+
+    def history(self) -> list[EpochRecord]:
+        """The epochs in metrics.jsonl."""
+        return [record for _, record in self._lines()]
+
+    def truncate_metrics(self, steps: Mapping[str, int]) -> None:
+        """Drop the lines beyond the checkpoint that is resumed from (its steps, by fit): those epochs are repeated."""
+        kept = [line + "\n" for line, record in self._lines() if record.step <= steps.get(record.fit, 0)]
+        atomic_write(self.path / METRICS, "".join(kept))
+
+    def _lines(self) -> list[tuple[str, EpochRecord]]:
+        """The lines of metrics.jsonl and their content, without one that was cut short by a kill.
+
+        A damaged line is reported and left out: the log must not prevent a run from being resumed.
+        """
+        try:
+            *lines, rest = (self.path / METRICS).read_bytes().decode(errors="replace").split("\n")
+        except FileNotFoundError:
+            return []
+        source = schema.Source(str(self.path / METRICS), "a record of an epoch", "remove the line", "metrics-damaged")
+        found = []
+        for number, line in enumerate([*lines, rest], 1):
+            try:
+                found.append((line, schema.parse(line, EpochRecord, source.at(number))))
+            except TransitError as error:
+                if number <= len(lines):
+                    console.warn(f"{error.found}: the line is ignored")
+        return found
+
+
+@contextmanager
+def open_run(plan: Plan, processes: ProcessGroup) -> Iterator[Run]:
+    """The run of a plan, created or resumed by rank 0, and locked while the block runs.
+
+    Raises:
+        TransitError: the folder is not free, or in use; the view set is not the one that a resumed run began with.
+    """
+    from transit_cli.training.runs import checkpoint
+
+    with ExitStack() as stack:
+
+        def open_() -> Run:
+            settings = plan.settings
+            if settings.resume:
+                stack.enter_context(locked(settings.resume))
+                check_resumable(settings.resume, plan.viewset, plan.device)
+                run = Run(settings.resume)
+            else:
+                path = settings.out or _lock_new_name(stack)
+                if settings.out:
+                    stack.enter_context(locked(path))
+                run = create(settings, path, plan.viewset, plan.device)
+            run.truncate_metrics({t.name: checkpoint.latest_steps(run.checkpoints(t.name)) for t in plan.tasks})
+            return run
+
+        yield processes.broadcast_from_rank0(open_)
+
+
+def _copy_network_source(settings: TrainSettings, run: Run) -> None:
+    """Copy the file of a user's own network into the run: the trained network cannot be used without it."""
+    if ":" in settings.network:
+        source = Path(settings.network.rpartition(":")[0]).expanduser()
+        if source.is_file():
+            atomic_write(run.path / source.name, source.read_bytes())
+
+
+def create(settings: TrainSettings, path: Path, viewset: ViewSet, device: Device) -> Run:
+    """Create the folder of a new run, which this process owns, with its configuration and environment.
+
+    Raises:
+        TransitError: the folder exists and is not empty.
+    """
+    left = {file.name for file in path.iterdir() if not is_temporary(file)} if path.is_dir() else set()
+    network = Path(settings.network.rpartition(":")[0]).name
+    if left - {ENVIRONMENT, network} or (path.exists() and not path.is_dir()):  # CONFIG is written last
+        is_run = CONFIG in left
+        raise TransitError(
+            f"{path} {'contains a run' if is_run else 'exists'} already",
+            wanted="a new name, so that nothing is overwritten",
+            fix=f"transit train --resume {path}" if is_run else "give another --out",
+            exit_code=ExitCode.USAGE,
+            code="run-exists",
+        )
+    atomic_write(path / ENVIRONMENT, json.dumps(plain(environment(viewset, device)), indent=2) + "\n")
+    run = Run(path)
+    _copy_network_source(settings, run)
+    atomic_write(path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), out=path), "train"))
+    return run
+
+
+def resumed(settings: TrainSettings) -> TrainSettings:
+    """The settings of the run that `--resume` names, with the given values of `RESUMABLE_OPTIONS`.
+
+    Raises:
+        TransitError: there is no run, or an option was given that differs from the run's.
+    """
+    path = settings.resume
+    assert path is not None
+    if not (path / CONFIG).is_file():
+        raise TransitError(
+            f"{path} contains no run" if path.is_dir() else f"{path} does not exist",
+            wanted=f"a folder that `transit train` wrote, with {CONFIG}",
+            fix="transit train --resume " + (", or ".join(map(str, runs_near(path))) or "RUN"),
+            code="run-missing",
+        )
+    before = config.resolve(TrainSettings, {}, path / CONFIG)
+    given = [name for name, source in settings.sources.items() if source != "default"]
+    changed = [
+        f"{name} {_shown(getattr(before, name))} -> {_shown(getattr(settings, name))}"
+        for name in given
+        if name not in RESUMABLE_OPTIONS and getattr(before, name) != getattr(settings, name)
+    ]
+    if changed:
+        raise TransitError(
+            f"{path} was started with other options: {'; '.join(changed)}",
+            wanted="the same options: a resumed run must equal an uninterrupted one",
+            fix=f"transit train --resume {path}, or a new run with these options and another --out",
+            exit_code=ExitCode.USAGE,
+            code="run-changed",
+        )
+    kept = {name: getattr(settings, name) for name in given if name in RESUMABLE_OPTIONS}
+    return before.replace(**kept, network=_own_copy(before.network, path))
+
+
+def _own_copy(network: str, run: Path) -> str:
+    """The name of a network, with a user's file replaced by the run's copy of it; warns if the two differ."""
+    source, colon, function = network.rpartition(":")
+    copy = run / Path(source).name
+    if not colon or not copy.is_file():
+        return network
+    original = Path(source).expanduser()
+    if original.is_file() and original.read_bytes() != copy.read_bytes():
+        console.warn(f"{original} has changed since {run} was started: the copy in {copy} is used")
+    return f"{copy}:{function}"
+
+
+def _shown(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def check_resumable(run: Path, viewset: ViewSet, device: Device) -> None:
+    """Compare view set and device with those that the run was started with.
+
+    Warns on another kind of device: the run will not equal an uninterrupted one exactly.
+
+    Raises:
+        TransitError: the view set is another one (the error names the differences), or environment.json is damaged.
+    """
+    fix = f"restore it, or start a new run: transit train {viewset.path}"
+    source = schema.Source(str(run / ENVIRONMENT), "the file that `transit train` wrote", fix, "run-damaged")
+    recorded = schema.read(run / ENVIRONMENT, _Environment, source)
+    before, now = recorded.viewset, describe(viewset)
+    changed = [
+        f"{key} {before.sizes.get(key)} -> {size}"
+        for key, size in now["sizes"].items()
+        if before.sizes.get(key) != size
+    ]
+    changed += [
+        f"{name} has other content"
+        for name in sorted({*before.sha256, *now["sha256"]})
+        if before.sha256.get(name) != now["sha256"].get(name)
+    ]
+    if changed:
+        raise TransitError(
+            f"{viewset.path} is not the view set that {run} was started with: {'; '.join(changed)}",
+            wanted="the same view set: a resumed run must equal an uninterrupted one",
+            fix=f"restore the view set, or start a new run: transit train {viewset.path}",
+            code="viewset-changed",
+        )
+    if recorded.device.kind != device.kind:
+        console.warn(
+            f"{run} was started on {recorded.device.kind} and is resumed on {device.kind}: "
+            "close to an uninterrupted run, not equal"
+        )
+
+
+def describe(viewset: ViewSet) -> dict[str, Any]:
+    """A view set as recorded in a run, with the current checksum of its table, whose labels users edit."""
+    from transit_cli.data.viewset import TCES, checksum
+
+    return {
+        "path": viewset.path.absolute(),
+        "simulated": viewset.simulated,
+        "sizes": {"rows": len(viewset)} | {f"{name} bins": length for name, length in viewset.lengths.items()},
+        "sha256": dict(viewset.info["sha256"]) | {TCES: checksum(viewset.path / TCES)},
+    }
+
+
+def environment(viewset: ViewSet, device: Device) -> dict[str, Any]:
+    """Versions, command, device and view set of a run."""
+    from importlib.metadata import version
+
+    import numpy as np
+    import torch
+
+    return {
+        "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv[1:],
+        "transit": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scikit-learn": version("scikit-learn"),
+        "system": platform.platform(),
+        "device": {"kind": device.kind, "name": device.facts.name, "software": device.facts.software},
+        "viewset": describe(viewset),
+    }
+
+
+def runs_near(path: Path) -> list[Path]:
+    """Up to three runs beside a folder or in runs/, newest first."""
+    found = {file.parent for folder in (path.parent, Path("runs")) for file in folder.glob(f"*/{CONFIG}")}
+    return sorted(found, key=lambda run: (run / CONFIG).stat().st_mtime, reverse=True)[:3]
+
+
+def _lock_new_name(stack: ExitStack) -> Path:
+    """runs/YYYYMMDD-HHMMSS, with a number appended if it exists or another process owns it; locked on `stack`."""
+    name = dt.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        path = Path("runs", name + (f"-{number}" if number > 1 else ""))
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(locked(path))
+            except TransitError:  # in use
+                continue
+            if not path.exists():
+                stack.push(lock.pop_all())
+                return path
+    raise AssertionError

@@ -1,0 +1,1 @@
+"""Small shared tools, one home each: files, packages, child processes, worker processes, the cache."""
