@@ -1,5 +1,7 @@
 """Settings: options, YAML and API from one dataclass."""
 
+import os
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -61,7 +63,7 @@ examples = st.builds(
     target=st.lists(st.text(min_size=0, max_size=8)).map(tuple),
     shuffle=st.booleans(),
     try_=st.booleans(),
-    between=st.none() | st.tuples(st.text("abc", min_size=1).map(Path), st.integers()),
+    between=st.none() | st.tuples(st.text("abc", min_size=1).map(Path), st.integers(-(2**63), 2**63 - 1)),
 )
 
 
@@ -92,7 +94,19 @@ def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path):
         ("epochs:", "gives epochs nothing", "a whole number"),
         ("epochs: 0", "--epochs is 0", "x >= 1"),
         ("learning_rate: 0", "--learning-rate is 0.0", "0 < x <= 1"),
-        ("learning_rate: .nan", "--learning-rate is nan", "0 < x <= 1"),
+        ("learning_rate: .nan", "gives learning_rate '.nan'", "a number"),
+        ("learning_rate: inf", "gives learning_rate 'inf'", "a number"),
+        ("learning_rate: 1:04", "which YAML reads as a number in base 60", "in quotes is text"),
+        ("epochs: 010", "which YAML reads as a number in base 8", "in quotes is text"),
+        ("target: [PC, no]", "gives no, which YAML reads as false", "in quotes is text"),
+        ("epochs: 0x10", "gives epochs '0x10'", "a whole number"),
+        ("epochs: 99999999999999999999", "gives epochs 99999999999999999999", "a whole number"),
+        ("batch-size: 1\nbatch_size: 2", "a second time (line 1 as batch-size)", "each key once"),
+        ("target: &a [PC]", "an anchor, an alias or a tag", "key: value"),
+        ("target: !!python/tuple [PC]", "an anchor, an alias or a tag", "key: value"),
+        ("? [a]\n: 1", "a key that is not a word", "key: value"),
+        ("target: " + "[" * 3000, "nested more than 8 deep", "key: value"),
+        ("transit_config: true", "configuration of version True", "version 1"),
         ("batch_size: large", "gives batch_size 'large'", "a whole number or auto"),
         ("precision: fp8", "gives precision 'fp8'", "auto or fp32 or bf16"),
         ("shuffle: maybe", "gives shuffle 'maybe'", "true or false"),
@@ -181,3 +195,40 @@ def test_the_configuration_of_another_command_is_named(tmp_path):
     file.write_text("command: train\nmembers: 3\n")
     with pytest.raises(TransitError, match="it is a configuration of `transit train`"):
         config.resolve(EvaluateSettings, {}, file)
+
+
+def test_numbers_keep_their_digits_where_text_is_wanted_and_switches_are_booleans(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "target: [1.10, 1_000, '010', \"no\", 2026-11-28]\nshuffle: off\nepochs: 1_000\nlearning_rate: 1e-3"
+    )
+    found = config.resolve(Example, {}, file)
+    assert found.target == ("1.10", "1_000", "010", "no", "2026-11-28")
+    assert (found.shuffle, found.epochs, found.learning_rate) == (False, 1000, 1e-3)
+
+
+def test_any_bytes_of_a_configuration_are_settings_or_a_typed_error(tmp_path):
+    good = config.to_yaml(Example(folder=Path("a"), target=("PC", "EB")), "example").encode()
+    file, moments = tmp_path / "run.yaml", random.Random(3)
+    for _ in range(500):
+        content = bytearray(good)
+        for _ in range(moments.randint(1, 5)):
+            place = moments.randrange(len(content))
+            content[place : place + moments.randint(0, 2)] = moments.choice(
+                [b"[", b"!!", b"&a ", b":", b"\xff", b"{", b"1e999"]
+            )
+        file.write_bytes(content)
+        try:
+            assert isinstance(config.resolve(Example, {}, file), Example)
+        except TransitError as error:
+            error.found.encode()
+
+
+def test_a_named_pipe_and_a_huge_file_are_no_configuration(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as stream:
+        stream.truncate(2 << 20)
+    for name in ("pipe", "large"):
+        with pytest.raises(TransitError) as caught:
+            config.resolve(Example, {}, tmp_path / name)
+        assert caught.value.code == "config-unreadable"

@@ -3,12 +3,33 @@
 It imports only the parts of the standard library that each answer needs: `transit --version` takes as long as Python.
 """
 
+import io
 import os
 import sys
 
 
 def main() -> None:
     """Answer what needs no imports; pass everything else to the Typer app."""
+    try:
+        _open_streams()
+        _main()
+    except KeyboardInterrupt:  # before the command's own handler is installed
+        sys.exit(130)
+
+
+def _open_streams() -> None:
+    """Replace closed standard streams by the null device: otherwise the next file that is opened takes their place."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an encoding may lack a character; file names may be no text
+
+
+def _main() -> None:
     try:
         answered = _answer_at_once()
         sys.stdout.flush()

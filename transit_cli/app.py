@@ -11,7 +11,7 @@ import typer.main
 from typer.core import TyperCommand
 
 from transit_cli import __version__, console
-from transit_cli.command import explain
+from transit_cli.command import explain, interrupted, terminate_as_interrupt
 from transit_cli.discovery import Plugin, discover
 from transit_cli.help import CommandGroup
 from transit_cli.results import ExitCode, TransitError
@@ -94,7 +94,8 @@ def root(
 def main(arguments: list[str]) -> int:
     """Run one command line and return its exit code; every failure is reported here."""
     try:
-        return _main(arguments)
+        with terminate_as_interrupt():
+            return _main(arguments)
     finally:
         with contextlib.suppress(OSError):  # reported where it happened
             console.close()
@@ -105,8 +106,8 @@ def _main(arguments: list[str]) -> int:
         code = app(arguments, prog_name="transit", standalone_mode=False)
         console.close()
         return int(code or ExitCode.DONE)
-    except typer.Abort:
-        return ExitCode.INTERRUPTED
+    except typer.Abort as abort:  # what Typer makes of a KeyboardInterrupt
+        error = interrupted(abort.__context__ or abort)
     except (BrokenPipeError, SystemExit) as gone:
         if isinstance(gone, SystemExit) and not isinstance(gone.__context__, BrokenPipeError):
             raise

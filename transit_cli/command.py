@@ -19,6 +19,7 @@ import inspect
 import os
 import signal
 import sys
+import tempfile
 import types
 import typing
 from pathlib import Path
@@ -37,6 +38,23 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _S = TypeVar("_S", bound=config.Settings)
+
+#: Signals that end a command like SIGTERM.
+TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+#: System errors that are the machine's rather than the input's, and what to do.
+_MACHINE_ERRORS = {
+    errno.ENOSPC: "free some space, or write to another disk",
+    errno.EDQUOT: "free some of your quota, or write to another disk",
+    errno.EROFS: "write to a folder that is not read-only",
+    errno.EACCES: "give a path that you may read and write",
+    errno.EPERM: "give a path that you may read and write",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or write to another file system",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs: the system has too many open files",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u), or close other programs",
+    errno.ENOMEM: "close other programs",
+    errno.EIO: "check the disk, or write to another one",
+}
 
 
 def command(
@@ -65,7 +83,8 @@ def command(
             def work() -> Result | None:
                 resolved = config.resolve(settings, given, file)
                 if print_config:
-                    sys.stdout.write(config.to_yaml(resolved, title))
+                    with contextlib.suppress(BrokenPipeError):
+                        sys.stdout.write(config.to_yaml(resolved, title))
                     return None
                 if prepare:
                     environment.prepare()
@@ -99,10 +118,11 @@ def execute(title: str, work: Callable[[], Result | None], *, as_json: bool, qui
     """Run a command's work and render its result or its error.
 
     Returns:
-        The exit code: 130 after Ctrl-C and 143 after SIGTERM, once the command has cleaned up.
+        The exit code: 130 after Ctrl-C and 143 after SIGTERM or SIGHUP, once the command has cleaned up.
     """
-    with console.session(as_json=as_json, quiet=quiet), _terminate_as_interrupt():
+    with console.session(as_json=as_json, quiet=quiet), terminate_as_interrupt():
         try:
+            _ensure_home()
             result = work()
             with contextlib.suppress(BrokenPipeError):  # the reader of stdout has closed it, which is no failure
                 if result is not None:
@@ -110,10 +130,7 @@ def execute(title: str, work: Callable[[], Result | None], *, as_json: bool, qui
                 console.close()
             return result.exit_code if result else ExitCode.DONE
         except KeyboardInterrupt as interrupt:
-            terminated = isinstance(interrupt, Terminated)
-            code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
-            words = " ".join(str(arg) for arg in interrupt.args)
-            error = TransitError("terminated" if terminated else "interrupted", fix=words, exit_code=code)
+            error = interrupted(interrupt)
         except TransitError as failure:
             if os.environ.get("TRANSIT_DEBUG"):
                 raise
@@ -128,7 +145,15 @@ def execute(title: str, work: Callable[[], Result | None], *, as_json: bool, qui
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived; handled as Ctrl-C is."""
+    """SIGTERM or SIGHUP arrived; handled as Ctrl-C is."""
+
+
+def interrupted(interrupt: BaseException) -> TransitError:
+    """The error for an interrupt; its arguments are the command that resumes."""
+    terminated = isinstance(interrupt, Terminated)
+    code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+    resume = " ".join(map(str, interrupt.args))
+    return TransitError("terminated" if terminated else "interrupted", fix=resume, exit_code=code)
 
 
 @typing.no_type_check
@@ -137,13 +162,34 @@ def _raise_terminated(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """While a command runs, SIGTERM unwinds it as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, _raise_terminated)
+def terminate_as_interrupt() -> Iterator[None]:
+    """While the block runs, SIGTERM and SIGHUP (a closed terminal) unwind it as Ctrl-C does; nohup keeps its effect."""
+    signals = [number for number in TERMINATING if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _raise_terminated) for number in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ensure_home() -> None:
+    """Give libraries a home folder and a user name if the system has neither, as for an unknown user of a container."""
+    try:
+        Path.home()
+    except RuntimeError:
+        home = Path(tempfile.gettempdir(), f"transit-home-{os.getuid()}")
+        home.mkdir(mode=0o700, exist_ok=True)
+        if home.is_symlink() or home.stat().st_uid != os.getuid():
+            raise TransitError(
+                f"there is no home folder, and {home} is another user's",
+                wanted="a folder for caches",
+                fix="set HOME to a folder of yours",
+                exit_code=ExitCode.MACHINE,
+                code="home-missing",
+            ) from None
+        os.environ["HOME"] = str(home)
+        os.environ.setdefault("LOGNAME", f"user-{os.getuid()}")
 
 
 def explain(error: Exception) -> TransitError:
@@ -151,16 +197,12 @@ def explain(error: Exception) -> TransitError:
     if isinstance(error, OSError) and error.errno is not None:
         where = f" {error.filename}" if error.filename else ""
         found = f"{error.strerror or error}:{where}" if where else f"{error.strerror or error}"
-        machine = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE}
-        fixes = {
-            errno.ENOSPC: "free some space, or write to another disk",
-            errno.EDQUOT: "free some of your quota, or write to another disk",
-            errno.EROFS: "write to a folder that is not read-only",
-            errno.EACCES: "give a path that you may read and write",
-            errno.ENOENT: "give the path of something that exists",
-        }
-        code = ExitCode.MACHINE if error.errno in machine else ExitCode.BAD_INPUT
-        return TransitError(found, fix=fixes.get(error.errno, ""), exit_code=code, code="os-error")
+        fixes = _MACHINE_ERRORS | {errno.ENOENT: "give the path of something that exists"}
+        code = ExitCode.MACHINE if error.errno in _MACHINE_ERRORS else ExitCode.BAD_INPUT
+        fix = fixes.get(error.errno, "")
+        if "temporary directory" in found:  # of tempfile
+            code, fix = ExitCode.MACHINE, "set TMPDIR to a folder that you may write to"
+        return TransitError(found, fix=fix, exit_code=code, code="os-error")
     if isinstance(error, MemoryError):
         return TransitError(
             "out of memory",

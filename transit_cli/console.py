@@ -88,10 +88,10 @@ def warn(text: str) -> None:
 def _error_line(text: str, style: str = "") -> None:
     from rich.text import Text as RichText
 
-    if sys.stderr.isatty():
-        _rich(stderr=True).print(RichText(text, style=style))
-    else:
-        with contextlib.suppress(BrokenPipeError):  # stderr is closed, which must not stop the work
+    with contextlib.suppress(OSError):  # stderr is closed or its terminal has gone, which must not stop the work
+        if sys.stderr.isatty():
+            _rich(stderr=True).print(RichText(text, style=style))
+        else:
             print(text, file=sys.stderr, flush=True)  # noqa: T201 - not wrapped in a pipe
 
 
@@ -124,7 +124,8 @@ class Progress:
         if status is not None:
             self._status = status
         if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=self._done, status=self._status)
+            with contextlib.suppress(OSError):  # the terminal has gone
+                self._bar.update(self._task, completed=self._done, status=self._status)
         elif self._plain and (line or time.monotonic() - self._printed >= PLAIN_INTERVAL):
             self._printed = time.monotonic()
             _error_line("  ".join(filter(None, (self._description, self._amount(), self._status))))
@@ -134,7 +135,8 @@ class Progress:
         if self._bar:
             from rich.text import Text as RichText
 
-            self._bar.console.print(RichText(text))
+            with contextlib.suppress(OSError):
+                self._bar.console.print(RichText(text))
         elif self._plain:
             _error_line(text)
 
@@ -163,8 +165,14 @@ def progress(description: str, total: float | None = None) -> Iterator[Progress]
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[status]}", markup=False),
     )
-    with RichProgress(*columns, console=_rich(stderr=True), transient=True, refresh_per_second=4) as bar:
+    bar = RichProgress(*columns, console=_rich(stderr=True), transient=True, refresh_per_second=4)
+    with contextlib.suppress(OSError):  # the terminal has gone
+        bar.start()
+    try:
         yield Progress(description, total, bar, plain=False)
+    finally:
+        with contextlib.suppress(OSError):
+            bar.stop()
 
 
 def duration(seconds: float) -> str:
@@ -225,7 +233,12 @@ def show_error(error: TransitError, *, command: str, version: str) -> None:
 
 
 def _json(document: Document) -> None:
-    print(json.dumps(document.as_json(), indent=2, ensure_ascii=False), flush=True)  # noqa: T201
+    text = json.dumps(document.as_json(), indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a character that the encoding lacks, or the name of a file that is not text
+        text = json.dumps(document.as_json(), indent=2)
+    print(text, flush=True)  # noqa: T201
 
 
 def _out(text: str, style: str = "") -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import types
 import typing
 from pathlib import Path
@@ -91,18 +92,19 @@ def _bool(value: Any, kind: Any) -> bool:
 
 
 def _int(value: Any, kind: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
-            return int(value.replace("_", ""))
+            value = int(value.replace("_", ""))
+    if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+        return value
     raise _NotThisType(describe(kind))
 
 
 def _float(value: Any, kind: Any) -> float:
     if isinstance(value, int | float | str) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError):  # PyYAML reads 1e-3 as text, since YAML 1.1 wants 1.0e-3
-            return float(value)
+        with contextlib.suppress(ValueError, OverflowError):  # PyYAML reads 1e-3 as text; YAML 1.1 wants 1.0e-3
+            if math.isfinite(number := float(value)):
+                return number
     raise _NotThisType(describe(kind))
 
 
@@ -113,7 +115,7 @@ def _str(value: Any, kind: Any) -> str:
 
 
 def _path(value: Any, kind: Any) -> Path:
-    if isinstance(value, str | Path) and str(value):
+    if isinstance(value, str | Path) and str(value) and "\0" not in str(value):
         return Path(value).expanduser()
     raise _NotThisType(describe(kind))
 

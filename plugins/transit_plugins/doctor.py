@@ -9,10 +9,12 @@ from dataclasses import asdict
 
 import typer
 
+from transit_cli import console
 from transit_cli.command import command
 from transit_cli.doctor import summary
 from transit_cli.doctor.settings import DoctorSettings
 from transit_cli.results import ExitCode, Result
+from transit_cli.utils.files import atomic_write
 
 app = typer.Typer()
 
@@ -25,7 +27,10 @@ def doctor(settings: DoctorSettings) -> Result:
     statuses = [row.status for row in rows]
     verdict = summary.verdict(rows, everything=not settings.only)
     if settings.out:
-        settings.out.write_text(summary.markdown(rows, verdict), encoding="utf-8")
+        try:
+            atomic_write(settings.out, summary.markdown(rows, verdict))
+        except OSError as error:  # the checks took long: show them
+            console.warn(f"{settings.out} cannot be written: {error.strerror}")
     if settings.fix:
         blocks, verdict = [summary.snippet(rows)], f"# {verdict}"
     else:

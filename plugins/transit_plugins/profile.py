@@ -48,4 +48,5 @@ def profile(settings: ProfileSettings) -> Result:
     result = profile_result.result(found, written)
     if before is None:
         return result
-    return profile_result.with_comparison(result, compare.compare(before, result.data))
+    now = compare.Timings(result.data["step_samples_seconds"], result.data["phase_samples_seconds"])
+    return profile_result.with_comparison(result, compare.compare(before, now))

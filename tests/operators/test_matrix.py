@@ -97,7 +97,7 @@ def test_a_matrix_that_is_none_is_refused(transit, tmp_path):
     (tmp_path / "no.json").write_text("{}")
     done = transit("fallback-test", "all-ops", "--compare", tmp_path / "no.json")
     assert done.returncode == 4
-    assert "is not a matrix of operators" in done.stderr
+    assert "has no 'key'" in done.stderr
 
 
 @pytest.mark.torture

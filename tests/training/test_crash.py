@@ -125,7 +125,7 @@ def test_without_room_on_the_disk_the_last_good_state_stays(start, views, tmp_pa
     assert_same(tmp_path / "whole", tmp_path / "full")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_a_signal_saves_and_says_how_to_go_on(start, views, tmp_path, number, code):
     run = tmp_path / "run"
     process = start({"viewset": views.path, "device": "cpu", "batch_size": 16, "epochs": 100_000, "out": run})

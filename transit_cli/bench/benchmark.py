@@ -85,7 +85,7 @@ class Benchmark:
     largest_batch: int | None
     comparisons: dict[str, Comparison]
     framework_batch: int
-    previous_run: tuple[dict[str, object], list[tuple[Throughput, Change]]] | None
+    previous_run: tuple[previous.PreviousRun, list[tuple[Throughput, Change]]] | None
 
 
 def bench(settings: BenchSettings) -> Benchmark:

@@ -15,6 +15,7 @@ from torch.profiler import ProfilerActivity
 
 from transit_cli.results import TransitError
 from transit_cli.training.execution.marks import PHASES
+from transit_cli.utils.files import atomic_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,11 +154,11 @@ def trace(workload: Workload, file: Path) -> int:
                 workload.run_step(ranges)
                 ranges.close()
             workload.device.synchronize()
-        plain = file.with_suffix("")
-        profiler.export_chrome_trace(str(plain))
-        with plain.open("rb") as source, gzip.open(file, "wb", compresslevel=6) as target:
-            shutil.copyfileobj(source, target)
-        plain.unlink()
+        with atomic_output(file) as temporary:
+            plain = temporary.with_suffix("")
+            profiler.export_chrome_trace(str(plain))
+            with plain.open("rb") as source, gzip.open(temporary, "wb", compresslevel=6) as target:
+                shutil.copyfileobj(source, target)
         if file.stat().st_size <= MAX_TRACE_BYTES:
             return file.stat().st_size
     size = file.stat().st_size

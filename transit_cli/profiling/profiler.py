@@ -12,6 +12,7 @@ from transit_cli.memory.monitor import Monitor
 from transit_cli.profiling import batches, fallbacks, hotspots, operator_counts, phases, roofline, step_memory
 from transit_cli.profiling.report import verdict
 from transit_cli.results import ExitCode, TransitError
+from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from transit_cli.profiling.fallbacks import Fallback
@@ -139,7 +140,6 @@ def median(values: list[float]) -> float:
 def _out_of_memory(run: Workload, settings: ProfileSettings, error: RuntimeError) -> TransitError:
     """Write down what is known when memory runs out; the error names the file."""
     held = run.device.memory()
-    settings.out.mkdir(parents=True, exist_ok=True)
     file = settings.out / "oom.json"
     known = {
         "error": str(error).splitlines()[0],
@@ -151,7 +151,7 @@ def _out_of_memory(run: Workload, settings: ProfileSettings, error: RuntimeError
         "limit_bytes": held.limit,
         "parameter_bytes": sum(parameter.nbytes for parameter in run.step.network.parameters()),
     }
-    file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    atomic_write(file, json.dumps(known, indent=2) + "\n")
     half = max(1, settings.batch_size // 2)
     return TransitError(
         f"memory ran out at a batch of {settings.batch_size}: {known['error']}",

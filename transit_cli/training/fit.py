@@ -77,9 +77,8 @@ class Fit:
             KeyboardInterrupt: a signal was received; the state is saved.
         """
         state = self.processes.broadcast_from_rank0(lambda: checkpoint.latest(self.folder))
-        if state:
-            self.learner.load_state_dict(state["learner"])
-            self.position = Position(**state["position"])
+        if state is not None:
+            self._restore(state)
             self.context.screen.advance(self.steps)
         try:
             while not self.position.finished:
@@ -88,6 +87,20 @@ class Fit:
         except PeerLostError as lost:
             self._save_after_peer_loss(lost)
             raise
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            TransitError: it is not one of this fit.
+        """
+        try:
+            self.learner.load_state_dict(state["learner"])
+            self.position = Position(**state["position"])
+            self.position.check(self.settings.epochs, self.batching.steps)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = next(iter(str(error).splitlines()), "")
+            raise checkpoint.invalid(self.folder, f"has a checkpoint of another network or run: {reason}") from error
 
     @property
     def steps(self) -> int:
@@ -257,7 +270,7 @@ class Fit:
             if best is None:
                 console.warn(f"the best checkpoint of {self.task.name} is corrupt: keeping the last weights")
             else:
-                self.learner.load_state_dict(best["learner"])
+                self._restore(best | {"position": dataclasses.asdict(position)})
                 kept = position.best_epoch
         logits = self._score()
         return FitResult(

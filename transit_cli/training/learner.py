@@ -130,10 +130,12 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume from a state that `state_dict` returned."""
+        """Resume from a state that `state_dict` returned; an exception of any type if it is not one."""
         self.step.network.load_state_dict(state["network"])
         self.average.load(state["average"])
         self.runner.load_state_dict(state["step"])
+        if type(state["micro"]) is not int or state["micro"] < 1:
+            raise ValueError(f"micro-batches of {state['micro']!r}")
         self.micro_batch = state["micro"]
         self.loss = state["loss"].to(self.device.torch_device)
         self.set_random_state(state["random"])

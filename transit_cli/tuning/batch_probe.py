@@ -14,6 +14,7 @@ from transit_cli.tuning.batch_search import LARGEST, Answer, NothingFitsError, T
 from transit_cli.tuning.chart import chart
 from transit_cli.tuning.trials import trial as trials
 from transit_cli.tuning.trials.spec import TrialSpec
+from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,8 +119,11 @@ def probe(settings: ProbeSettings) -> Result:
     settings = with_measured_execution(settings, best, machine)
     command = train_command(settings, best.size)
     if settings.write:
-        settings.write.write_text(run_yaml(settings, best.size), encoding="utf-8")
-        command = f"transit train {settings.viewset or 'VIEWSET'} --config {settings.write}"
+        try:
+            atomic_write(settings.write, run_yaml(settings, best.size))
+            command = f"transit train {settings.viewset or 'VIEWSET'} --config {settings.write}"
+        except OSError as error:  # the search took long: show what it has found
+            console.warn(f"{settings.write} cannot be written: {error.strerror}")
     data = {
         "largest_safe_batch": None if settings.only_best else largest.size,
         "best_batch": best.size,

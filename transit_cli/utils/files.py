@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TEMPORARY, _LOCK = ".transit-part-", ".transit-lock"
+#: Folders whose abandoned temporary folders this process has removed.
+_cleaned: set[Path] = set()
+#: Free bytes below which an unspecified error of writing is one of a full disk.
+_ALMOST_FULL = 1 << 20
 #: errno of file systems that cannot synchronise a folder, or that have no locks.
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK})
 
@@ -39,18 +43,20 @@ def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
     Raises:
         OSError: the disk is full, or the folder cannot be written to; the file is as it was.
     """
-    with atomic_output(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    content = content.encode() if isinstance(content, str) else content
+    with atomic_output(path, size=memoryview(content).nbytes) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager
-def atomic_output(path: Path) -> Iterator[Path]:
+def atomic_output(path: Path, *, size: int = 0) -> Iterator[Path]:
     """Create a file or a folder under a temporary path that becomes `path` when the block ends without an exception.
 
     The temporary path has the name of `path` and lies in a temporary folder beside it. An existing file is replaced; an
-    existing folder that is not empty is not: OSError (ENOTEMPTY). Missing parent folders are created.
+    existing folder that is not empty is not: OSError (ENOTEMPTY). Missing parent folders are created. `size` in bytes,
+    if it is known, is named in the error if the disk is full.
     """
-    with temporary_folder(path.parent) as folder:
+    with temporary_folder(path.parent, size=size) as folder:
         temporary = folder / path.name
         yield temporary
         publish(temporary, path)
@@ -64,9 +70,15 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 @contextmanager
-def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A temporary folder in `parent`, locked against `remove_abandoned`, that is removed when the block ends."""
+def temporary_folder(parent: Path, *, size: int = 0) -> Iterator[Path]:
+    """A temporary folder in `parent`, locked against `remove_abandoned`, that is removed when the block ends.
+
+    The first one in a folder removes those that killed processes have left there. `size` is that of `atomic_output`.
+    """
     make_folder(parent)
+    if parent.resolve() not in _cleaned:
+        remove_abandoned(parent)
+        _cleaned.add(parent.resolve())
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
         try:
@@ -79,9 +91,27 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         os.close(handle)
     try:
         yield folder
+    except OSError as error:
+        _describe_full_disk(error, folder, size)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
+
+
+def _describe_full_disk(error: OSError, folder: Path, size: int) -> None:
+    """Add the bytes that are needed and free to an error of a full disk; NumPy's has no errno."""
+    with contextlib.suppress(OSError):
+        system = os.statvfs(folder)
+        written = sum(file.lstat().st_blocks * 512 for file in folder.rglob("*"))
+        free = system.f_bavail * system.f_frsize + written
+        if error.errno is None and system.f_bavail * system.f_frsize < _ALMOST_FULL:
+            error.errno, error.strerror = errno.ENOSPC, os.strerror(errno.ENOSPC)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            needed = f"{size:,} bytes" if size else f"more than {written:,} bytes"
+            free_text = "no files" if system.f_files and not system.f_favail else f"{free:,} bytes"
+            error.strerror = f"{error.strerror}: {needed} are needed in {folder.parent}, {free_text} are free"
+            error.filename = None
 
 
 def is_temporary(path: Path) -> bool:

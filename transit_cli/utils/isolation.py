@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two calls of `watch`, and between two looks at whether the child still runs.
 INTERVAL = 0.05
+#: Seconds between two looks at a child that count at most: more have passed if this process was stopped (Ctrl-Z).
+MAX_COUNTED = 1.0
 
 #: The event that `serve` sends after each job.
 _FINISHED = {"job": "finished"}
@@ -115,18 +117,21 @@ class Child:
 
         Args:
             on_event: called with each event.
-            timeout: seconds without an event after which the child is killed; None for no limit.
+            timeout: seconds without an event after which the child is killed; None for no limit. Time in which this
+                process was stopped itself does not count.
             watch: called after each event and every `INTERVAL`; the child is killed when it returns True.
         """
         killed: Literal["hung", "stopped"] | None = None
-        last_event = time.monotonic()
+        waited, looked = 0.0, time.monotonic()
         while True:
+            now = time.monotonic()
+            waited, looked = waited + min(now - looked, MAX_COUNTED), now
             try:
                 event = self._events.get(timeout=INTERVAL)
             except queue.Empty:
                 if self._process.poll() is not None:
                     self._kill()  # descendants that hold the pipe open
-                elif killed is None and timeout is not None and time.monotonic() - last_event > timeout:
+                elif killed is None and timeout is not None and waited > timeout:
                     killed = "hung"
                     self._kill()
             else:
@@ -134,7 +139,7 @@ class Child:
                     return self._exit(killed)
                 if event == _FINISHED:
                     return ChildExit("done", stderr=self._read_stderr())
-                last_event = time.monotonic()
+                waited = 0.0
                 on_event(event)
             if killed is None and watch is not None and watch():
                 killed = "stopped"

@@ -6,14 +6,16 @@ and an interrupted run resumes. After a crash, a new child continues without the
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from transit_cli import console
+from transit_cli import console, schema
 from transit_cli.device.select import select
 from transit_cli.operators.device_process import run_in_child
 from transit_cli.plotting import html
@@ -29,6 +31,36 @@ CHUNK, SAMPLES = 90, 10
 BAD = ("wrong", "missing", "refused", "aborted", "hung")
 
 Row = dict[str, Any]
+Status = Literal["ok", "none", "not judged", "wrong", "missing", "refused", "aborted", "hung", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class SavedRow:
+    """An operator's row in matrix.json; `error` may be infinite or NaN."""
+
+    forward: Status
+    gradient: Status
+    samples: int
+    error: Any
+    message: str
+    fell_back: bool
+    known: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.error) not in {int, float}:
+            raise ValueError("an error that is not a number")
+
+
+@dataclass(frozen=True)
+class SavedMatrix:
+    """The content of matrix.json."""
+
+    key: dict[str, str]
+    operators: dict[str, SavedRow]
+
+    def rows(self) -> dict[str, Row]:
+        """The rows by operator."""
+        return {name: dataclasses.asdict(row) for name, row in self.operators.items()}
 
 
 def check_op_db(settings: OperatorDatabaseSettings) -> Result:
@@ -47,7 +79,7 @@ def check_op_db(settings: OperatorDatabaseSettings) -> Result:
     file = settings.out / "matrix.json" if settings.out else None
     if file is not None and file.exists():
         before = _read(file)
-        rows = before["operators"] if before["key"] == key else {}
+        rows = before.rows() if before.key == key else {}
     left = [name for name in names if name not in rows]
     with console.progress(f"operators on {device.kind}", len(left)) as progress:
         for start in range(0, len(left), CHUNK):
@@ -117,21 +149,9 @@ def _known_failures() -> frozenset[str]:
     return frozenset(re.findall(r'^\s+"([\w.]+)":\s*(?:None|\[|\{)', text, re.MULTILINE))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        valid = isinstance(found["operators"], dict) and isinstance(found["key"], dict)
-    except (OSError, ValueError, KeyError, TypeError):
-        valid = False
-    if not valid:
-        raise TransitError(
-            f"{path} is not a matrix of operators",
-            wanted="a matrix.json that `transit fallback-test all-ops --out FOLDER` wrote",
-            fix="give another path",
-            code="matrix-unreadable",
-        )
-    return found
+def _read(path: Path) -> SavedMatrix:
+    wanted = "a matrix.json that `transit fallback-test all-ops --out FOLDER` wrote"
+    return schema.read(path, SavedMatrix, schema.Source(str(path), wanted, "give another path", "matrix-unreadable"))
 
 
 def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
@@ -159,7 +179,7 @@ def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
 
 
 def _result(
-    settings: OperatorDatabaseSettings, key: dict[str, str], rows: dict[str, Row], other: dict[str, Any] | None
+    settings: OperatorDatabaseSettings, key: dict[str, str], rows: dict[str, Row], other: SavedMatrix | None
 ) -> Result:
     if settings.out:
         _write(settings.out, key, rows)
@@ -180,10 +200,10 @@ def _result(
         blocks.append(Table(("operator", "verdict", "upstream", "why"), cells, title="Problems"))
     data: dict[str, Any] = {"key": key, "samples": samples, "counts": dict(counts), "operators": rows}
     if other is not None:
-        changes = _changes(other["operators"], rows)
-        data["compared_with"] = other["key"]
+        changes = _changes(other.rows(), rows)
+        data["compared_with"] = other.key
         data["changes"] = changes
-        note = f"before: torch {other['key'].get('torch')} on {other['key'].get('chip')}"
+        note = f"before: torch {other.key.get('torch')} on {other.key.get('chip')}"
         blocks.append(
             Table(
                 ("operator", "before", "now"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from transit_cli.results import TransitError
+from transit_cli import schema
+from transit_cli.config import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
+
+#: The samples of a measured time, at least one.
+Seconds = Annotated[tuple[Annotated[float, Range(0)], ...], schema.NotEmpty()]
 
 #: Chance of seeing such a difference between two runs of the same program, below which it counts, and its least size.
 CHANCE, MIN_CHANGE = 0.01, 0.02
@@ -44,43 +47,41 @@ class Change:
         return self.chance < CHANCE and abs(self.ratio - 1) > MIN_CHANGE
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+@dataclass(frozen=True)
+class Timings:
+    """The samples of the whole step and of each phase, in the data of a profile."""
+
+    step_samples_seconds: Seconds
+    phase_samples_seconds: Annotated[dict[str, Seconds], schema.NotEmpty()]
+
+
+@dataclass(frozen=True)
+class _Document:
+    command: Literal["profile"]
+    data: Timings
+
+
+def compare(before: Timings, after: Timings) -> list[Change]:
     """The whole step and each phase, in the data of two profiles."""
-    changes = [change("step", before["step_samples_seconds"], after["step_samples_seconds"])]
-    phases = after["phase_samples_seconds"]
-    changes += [
-        change(name, old, phases[name]) for name, old in before["phase_samples_seconds"].items() if name in phases
-    ]
+    changes = [change("step", before.step_samples_seconds, after.step_samples_seconds)]
+    phases = after.phase_samples_seconds
+    changes += [change(name, old, phases[name]) for name, old in before.phase_samples_seconds.items() if name in phases]
     return changes
 
 
-def change(name: str, before: list[float], after: list[float]) -> Change:
+def change(name: str, before: Sequence[float], after: Sequence[float]) -> Change:
     """How a quantity changed, by its samples in two runs."""
     from scipy.stats import mannwhitneyu
 
-    chance = 1.0 if before == after else float(mannwhitneyu(before, after).pvalue)
+    chance = 1.0 if list(before) == list(after) else float(mannwhitneyu(before, after).pvalue)
     return Change(name, statistics.median(before), statistics.median(after), chance)
 
 
-def read(file: Path) -> dict[str, Any]:
+def read(file: Path) -> Timings:
     """The data of a profile that `transit profile --json` printed.
 
     Raises:
         TransitError: the file is not one.
     """
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        data = document["data"]
-        if document["command"] == "profile" and data["step_samples_seconds"] and data["phase_samples_seconds"]:
-            return data
-        found = f"holds a document of `transit {document['command']}`"
-    except OSError as error:
-        found = f"cannot be read: {error.strerror}"
-    except (ValueError, KeyError, TypeError):
-        found = "is not a profile"
-    raise TransitError(
-        f"{file} {found}",
-        wanted="what `transit profile --json` printed",
-        fix=f"transit profile --json > {file.name}",
-        code="profile-unreadable",
-    )
+    wanted, fix = "what `transit profile --json` printed", f"transit profile --json > {file.name}"
+    return schema.read(file, _Document, schema.Source(str(file), wanted, fix, "profile-unreadable")).data

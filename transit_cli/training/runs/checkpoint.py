@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from transit_cli import console
+from transit_cli.results import TransitError
 from transit_cli.utils.files import atomic_write, remove_abandoned
 
 if TYPE_CHECKING:
@@ -44,12 +45,32 @@ def save(folder: Path, steps: int, state: dict[str, Any]) -> Path:
 
 
 def load(file: Path) -> dict[str, Any] | None:
-    """A checkpoint's state, on the CPU; None where the file is not what was written."""
+    """A checkpoint's state, on the CPU; None if the file's content is not what its name says.
+
+    Raises:
+        TransitError: the content is what its name says, but no checkpoint.
+    """
     name = _NAME.fullmatch(file.name)
     content = file.read_bytes()
     if name is None or _digest(content) != name[2]:
         return None
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # of many types, by what is in the file
+        raise invalid(file, f"cannot be loaded: {next(iter(str(error).splitlines()), type(error).__name__)}") from error
+    if not isinstance(state, dict):
+        raise invalid(file, f"holds {type(state).__name__}")
+    return state
+
+
+def invalid(path: Path, problem: str) -> TransitError:
+    """The error for a checkpoint, or a folder of them, that was not written by `save` for this run."""
+    return TransitError(
+        f"{path} {problem}",
+        wanted="a checkpoint that `transit train` wrote for this run",
+        fix=f"remove {path}, then resume: an earlier checkpoint is used",
+        code="checkpoint-invalid",
+    )
 
 
 def latest(folder: Path) -> dict[str, Any] | None:

@@ -69,6 +69,14 @@ class Position:
     best_steps: int = 0
     finished: bool = False
 
+    def check(self, epochs: int, steps: int) -> None:
+        """Raise ValueError if this is no position in a fit of so many epochs of so many optimizer steps."""
+        counts = (self.epoch, self.step, self.best_epoch, self.best_steps)
+        if not all(type(count) is int and count >= 0 for count in counts) or self.epoch > epochs or self.step > steps:
+            raise ValueError(f"epoch {self.epoch}, step {self.step} of {epochs} epochs of {steps} steps")
+        if not all(isinstance(value, float | int) for value in (self.seconds, self.best)):
+            raise ValueError("its times are not numbers")
+
 
 @dataclass(frozen=True)
 class FitResult:

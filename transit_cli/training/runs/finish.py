@@ -17,6 +17,7 @@ from transit_cli.results import Result, Table
 from transit_cli.training.distributed import under_torchrun
 from transit_cli.training.runs import bench_record, ranking_metrics
 from transit_cli.training.runs.run import SCORES
+from transit_cli.utils.files import atomic_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,8 @@ def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
     table: dict[str, Any] = {"row": rows}
     table |= {name: viewset.tces[name][rows] for name in ("star", "signal", "label", "split")}
     table |= {"fold": folds, "score": score, "spread": probabilities.std(axis=0)}
-    write_table(run.path / SCORES, table)
+    with atomic_output(run.path / SCORES) as temporary:
+        write_table(temporary, table)
     card = Card(
         network=_card_name(settings.network),
         views=dict(plan.views),
@@ -129,7 +131,7 @@ def compare_with_bench(result: Result, plan: Plan, run: Run) -> Result:
     settings = plan.settings
     work = bench_record.RecordKey(settings.network, plan.views, settings.batch_size, plan.precision)
     benched = bench_record.benched(work, plan.device)
-    speeds = [record["samples_per_second"] for record in run.history() if record["micro_batch"] == settings.batch_size]
+    speeds = [epoch.samples_per_second for epoch in run.history() if epoch.micro_batch == settings.batch_size]
     if benched is None or not speeds or under_torchrun():  # a benchmark measures one process
         return result
     speed = statistics.median(speeds)

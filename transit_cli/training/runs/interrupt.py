@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM deferred to the end of the current optimizer step."""
+"""Ctrl-C, SIGTERM and SIGHUP deferred to the end of the current optimizer step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class DeferredSignals:
-    """Defers SIGINT and SIGTERM while a block runs, until the block delivers them.
+    """Defers SIGINT, SIGTERM and SIGHUP while a block runs, until the block delivers them.
 
         with DeferredSignals() as signals:
             for ...:
@@ -30,7 +30,9 @@ class DeferredSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) == signal.SIG_IGN:  # nohup
+                    continue
                 self._before[number] = signal.signal(number, self._hold)
         return self
 

@@ -12,16 +12,16 @@ runs/NAME/
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import platform
-import shutil
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from transit_cli import __version__, config, console
+from transit_cli import __version__, config, console, schema
 from transit_cli.results import ExitCode, TransitError, plain
 from transit_cli.training.settings import TrainSettings
 from transit_cli.utils.files import atomic_write, is_temporary, locked
@@ -60,6 +60,42 @@ RESUMABLE_OPTIONS = frozenset(
 
 
 @dataclass(frozen=True)
+class _RecordedDevice:
+    kind: str
+
+
+@dataclass(frozen=True)
+class _RecordedViewSet:
+    sizes: dict[str, int]
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """What is read of environment.json."""
+
+    device: _RecordedDevice
+    viewset: _RecordedViewSet
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What is read of a line of metrics.jsonl.
+
+    Attributes:
+        fit: name of the fit.
+        step: optimizer steps taken.
+        micro_batch: samples per micro-batch; 0 if it was not recorded.
+        samples_per_second: speed of the epoch; 0 if it was not recorded.
+    """
+
+    fit: str
+    step: Annotated[int, config.Range(0)]
+    micro_batch: int = 0
+    samples_per_second: float = 0.0
+
+
+@dataclass(frozen=True)
 class Run:
     """A run's folder, open for writing."""
 
@@ -74,26 +110,33 @@ class Run:
         with (self.path / METRICS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(plain(record)) + "\n")
 
-    def history(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, without one that was cut short by a kill."""
-        try:
-            lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return []
-        return [record for line in lines if (record := _parsed(line))]
+    def history(self) -> list[EpochRecord]:
+        """The epochs in metrics.jsonl."""
+        return [record for _, record in self._lines()]
 
     def truncate_metrics(self, steps: Mapping[str, int]) -> None:
         """Drop the lines beyond the checkpoint that is resumed from (its steps, by fit): those epochs are repeated."""
-        kept = [record for record in self.history() if record["step"] <= steps.get(record["fit"], 0)]
-        text = "".join(json.dumps(record) + "\n" for record in kept)
-        atomic_write(self.path / METRICS, text)
+        kept = [line + "\n" for line, record in self._lines() if record.step <= steps.get(record.fit, 0)]
+        atomic_write(self.path / METRICS, "".join(kept))
 
+    def _lines(self) -> list[tuple[str, EpochRecord]]:
+        """The lines of metrics.jsonl and their content, without one that was cut short by a kill.
 
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
+        A damaged line is reported and left out: the log must not prevent a run from being resumed.
+        """
+        try:
+            *lines, rest = (self.path / METRICS).read_bytes().decode(errors="replace").split("\n")
+        except FileNotFoundError:
+            return []
+        source = schema.Source(str(self.path / METRICS), "a record of an epoch", "remove the line", "metrics-damaged")
+        found = []
+        for number, line in enumerate([*lines, rest], 1):
+            try:
+                found.append((line, schema.parse(line, EpochRecord, source.at(number))))
+            except TransitError as error:
+                if number <= len(lines):
+                    console.warn(f"{error.found}: the line is ignored")
+        return found
 
 
 @contextmanager
@@ -108,13 +151,16 @@ def open_run(plan: Plan, processes: ProcessGroup) -> Iterator[Run]:
     with ExitStack() as stack:
 
         def open_() -> Run:
-            resume = plan.settings.resume
-            if resume:
-                check_viewset(resume, plan.viewset)
-                check_device(resume, plan.device)
-            run = Run(resume) if resume else create(plan.settings, plan.viewset, plan.device)
-            _copy_network_source(plan.settings, run)
-            stack.enter_context(locked(run.path))
+            settings = plan.settings
+            if settings.resume:
+                stack.enter_context(locked(settings.resume))
+                check_resumable(settings.resume, plan.viewset, plan.device)
+                run = Run(settings.resume)
+            else:
+                path = settings.out or _lock_new_name(stack)
+                if settings.out:
+                    stack.enter_context(locked(path))
+                run = create(settings, path, plan.viewset, plan.device)
             run.truncate_metrics({t.name: checkpoint.latest_steps(run.checkpoints(t.name)) for t in plan.tasks})
             return run
 
@@ -125,20 +171,19 @@ def _copy_network_source(settings: TrainSettings, run: Run) -> None:
     """Copy the file of a user's own network into the run: the trained network cannot be used without it."""
     if ":" in settings.network:
         source = Path(settings.network.rpartition(":")[0]).expanduser()
-        copy = run.path / source.name
-        if source.is_file() and source.resolve() != copy.resolve():
-            shutil.copyfile(source, copy)
+        if source.is_file():
+            atomic_write(run.path / source.name, source.read_bytes())
 
 
-def create(settings: TrainSettings, viewset: ViewSet, device: Device) -> Run:
-    """Create the folder of a new run, with its configuration and environment.
+def create(settings: TrainSettings, path: Path, viewset: ViewSet, device: Device) -> Run:
+    """Create the folder of a new run, which this process owns, with its configuration and environment.
 
     Raises:
         TransitError: the folder exists and is not empty.
     """
-    path = settings.out or _free_name()
     left = {file.name for file in path.iterdir() if not is_temporary(file)} if path.is_dir() else set()
-    if left - {ENVIRONMENT} or (path.exists() and not path.is_dir()):  # a run killed at once leaves ENVIRONMENT only
+    network = Path(settings.network.rpartition(":")[0]).name
+    if left - {ENVIRONMENT, network} or (path.exists() and not path.is_dir()):  # CONFIG is written last
         is_run = CONFIG in left
         raise TransitError(
             f"{path} {'contains a run' if is_run else 'exists'} already",
@@ -148,8 +193,10 @@ def create(settings: TrainSettings, viewset: ViewSet, device: Device) -> Run:
             code="run-exists",
         )
     atomic_write(path / ENVIRONMENT, json.dumps(plain(environment(viewset, device)), indent=2) + "\n")
+    run = Run(path)
+    _copy_network_source(settings, run)
     atomic_write(path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), out=path), "train"))
-    return Run(path)
+    return run
 
 
 def resumed(settings: TrainSettings) -> TrainSettings:
@@ -182,26 +229,47 @@ def resumed(settings: TrainSettings) -> TrainSettings:
             exit_code=ExitCode.USAGE,
             code="run-changed",
         )
-    return before.replace(**{name: getattr(settings, name) for name in given if name in RESUMABLE_OPTIONS})
+    kept = {name: getattr(settings, name) for name in given if name in RESUMABLE_OPTIONS}
+    return before.replace(**kept, network=_own_copy(before.network, path))
+
+
+def _own_copy(network: str, run: Path) -> str:
+    """The name of a network, with a user's file replaced by the run's copy of it; warns if the two differ."""
+    source, colon, function = network.rpartition(":")
+    copy = run / Path(source).name
+    if not colon or not copy.is_file():
+        return network
+    original = Path(source).expanduser()
+    if original.is_file() and original.read_bytes() != copy.read_bytes():
+        console.warn(f"{original} has changed since {run} was started: the copy in {copy} is used")
+    return f"{copy}:{function}"
 
 
 def _shown(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def check_viewset(run: Path, viewset: ViewSet) -> None:
-    """Raise the error for a view set other than the one that the run was started with, naming the differences."""
-    before = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["viewset"]
-    now = describe(viewset)
+def check_resumable(run: Path, viewset: ViewSet, device: Device) -> None:
+    """Compare view set and device with those that the run was started with.
+
+    Warns on another kind of device: the run will not equal an uninterrupted one exactly.
+
+    Raises:
+        TransitError: the view set is another one (the error names the differences), or environment.json is damaged.
+    """
+    fix = f"restore it, or start a new run: transit train {viewset.path}"
+    source = schema.Source(str(run / ENVIRONMENT), "the file that `transit train` wrote", fix, "run-damaged")
+    recorded = schema.read(run / ENVIRONMENT, _Environment, source)
+    before, now = recorded.viewset, describe(viewset)
     changed = [
-        f"{key} {before['sizes'].get(key)} -> {now['sizes'].get(key)}"
-        for key in now["sizes"]
-        if before["sizes"].get(key) != now["sizes"].get(key)
+        f"{key} {before.sizes.get(key)} -> {size}"
+        for key, size in now["sizes"].items()
+        if before.sizes.get(key) != size
     ]
     changed += [
         f"{name} has other content"
-        for name in sorted({*before["sha256"], *now["sha256"]})
-        if before["sha256"].get(name) != now["sha256"].get(name)
+        for name in sorted({*before.sha256, *now["sha256"]})
+        if before.sha256.get(name) != now["sha256"].get(name)
     ]
     if changed:
         raise TransitError(
@@ -210,14 +278,10 @@ def check_viewset(run: Path, viewset: ViewSet) -> None:
             fix=f"restore the view set, or start a new run: transit train {viewset.path}",
             code="viewset-changed",
         )
-
-
-def check_device(run: Path, device: Device) -> None:
-    """Warn when a run is resumed on another kind of device: it will not equal an uninterrupted run exactly."""
-    before = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["device"]["kind"]
-    if before != device.kind:
+    if recorded.device.kind != device.kind:
         console.warn(
-            f"{run} was started on {before} and is resumed on {device.kind}: close to an uninterrupted run, not equal"
+            f"{run} was started on {recorded.device.kind} and is resumed on {device.kind}: "
+            "close to an uninterrupted run, not equal"
         )
 
 
@@ -260,7 +324,17 @@ def runs_near(path: Path) -> list[Path]:
     return sorted(found, key=lambda run: (run / CONFIG).stat().st_mtime, reverse=True)[:3]
 
 
-def _free_name() -> Path:
-    """runs/YYYYMMDD-HHMMSS, with a number appended if it exists."""
+def _lock_new_name(stack: ExitStack) -> Path:
+    """runs/YYYYMMDD-HHMMSS, with a number appended if it exists or another process owns it; locked on `stack`."""
     name = dt.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return next(path for n in range(1, 10**6) if not (path := Path("runs", name + (f"-{n}" if n > 1 else ""))).exists())
+    for number in itertools.count(1):
+        path = Path("runs", name + (f"-{number}" if number > 1 else ""))
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(locked(path))
+            except TransitError:  # in use
+                continue
+            if not path.exists():
+                stack.push(lock.pop_all())
+                return path
+    raise AssertionError
