@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transit_cli import config, schema
+from transit_cli import config
 from transit_cli.data.inspection import info
 from transit_cli.data.viewset import ViewSet
 from transit_cli.model import saved
 from transit_cli.operators.op_database import matrix
+from transit_cli.parsing import schema
 from transit_cli.results import TransitError
 from transit_cli.training.runs import run
 from transit_cli.training.settings import TrainSettings
