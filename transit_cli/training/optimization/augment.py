@@ -54,11 +54,8 @@ class Augmentation:
         if self.shift:
             views = {name: shifted(values, self.shift, wrap=name == "global") for name, values in views.items()}
         if self.noise:
-            size = torch.rand(len(batch), 1, device=batch.targets.device)
-            views = {
-                n: torch.addcmul(values, torch.randn_like(values), size, value=self.noise * self.levels[n])
-                for n, values in views.items()
-            }
+            size = torch.rand(len(batch), 1, device=batch.targets.device) * self.noise
+            views = {n: values + torch.randn_like(values) * (size * self.levels[n]) for n, values in views.items()}
         if self.drop:
             views = {n: values.masked_fill(torch.rand_like(values) < self.drop, 0.0) for n, values in views.items()}
         return Batch(batch.inputs | views, batch.targets)
