@@ -174,7 +174,8 @@ def _convert(found: Fuzzed, names, new_name: str | None, convert, rows=None) -> 
         return
     for row in found.rows if rows is None else rows:
         try:
-            row[index] = repr(round(convert(float(row[index])), 8))
+            value = float(row[index])
+            row[index] = repr(round(convert(value), 8)) if value not in {0.0, -9999.0} else row[index]  # missing values
         except ValueError:
             continue
     if new_name:

@@ -34,6 +34,8 @@ _MISSING = frozenset(
         *("inf", "+inf", "-inf", "infinity", "+infinity", "-infinity", "undefined", "missing", "*"),
     )
 )
+#: Numbers that stand for missing values.
+_SENTINELS = frozenset({-99.0, -999.0, -9999.0, -99999.0, -999999.0})
 #: Longer periods are those of no signal that is folded.
 MAX_PERIOD = 1e6
 #: Rows whose duration looks like one of another unit are taken as they are up to this share: real tables hold a few.
@@ -117,6 +119,7 @@ def numbers(column: SourceColumn) -> tuple[Quantity, dict[int, str]]:
             )
         else:
             found.problems[row] = f"{column.name} is {text[:30]!r}, not a number"
+    found.values[np.isin(found.values, list(_SENTINELS))] = np.nan
     return found, units
 
 
