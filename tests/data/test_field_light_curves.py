@@ -355,7 +355,6 @@ def bomb(tmp_path, **cards):
         {"NAXIS2": -5},
         {"NAXIS2": -1000},
         {"PCOUNT": -100000},
-        {"PCOUNT": -100000},
         {"TFORM1": "'999999999D'"},
     ],
 )
