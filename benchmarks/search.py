@@ -27,11 +27,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from transit_cli.search import batch, template
-from transit_cli.search.batch import Limits
+from transit_cli.search import star_batch, template
 from transit_cli.search.cells import Curve
 from transit_cli.search.engine import Engine
 from transit_cli.search.measurement import phase_of
+from transit_cli.search.star_batch import Limits
 
 CADENCE = {"tess": 10 / 1440, "kepler": 0.02043361}
 DENSITIES = (0.1, 10.0)
@@ -126,9 +126,9 @@ def real_curves(folder: Path) -> list[tuple[np.ndarray, np.ndarray, float]]:
         light = read_star(task)
         if not isinstance(light, Light):
             continue
-        plan = batch.plan_for(light.curve.cells, light.width, (0.5, 30.0), DENSITIES)
+        plan = star_batch.plan_for(light.curve.cells, light.width, (0.5, 30.0), DENSITIES)
         engine = Engine(torch.device("cpu"), 16 << 20)
-        signals = batch.search(engine, plan, [light.curve], Limits(signals=4), [light.detrended])[0]
+        signals = star_batch.search(engine, plan, [light.curve], Limits(signals=4), [light.detrended])[0]
         masked = np.zeros(len(light.time), dtype=bool)
         for signal in signals:
             masked |= signal.measured.inside(light.time, 1.5)
@@ -162,7 +162,7 @@ class Ours:
         span = curves[0].time[-1] - curves[0].time[0]
         key = (cells, width)
         if key not in self.plans:
-            self.plans[key] = batch.plan_for(cells, width, (SHORTEST, span / 2), DENSITIES)
+            self.plans[key] = star_batch.plan_for(cells, width, (SHORTEST, span / 2), DENSITIES)
         return self.plans[key]
 
     def __call__(self, curves: list[Curve]) -> list[tuple[float, float, float]]:
@@ -170,11 +170,11 @@ class Ours:
         plan = self.plan(curves)
         return [
             (peak.measured.snr, peak.sde, peak.measured.period) if peak else (0.0, 0.0, 0.0)
-            for peak in batch.strongest_peaks(self.engine, plan, curves)
+            for peak in star_batch.strongest_peaks(self.engine, plan, curves)
         ]
 
     def periodogram(self, curves: list[Curve]) -> None:
-        batch.signal_to_noise(self.engine, self.plan(curves), curves)
+        star_batch.signal_to_noise(self.engine, self.plan(curves), curves)
 
 
 def run_tls(curve: Curve) -> tuple[float, float]:
@@ -196,7 +196,7 @@ def run_bls(curve: Curve, periods: np.ndarray) -> tuple[float, float]:
     power = np.asarray(
         BoxLeastSquares(when, flux, curve.sigma).power(periods, durations[durations < periods[0] / 2]).power
     )
-    sde = batch.detection_efficiency(np.sqrt(np.maximum(2 * np.asarray(power), 0)), float(len(when)))
+    sde = star_batch.detection_efficiency(np.sqrt(np.maximum(2 * np.asarray(power), 0)), float(len(when)))
     return float(sde.max()), float(periods[int(np.argmax(sde))])
 
 
@@ -265,7 +265,7 @@ def speed(curves: list[Curve], ours: Ours, peers: list[str], rounds: int) -> Non
     where = f"{ours.device.type}, {torch.get_num_threads()} threads"
     print(f"\n{len(curves)} light curves of {plan.count} cells, {len(plan.periods)} periods, {where}")
     grid = timed(lambda: ours.periodogram(curves), len(curves), "periodogram")
-    whole = timed(lambda: batch.search(ours.engine, plan, curves, Limits()), len(curves), "search, signals measured")
+    whole = timed(lambda: star_batch.search(ours.engine, plan, curves, Limits()), len(curves), "search, measured")
     timed(lambda: ours.periodogram(curves[:1]), 1, "periodogram, one light curve alone")
     for peer in peers:
         run = run_tls if peer == "TLS" else (lambda curve: run_bls(curve, plan.periods))

@@ -15,7 +15,7 @@ from transit_cli.utils.isolation import Child, ChildExit, run_child
 HANDLER = """
 import os, signal, subprocess, sys, time
 {top}
-from transit_cli import isolation
+from transit_cli.utils import isolation
 
 def handler(job, emit):
 {body}

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transit_cli import schema
 from transit_cli.config import Range
+from transit_cli.parsing import schema
 from transit_cli.results import TransitError
 
 SOURCE = schema.Source("a.json", "a file of this test", "write it again", "test-damaged")

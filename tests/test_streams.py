@@ -148,3 +148,15 @@ def test_time_in_which_the_parent_was_stopped_is_no_timeout(tmp_path):
     time.sleep(5)
     process.send_signal(signal.SIGCONT)
     assert process.communicate(timeout=60)[0].strip() == "done"
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
+    from transit_cli import console
+    from transit_cli.results import Result, Table
+
+    with console.session():
+        console.warn("TIC \x1b[2J1")
+        console.show(Result({}, [Table(["star"], [["\x1b]0;title\x07ä\x9b"]])], "\x1b[H"), command="x", version="1")
+    shown = capsys.readouterr()
+    assert not {"\x1b", "\x07", "\x9b"} & {*shown.out, *shown.err}
+    assert "\\x1b]0;title\\x07ä" in shown.out

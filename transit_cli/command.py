@@ -164,7 +164,8 @@ def _raise_terminated(*_: object) -> None:
 @contextlib.contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
     """While the block runs, SIGTERM and SIGHUP (a closed terminal) unwind it as Ctrl-C does; nohup keeps its effect."""
-    signals = [number for number in TERMINATING if signal.getsignal(number) != signal.SIG_IGN]
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    signals = (signal.SIGTERM,) if ignored else TERMINATING
     before = {number: signal.signal(number, _raise_terminated) for number in signals}
     try:
         yield

@@ -30,8 +30,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from transit_cli import config_file
-from transit_cli.convert import convert, describe
+from transit_cli.parsing import config_file
+from transit_cli.parsing.convert import convert, describe
 from transit_cli.results import ExitCode, TransitError
 
 __all__ = ["Flag", "Panel", "Positional", "Range", "Settings"]

@@ -85,9 +85,15 @@ def warn(text: str) -> None:
         _error_line(f"warning: {text}", style="yellow")
 
 
+def _printable(text: object) -> str:
+    """Text without control characters: names in files must not move the cursor or set the terminal's title."""
+    return "".join(c if c.isprintable() or c in "\n\t" or ord(c) > 0x9F else f"\\x{ord(c):02x}" for c in str(text))
+
+
 def _error_line(text: str, style: str = "") -> None:
     from rich.text import Text as RichText
 
+    text = _printable(text)
     with contextlib.suppress(OSError):  # stderr is closed or its terminal has gone, which must not stop the work
         if sys.stderr.isatty():
             _rich(stderr=True).print(RichText(text, style=style))
@@ -242,6 +248,7 @@ def _json(document: Document) -> None:
 
 
 def _out(text: str, style: str = "") -> None:
+    text = _printable(text)
     if sys.stdout.isatty():
         from rich.text import Text as RichText
 
@@ -291,13 +298,13 @@ def _rich_table(table: Table) -> Any:
         shown.add_column(RichText(name), justify="right" if _right(table, index) else "left", overflow="fold")
     styles = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
     for row in table.rows:
-        shown.add_row(*(RichText(str(cell), style=styles.get(str(cell), "")) for cell in row))
+        shown.add_row(*(RichText(_printable(cell), style=styles.get(str(cell), "")) for cell in row))
     return shown
 
 
 def _plain_table(table: Table) -> str:
     """Aligned columns two spaces apart, one line per row, for `grep`, `awk` and logs."""
-    rows = [[str(cell).replace("\n", " ") for cell in row] for row in (table.columns, *table.rows)]
+    rows = [[_printable(cell).replace("\n", " ") for cell in row] for row in (table.columns, *table.rows)]
     widths = [max(len(row[index]) for row in rows) for index in range(len(table.columns))]
     right = [_right(table, index) for index in range(len(table.columns))]
     lines = [table.title] if table.title else []

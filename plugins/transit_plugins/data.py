@@ -56,7 +56,7 @@ def check(settings: CheckSettings) -> Result:
 
     Exits with 1 if a file cannot be read.
     """
-    from transit_cli.data.check import check
+    from transit_cli.data.file_check import check
 
     return check(settings)
 

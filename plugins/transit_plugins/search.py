@@ -22,6 +22,6 @@ def search(settings: SearchSettings) -> Result:
     A limb-darkened template is tried over a grid of period, epoch and duration that follows from the stars' density.
     Each signal is masked before the next is searched. A run that was stopped resumes with the same command.
     """
-    from transit_cli.search.run import search
+    from transit_cli.search.search_run import search
 
     return search(settings)

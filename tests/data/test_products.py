@@ -10,7 +10,7 @@ import product_files
 import pytest
 from product_files import DEPTH, DURATION, FLAGGED, LAYOUTS, PERIOD
 
-from transit_cli.data.check import check
+from transit_cli.data.file_check import check
 from transit_cli.data.lightcurves import products
 from transit_cli.data.lightcurves.readers import read, star_of_file
 from transit_cli.data.settings import CheckSettings

@@ -10,9 +10,9 @@ from tests.metal_shim.compiler import cache
 from transit_cli.model.acceleration import layout
 from transit_cli.model.acceleration.metal import layers
 from transit_cli.model.acceleration.metal.functions import Convolution, Head, Pooling, cross_entropy
+from transit_cli.model.acceleration.metal.fused_optimizer import FlatAdam, agrees, suits
 from transit_cli.model.acceleration.metal.gradients import Gradients
 from transit_cli.model.acceleration.metal.library import Library, MetalError
-from transit_cli.model.acceleration.metal.optimizer import FlatAdam, agrees, suits
 from transit_cli.model.pooling import AverageAndMaximum, average_and_maximum
 from transit_cli.model.two_branch import TwoBranch
 

@@ -9,7 +9,7 @@ import pytest
 from tests.data import fits_maker
 from transit_cli.data.settings import PrepareSettings
 from transit_cli.results import TransitError
-from transit_cli.search import run
+from transit_cli.search import search_run
 from transit_cli.search.settings import SearchSettings
 
 PLANET = (4.37, 133.2, 0.16, 3e-3)
@@ -39,7 +39,7 @@ def rows(out):
 
 def test_a_folder_of_light_curves_becomes_a_catalog_that_prepare_reads(tmp_path):
     folder, out = stars(tmp_path / "curves"), tmp_path / "found.csv"
-    result = run.search(settings(folder, out))
+    result = search_run.search(settings(folder, out))
     assert (result.data["stars"], result.data["stars_with_signals"]) == (3, 2)
     found = rows(out)
     assert [row["star"] for row in found] == ["KIC 1001", "KIC 1002"]
@@ -59,10 +59,10 @@ def test_a_folder_of_light_curves_becomes_a_catalog_that_prepare_reads(tmp_path)
 def test_a_run_that_was_stopped_resumes_and_gives_the_same_bytes(tmp_path, monkeypatch):
     folder = stars(tmp_path / "curves")
     whole, resumed = tmp_path / "whole.csv", tmp_path / "resumed.csv"
-    monkeypatch.setitem(run.BLOCK, "cpu", 1)
-    run.search(settings(folder, whole))
+    monkeypatch.setitem(search_run.BLOCK, "cpu", 1)
+    search_run.search(settings(folder, whole))
     searched = []
-    original = run._search_block
+    original = search_run._search_block
 
     def stops(block, *rest):
         searched.append(block[0].star)
@@ -70,11 +70,11 @@ def test_a_run_that_was_stopped_resumes_and_gives_the_same_bytes(tmp_path, monke
             raise KeyboardInterrupt
         return original(block, *rest)
 
-    monkeypatch.setattr(run, "_search_block", stops)
+    monkeypatch.setattr(search_run, "_search_block", stops)
     with pytest.raises(KeyboardInterrupt, match="resumes"):
-        run.search(settings(folder, resumed))
+        search_run.search(settings(folder, resumed))
     assert not resumed.exists()
-    run.search(settings(folder, resumed))
+    search_run.search(settings(folder, resumed))
     assert searched == ["KIC 1000", "KIC 1001", "KIC 1001", "KIC 1002"]  # the first is not searched again
     assert resumed.read_bytes() == whole.read_bytes()
     assert not list(tmp_path.glob(".*.work"))
@@ -82,17 +82,17 @@ def test_a_run_that_was_stopped_resumes_and_gives_the_same_bytes(tmp_path, monke
 
 def test_a_catalog_that_is_complete_is_not_made_again_and_another_one_is_not_overwritten(tmp_path, monkeypatch):
     folder, out = stars(tmp_path / "curves", 1), tmp_path / "found.csv"
-    run.search(settings(folder, out))
-    monkeypatch.setattr(run, "_search_blocks", lambda *_: pytest.fail("searched again"))
-    assert "nothing to do" in run.search(settings(folder, out)).verdict
+    search_run.search(settings(folder, out))
+    monkeypatch.setattr(search_run, "_search_blocks", lambda *_: pytest.fail("searched again"))
+    assert "nothing to do" in search_run.search(settings(folder, out)).verdict
     with pytest.raises(TransitError) as refused:
-        run.search(settings(folder, out, snr=9.0))
+        search_run.search(settings(folder, out, snr=9.0))
     assert refused.value.code == "output-exists"
 
 
 def test_a_signal_that_several_stars_show_at_the_same_time_is_said_to_be_shared(tmp_path):
     folder, out = stars(tmp_path / "curves", shared=True), tmp_path / "found.csv"
-    run.search(settings(folder, out))
+    search_run.search(settings(folder, out))
     assert [row["flags"] for row in rows(out)] == ["shared: 1 other star shows it at the same time"] * 2
 
 
@@ -100,15 +100,15 @@ def test_a_star_that_cannot_be_searched_is_listed_with_its_reason(tmp_path):
     folder, out = stars(tmp_path / "curves", 1), tmp_path / "found.csv"
     time = fits_maker.long_cadence(1.0)
     fits_maker.kepler(folder / "kplr000002000-2009166043257_llc.fits", 2000, time, np.full(len(time), 5000.0))
-    result = run.search(settings(folder, out))
+    result = search_run.search(settings(folder, out))
     assert result.data["unsearched"] == 1
     assert "KIC 2000" in (tmp_path / "found-unsearched.csv").read_text()
     assert result.warnings
 
 
 def test_the_memory_limit_bounds_the_stars_that_are_searched_together(tmp_path):
-    small = run._Machine.open(settings(tmp_path, tmp_path / "out.csv"))
-    plan = run._plan(70_000, 0.02, settings(tmp_path, tmp_path / "out.csv", max_period=3.0))
+    small = search_run._Machine.open(settings(tmp_path, tmp_path / "out.csv"))
+    plan = search_run._plan(70_000, 0.02, settings(tmp_path, tmp_path / "out.csv", max_period=3.0))
     held = small.device.memory().driver
     object.__setattr__(small, "limit", held + (64 << 20))
     few = small.fitting(plan, 10_000)

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from tests.search.curves import WIDTH, curve, planted, times
 from transit_cli.search import engine, template
-from transit_cli.search.engine import BINS, STEPS, WIDTHS, WINDOW, Engine, Plan
+from transit_cli.search.engine import BINS, STEPS, WIDTHS, WINDOW, Engine, SearchPlan
 
 CPU = torch.device("cpu")
 WHITE = torch.ones(1, len(engine.NOISE_WIDTHS))
 
 
 def plan_of(periods, count, densities=(0.3, 3.0)):
-    return Plan(count, WIDTH, np.sort(np.atleast_1d(np.asarray(periods, float))), densities)
+    return SearchPlan(count, WIDTH, np.sort(np.atleast_1d(np.asarray(periods, float))), densities)
 
 
 def loaded(machine, curves):

@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from tests.search.curves import WIDTH, curve, planted, times
-from transit_cli.search import batch
-from transit_cli.search.batch import Limits, plan_for
+from transit_cli.search import star_batch
 from transit_cli.search.engine import Engine
+from transit_cli.search.star_batch import Limits, plan_for
 
 MACHINE = Engine(torch.device("cpu"), 4 << 20)
 
 
 def search(*curves, low=1.8, high=0.0, limits=None):
     plan = plan_for(max(one.cells for one in curves), WIDTH, (low, high), (0.3, 5.0))
-    return batch.search(MACHINE, plan, curves, limits or Limits())
+    return star_batch.search(MACHINE, plan, curves, limits or Limits())
 
 
 def only(found):
@@ -132,7 +132,7 @@ def test_the_efficiency_is_highest_at_the_peak_and_has_no_trend():
     rng = np.random.default_rng(2)
     spectrum = 4 + 0.3 * rng.standard_normal(2000) + np.linspace(0, 1, 2000)
     spectrum[700] = 12
-    sde = batch.detection_efficiency(spectrum, 3888)
+    sde = star_batch.detection_efficiency(spectrum, 3888)
     assert sde.argmax() == 700
     assert sde[700] > 15
     assert abs(np.median(sde[:200]) - np.median(sde[-200:])) < 0.5

@@ -198,7 +198,7 @@ def test_a_real_browser_fits_it_to_a_phone(make_set, dip_ensemble, tmp_path):
 
 
 def test_the_name_of_a_star_is_not_read_as_mathematics(make_set, tmp_path):
-    from transit_cli.vetting import plots
+    from transit_cli.vetting import evaluation_plots
 
-    figure = plots.folded({name: values[0] for name, values in make_set().views.items()}, "KIC $x^$ 1")
-    assert "$x^$" in plots.save(figure, tmp_path, "signal")
+    figure = evaluation_plots.folded({name: values[0] for name, values in make_set().views.items()}, "KIC $x^$ 1")
+    assert "$x^$" in evaluation_plots.save(figure, tmp_path, "signal")

@@ -113,8 +113,8 @@ def test_a_light_curve_gets_a_score_a_picture_and_its_period_checked(run, cli, l
 
 def test_the_views_are_those_of_the_signal(light_curve):
     """At the true period the local view is the box; at half of it every other fold is empty."""
+    from transit_cli.vetting.scored_signals import from_light_curve
     from transit_cli.vetting.settings import PredictSettings
-    from transit_cli.vetting.signals import from_light_curve
 
     settings = PredictSettings(run=light_curve, input=light_curve, period=PERIOD, epoch=EPOCH, duration=HOURS)
     signals = from_light_curve(light_curve, settings, {"global": 201, "local": 61})

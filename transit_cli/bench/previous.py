@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from transit_cli import schema
+from transit_cli.parsing import schema
 from transit_cli.profiling.report.compare import Change, Seconds, change
 
 if TYPE_CHECKING:

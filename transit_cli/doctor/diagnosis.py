@@ -7,11 +7,11 @@ import os
 from typing import TYPE_CHECKING
 
 from transit_cli import console
-from transit_cli.convert import nearest
 from transit_cli.device import environment, machine
 from transit_cli.doctor import environment_checks, machine_checks
 from transit_cli.doctor.check import DEVICE_CHECKS, CheckResult
 from transit_cli.doctor.check_runner import CheckRunner
+from transit_cli.parsing.convert import nearest
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:

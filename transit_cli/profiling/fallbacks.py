@@ -59,7 +59,7 @@ def measure(settings: ProfileSettings, folder: Path, timeout: float = 300) -> tu
     file = folder / "fallbacks.yaml"
     file.write_text(to_yaml(child, "profile"), encoding="utf-8")
     environment = os.environ | {PROFILE_INFO: str(FALLBACK_STATISTICS)}
-    command = [sys.executable, "-m", "transit_cli", "profile", "--config", str(file), "--json"]
+    command = [sys.executable, "-P", "-m", "transit_cli", "profile", "--config", str(file), "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     file.unlink()
     if done.returncode not in {ExitCode.DONE, ExitCode.NEGATIVE}:

@@ -40,7 +40,7 @@ WIDEST = 0.3
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """What is tried on light curves of `count` cells of `width` days.
 
     Attributes:
@@ -155,7 +155,7 @@ class Engine:
     def __init__(self, device: torch.device, budget: int) -> None:
         self._device, self._budget = device, budget
         self._filter = _Filter.on(device)
-        self._plan: Plan | None = None
+        self._plan: SearchPlan | None = None
         self._bags: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def load(self, deficits: np.ndarray, weights: np.ndarray) -> torch.Tensor:
@@ -163,7 +163,7 @@ class Engine:
         rows = np.concatenate([deficits, weights]).astype(np.float32).T
         return torch.from_numpy(np.ascontiguousarray(rows)).to(self._device)
 
-    def periodogram(self, data: torch.Tensor, plan: Plan, noise: torch.Tensor) -> torch.Tensor:
+    def periodogram(self, data: torch.Tensor, plan: SearchPlan, noise: torch.Tensor) -> torch.Tensor:
         """The best signal-to-noise at each period, [stars, periods].
 
         Args:
@@ -179,7 +179,9 @@ class Engine:
                 best[:, first:last] = top if level == 0 else torch.maximum(best[:, first:last], top)
         return best
 
-    def locate(self, data: torch.Tensor, plan: Plan, noise: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def locate(
+        self, data: torch.Tensor, plan: SearchPlan, noise: torch.Tensor
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For one star: [periods] the best signal-to-noise, its epoch and its duration; days from the first cell."""
         found = np.full((3, len(plan.periods)), -np.inf)
         for first, last in self._groups(plan, 1):
@@ -194,13 +196,13 @@ class Engine:
                 found[:, first:last] = np.where(better, new, found[:, first:last])
         return found[0], found[1], found[2]
 
-    def _groups(self, plan: Plan, stars: int) -> Iterator[tuple[int, int]]:
+    def _groups(self, plan: SearchPlan, stars: int) -> Iterator[tuple[int, int]]:
         """Chunks of periods: a phase bin takes two sums, their blocks and two scores per template; a cell, 32 bytes."""
         each = 4 * (4 + 2 * (BLOCK + WINDOW) // BLOCK + 2 * STEPS)
         return plan.groups(self._budget // (each * stars), max(1, self._budget // (32 * plan.count)))
 
     def _scores(
-        self, data: torch.Tensor, plan: Plan, first: int, last: int, noise: torch.Tensor
+        self, data: torch.Tensor, plan: SearchPlan, first: int, last: int, noise: torch.Tensor
     ) -> Iterator[torch.Tensor]:
         """For each level [stars, periods, bins, STEPS] scores over the noise."""
         stars, count, bins = data.shape[1] // 2, last - first, int(plan.bins[first])
@@ -219,7 +221,7 @@ class Engine:
             over = noise_at(noise, WIDTHS * length / plan.width)
             yield scores.view(stars, count, -1, STEPS).mul_(over.reciprocal()[:, None, None, :])
 
-    def _fold(self, data: torch.Tensor, plan: Plan, first: int, last: int) -> torch.Tensor:
+    def _fold(self, data: torch.Tensor, plan: SearchPlan, first: int, last: int) -> torch.Tensor:
         """[periods x bins, 2 x stars] the sums of the cells that fall into each phase bin."""
         cells, begins = self._bags_of(plan, first, last)
         if self._device.type == "mps":  # MPS got embedding_bag with torch 2.10
@@ -227,7 +229,7 @@ class Engine:
             return target.index_add_(0, cells, data.repeat(last - first, 1))
         return torch.nn.functional.embedding_bag(cells, data, begins, mode="sum")
 
-    def _bags_of(self, plan: Plan, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _bags_of(self, plan: SearchPlan, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The cells of each phase bin, bin after bin, and where each bin begins; on MPS the bin of each cell.
 
         They are kept for the next batch on the same grid, as far as they are small.
@@ -243,7 +245,7 @@ class Engine:
             self._bags[key] = made
         return self._bags[key]
 
-    def _make_bags(self, plan: Plan, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _make_bags(self, plan: SearchPlan, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
         bins, count = int(plan.bins[first]), last - first
         host = torch.device("cpu") if self._device.type == "mps" else self._device  # MPS has no float64
         rate = torch.from_numpy(plan.width / plan.periods[first:last]).to(host)

@@ -28,7 +28,7 @@ FEWEST = 100
 
 
 @dataclass(frozen=True)
-class Task:
+class StarTask:
     """A star to be read.
 
     Attributes:
@@ -87,7 +87,7 @@ class Unsearched:
     reason: str
 
 
-def read_star(task: Task) -> Light | Unsearched:
+def read_star(task: StarTask) -> Light | Unsearched:
     """Read, stitch, average and detrend a star. Nothing that its files hold can make it fail."""
     curves: list[LightCurve] = []
     notes: list[str] = []
@@ -149,6 +149,6 @@ def _widened(chosen: np.ndarray, by: int) -> np.ndarray:
     return np.convolve(chosen, np.ones(2 * by + 1), mode="same") > 0.5
 
 
-def tasks_of(files: Mapping[str, Sequence[Path]], column: str, shortest: float) -> list[Task]:
+def tasks_of(files: Mapping[str, Sequence[Path]], column: str, shortest: float) -> list[StarTask]:
     """One task per star, in the order of their names."""
-    return [Task(star, tuple(sorted(files[star])), column, shortest) for star in sorted(files) if star]
+    return [StarTask(star, tuple(sorted(files[star])), column, shortest) for star in sorted(files) if star]

@@ -16,7 +16,7 @@ from transit_cli.utils.files import atomic_output, locked
 from transit_cli.vetting import pretrained
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.evaluation import mean_score
-from transit_cli.vetting.signals import Signals, from_catalog, from_light_curve, from_viewset
+from transit_cli.vetting.scored_signals import Signals, from_catalog, from_light_curve, from_viewset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,12 +119,12 @@ def _rows(
 
 
 def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
-    from transit_cli.vetting import plots
+    from transit_cli.vetting import evaluation_plots
 
     title = f"{row.get('star', '')} {row.get('signal', '')}".strip() or f"row {place}"
     about = f"{title}: score {row['score']:.3f} +- {row['spread']:.3f}  (trained on {row['trained_on']})"
-    figure = plots.folded({name: values[place] for name, values in signals.views.items()}, about)
-    plots.save(figure, folder, f"signal_{place}")
+    figure = evaluation_plots.folded({name: values[place] for name, values in signals.views.items()}, about)
+    evaluation_plots.save(figure, folder, f"signal_{place}")
     return str(folder / f"signal_{place}.png")
 
 

@@ -12,7 +12,7 @@ from transit_cli.data.viewset import write_table
 from transit_cli.plotting import html
 from transit_cli.results import Result, Table, plain
 from transit_cli.utils.files import atomic_output, atomic_write
-from transit_cli.vetting import plots
+from transit_cli.vetting import evaluation_plots as plots
 from transit_cli.vetting.evaluation import describe_errors, score_columns, to_document
 from transit_cli.vetting.groups import GROUP_COLUMNS
 
@@ -151,7 +151,10 @@ def _page(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble, plot_folde
     captioned = {
         "precision_recall": (plots.precision_recall(truth, scores, threshold), "Precision and recall."),
         "roc": (plots.roc(truth, scores), "ROC curve."),
-        "calibration": (plots.calibration(truth, scores), "Calibration, in ten bins with equal numbers of signals."),
+        "calibration": (
+            plots.calibration(truth, scores),
+            "Calibration, in ten bins with equal numbers of signals.",
+        ),
         "histogram": (
             plots.histogram(labels, scores, threshold),
             "Scores per label, and the threshold.",

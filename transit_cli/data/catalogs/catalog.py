@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transit_cli.convert import nearest
 from transit_cli.data.catalogs import quantities
 from transit_cli.data.catalogs.epochs import epochs
 from transit_cli.data.catalogs.quantities import Quantity, SourceColumn
@@ -29,6 +28,7 @@ from transit_cli.data.catalogs.vocabulary import (
     other_columns,
     plain,
 )
+from transit_cli.parsing.convert import nearest
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:

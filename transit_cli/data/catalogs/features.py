@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transit_cli.convert import nearest
 from transit_cli.data.catalogs.vocabulary import COLUMNS, LABELS, VIEWS, canonical_columns, label_meanings, split_unit
+from transit_cli.parsing.convert import nearest
 from transit_cli.results import TransitError
 
 _VIEWS = tuple(spec.name for spec in VIEWS)

@@ -34,7 +34,7 @@ ARCHIVE = "https://mast.stsci.edu/api/v0.1/Download/file?uri="
 
 
 @dataclass(frozen=True)
-class Product:
+class ArchiveProduct:
     """A file of the archive: its URL and name, and the target that it was requested for."""
 
     target: str
@@ -102,7 +102,7 @@ def _fetch_target(target: str, settings: FetchSettings) -> Iterator[dict[str, An
         yield row
 
 
-def _products(target: str, settings: FetchSettings) -> list[Product]:
+def _products(target: str, settings: FetchSettings) -> list[ArchiveProduct]:
     """The files of a target: the URL itself, or the result of a search of the archive.
 
     Raises:
@@ -110,7 +110,7 @@ def _products(target: str, settings: FetchSettings) -> list[Product]:
     """
     if _is_url(target):
         name = Path(urllib.parse.unquote(urllib.parse.urlparse(target).path)).name
-        return [Product(target, target, name or "lightcurve.fits")]
+        return [ArchiveProduct(target, target, name or "lightcurve.fits")]
     import lightkurve  # type: ignore[import-not-found]  # an extra, checked for before this starts
 
     wanted = {"mission": settings.mission, "author": settings.author, "exptime": settings.cadence}
@@ -118,7 +118,7 @@ def _products(target: str, settings: FetchSettings) -> list[Product]:
         found = lightkurve.search_lightcurve(target, **{key: value for key, value in wanted.items() if value})
         table = found.table
         products = [
-            Product(target, ARCHIVE + urllib.parse.quote(str(uri), safe=":/"), str(name))
+            ArchiveProduct(target, ARCHIVE + urllib.parse.quote(str(uri), safe=":/"), str(name))
             for uri, name in zip(table["dataURI"], table["productFilename"], strict=True)
         ]
     except Exception as error:  # any error of the archive's client must not end the other targets

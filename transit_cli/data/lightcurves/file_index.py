@@ -20,8 +20,8 @@ from typing import Any
 from transit_cli import __version__, console
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
-from transit_cli.data.lightcurves.tables import NoLightCurveError
 from transit_cli.data.lightcurves.target import mission_of, star_in_name
+from transit_cli.data.lightcurves.text_tables import NoLightCurveError
 from transit_cli.results import TransitError
 from transit_cli.utils.cache import cache_folder
 from transit_cli.utils.files import atomic_write

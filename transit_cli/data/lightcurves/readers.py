@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transit_cli.data.lightcurves import fits, flux, tables
+from transit_cli.data.lightcurves import fits, flux, text_tables
 from transit_cli.data.lightcurves.lightcurve import Decision, LightCurve, UnreadableError
 from transit_cli.data.lightcurves.products import OTHER
 from transit_cli.data.lightcurves.quality import bad_cadences
@@ -58,7 +58,7 @@ def readers() -> dict[str, Plugin]:
 
 def suffixes() -> tuple[str, ...]:
     """Endings of the names of light-curve files."""
-    return (*FITS_SUFFIXES, *tables.SUFFIXES, *readers())
+    return (*FITS_SUFFIXES, *text_tables.SUFFIXES, *readers())
 
 
 def star_of_file(file: Path) -> str:
@@ -70,7 +70,7 @@ def star_of_file(file: Path) -> str:
     if plugin := readers().get(file.suffix.lower()):
         return _read_with(plugin, file).star
     with _guarded():
-        header = tables.open_table(file).header if tables.is_table(file) else fits.star_header(file)
+        header = text_tables.open_table(file).header if text_tables.is_table(file) else fits.star_header(file)
         return _star(header, _mission(header, file, OTHER), file, OTHER)[0]
 
 
@@ -80,8 +80,8 @@ def verify(file: Path) -> None:
         _read_with(plugin, file)
         return
     with _guarded():
-        if tables.is_table(file):
-            tables.open_table(file)
+        if text_tables.is_table(file):
+            text_tables.open_table(file)
         else:
             fits.verify(file)
 
@@ -99,7 +99,7 @@ def read(file: Path, column: str = "") -> LightCurve:
     if plugin := readers().get(file.suffix.lower()):
         return _read_with(plugin, file)
     with _guarded():
-        raw = tables.open_table(file) if tables.is_table(file) else fits.open_fits(file)
+        raw = text_tables.open_table(file) if text_tables.is_table(file) else fits.open_fits(file)
         return _assemble(raw, column)
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from transit_cli import console, schema
+from transit_cli import console
 from transit_cli.device.select import select
 from transit_cli.operators.device_process import run_in_child
+from transit_cli.parsing import schema
 from transit_cli.plotting import html
 from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.utils.files import atomic_write

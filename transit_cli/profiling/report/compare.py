@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from transit_cli import schema
 from transit_cli.config import Range
+from transit_cli.parsing import schema
 
 if TYPE_CHECKING:
     from pathlib import Path

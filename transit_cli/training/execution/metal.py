@@ -16,9 +16,9 @@ from transit_cli.device import precision
 from transit_cli.model.acceleration import layout
 from transit_cli.model.acceleration.metal import layers
 from transit_cli.model.acceleration.metal.functions import cross_entropy
+from transit_cli.model.acceleration.metal.fused_optimizer import FlatAdam, agrees, suits
 from transit_cli.model.acceleration.metal.gradients import Gradients
 from transit_cli.model.acceleration.metal.library import Library
-from transit_cli.model.acceleration.metal.optimizer import FlatAdam, agrees, suits
 from transit_cli.training.execution.base import Executor
 from transit_cli.training.execution.errors import UnsupportedExecution
 

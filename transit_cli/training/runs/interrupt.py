@@ -31,7 +31,7 @@ class DeferredSignals:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(number) == signal.SIG_IGN:  # nohup
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:  # nohup
                     continue
                 self._before[number] = signal.signal(number, self._hold)
         return self

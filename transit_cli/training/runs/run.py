@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from transit_cli import __version__, config, console, schema
+from transit_cli import __version__, config, console
+from transit_cli.parsing import schema
 from transit_cli.results import ExitCode, TransitError, plain
 from transit_cli.training.settings import TrainSettings
 from transit_cli.utils.files import atomic_write, is_temporary, locked

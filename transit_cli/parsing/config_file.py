@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from transit_cli.convert import convert, describe_value, nearest
+from transit_cli.parsing.convert import convert, describe_value, nearest
+from transit_cli.parsing.schema import Source, load_text
 from transit_cli.results import TransitError
-from transit_cli.schema import Source, load_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -26,10 +26,10 @@ from transit_cli.device.select import select
 from transit_cli.memory.limit import MemoryLimit
 from transit_cli.parallel import each
 from transit_cli.results import ExitCode, Result, Table, TransitError
-from transit_cli.search import batch, catalog, grid
-from transit_cli.search.batch import Limits
-from transit_cli.search.engine import Engine, Plan
-from transit_cli.search.source import Light, Task, Unsearched, read_star, tasks_of
+from transit_cli.search import grid, signal_catalog, star_batch
+from transit_cli.search.engine import Engine, SearchPlan
+from transit_cli.search.source import Light, StarTask, Unsearched, read_star, tasks_of
+from transit_cli.search.star_batch import Limits
 from transit_cli.utils.files import atomic_output, atomic_write, locked
 from transit_cli.utils.packages import check_installed
 
@@ -71,7 +71,7 @@ def search(settings: SearchSettings) -> Result:
     return _result(settings)
 
 
-def _digest(tasks: Sequence[Task], settings: SearchSettings) -> str:
+def _digest(tasks: Sequence[StarTask], settings: SearchSettings) -> str:
     """Of all that the catalog depends on."""
     ignored = {"light_curves", "out", "sources", "batch_size", "device", "workers", "memory_limit", "overwrite"}
     digest = hashlib.sha256(repr({k: v for k, v in vars(settings).items() if k not in ignored}).encode())
@@ -140,13 +140,13 @@ class _Machine:
         engine = Engine(device.torch_device, budget)
         return cls(device, engine, limit, settings.batch_size or BLOCK[device.kind])
 
-    def fitting(self, plan: Plan, stars: int) -> int:
+    def fitting(self, plan: SearchPlan, stars: int) -> int:
         """How many of `stars` light curves fit into the memory that is left."""
         free = max(self.limit - self.device.memory().driver, 64 << 20) // 2
         return max(1, min(stars, self.stars, free // plan.bytes_per_star))
 
 
-def _search_blocks(tasks: Sequence[Task], settings: SearchSettings, machine: _Machine, work: Path) -> list[Path]:
+def _search_blocks(tasks: Sequence[StarTask], settings: SearchSettings, machine: _Machine, work: Path) -> list[Path]:
     """Search every block that has no file yet; returns all blocks' files in order."""
     size = BLOCK["cpu"]
     blocks = [tasks[first : first + size] for first in range(0, len(tasks), size)]
@@ -186,7 +186,7 @@ def _search_block(block: Sequence[Light | Unsearched], settings: SearchSettings,
         plan = _plan(cells, width, settings)
         for some in _portions(lights, machine.fitting(plan, len(lights))):
             for light, found in zip(some, _search_some(some, plan, limits, machine), strict=True):
-                rows[light.star] = catalog.rows_of(light, found)
+                rows[light.star] = signal_catalog.rows_of(light, found)
     return {
         "stars": len(rows),
         "rows": [row for star in sorted(rows) for row in rows[star]],
@@ -194,11 +194,13 @@ def _search_block(block: Sequence[Light | Unsearched], settings: SearchSettings,
     }
 
 
-def _search_some(lights: Sequence[Light], plan: Plan, limits: Limits, machine: _Machine) -> list[list[batch.Found]]:
+def _search_some(
+    lights: Sequence[Light], plan: SearchPlan, limits: Limits, machine: _Machine
+) -> list[list[star_batch.Found]]:
     """Search light curves on the same grid; where they do not fit into the memory, in two halves."""
     curves, refits = [light.curve for light in lights], [light.detrended for light in lights]
     try:
-        return batch.search(machine.engine, plan, curves, limits, refits)
+        return star_batch.search(machine.engine, plan, curves, limits, refits)
     except (RuntimeError, MemoryError) as error:
         if len(lights) == 1 or not machine.device.is_out_of_memory(error):
             raise
@@ -220,9 +222,9 @@ def _rounded(cells: int) -> int:
 
 
 @functools.lru_cache(maxsize=8)
-def _plan(cells: int, width: float, settings: SearchSettings) -> Plan:
+def _plan(cells: int, width: float, settings: SearchSettings) -> SearchPlan:
     limits, densities = (settings.min_period, settings.max_period), (settings.min_density, settings.max_density)
-    return batch.plan_for(cells, width, limits, densities, settings.oversampling)
+    return star_batch.plan_for(cells, width, limits, densities, settings.oversampling)
 
 
 def _assemble(out: Path, blocks: Sequence[Path], digest: str) -> None:
@@ -237,13 +239,13 @@ def _assemble(out: Path, blocks: Sequence[Path], digest: str) -> None:
         searched += block["stars"]
         unsearched += block["unsearched"]
         for row in block["rows"]:
-            figures.append(catalog.figures_of(row))
+            figures.append(signal_catalog.figures_of(row))
             stars.append(numbers.setdefault(row["star"], len(numbers)))
-    others = iter(catalog.shared(np.array(figures).reshape(-1, 4), np.array(stars, dtype=np.int64)))
+    others = iter(signal_catalog.shared(np.array(figures).reshape(-1, 4), np.array(stars, dtype=np.int64)))
     with atomic_output(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         stream.write(f"{_first_line(digest)}\n")
         stream.write(f"# {json.dumps({'searched': searched, 'unsearched': len(unsearched)})}\n")
-        stream.write(",".join(catalog.COLUMNS) + "\n")
+        stream.write(",".join(signal_catalog.COLUMNS) + "\n")
         for file in blocks:
             rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
             for row in rows:
@@ -251,7 +253,7 @@ def _assemble(out: Path, blocks: Sequence[Path], digest: str) -> None:
                     plural = "star shows" if count == 1 else "stars show"
                     flag = f"shared: {count} other {plural} it at the same time"
                     row["flags"] = "; ".join(filter(None, (row["flags"], flag)))
-            stream.write(catalog.text(rows))
+            stream.write(signal_catalog.text(rows))
     beside = _unsearched_file(out)
     if unsearched:
         lines = ["star,reason", *(f'{star},"{reason}"' for star, reason in unsearched)]

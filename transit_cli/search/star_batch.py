@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from transit_cli.search import engine, grid
-from transit_cli.search.engine import NOISE_WIDTHS, Engine, Plan
+from transit_cli.search.engine import NOISE_WIDTHS, Engine, SearchPlan
 from transit_cli.search.flags import detection_efficiency, notes_of, relation
 from transit_cli.search.measurement import Measured, measure, measure_single, strongest
 
@@ -92,7 +92,7 @@ class _Star:
 
 def plan_for(
     cells: int, width: float, limits: tuple[float, float], densities: tuple[float, float], oversampling: float = 3.0
-) -> Plan:
+) -> SearchPlan:
     """What is tried on light curves of `cells` cells of `width` days.
 
     Args:
@@ -107,12 +107,12 @@ def plan_for(
     high = min(limits[1] or span, span)
     low = min(limits[0], high / 2)
     mean = math.sqrt(densities[0] * densities[1])
-    return Plan(cells, width, grid.periods(span, low, high, mean, oversampling), densities)
+    return SearchPlan(cells, width, grid.periods(span, low, high, mean, oversampling), densities)
 
 
 def search(
     machine: Engine,
-    plan: Plan,
+    plan: SearchPlan,
     curves: Sequence[Curve],
     limits: Limits,
     refits: Sequence[Callable[[np.ndarray], Curve]] | None = None,
@@ -136,7 +136,7 @@ def search(
 
 
 def signal_to_noise(
-    machine: Engine, plan: Plan, curves: Sequence[Curve]
+    machine: Engine, plan: SearchPlan, curves: Sequence[Curve]
 ) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
     """The periodograms of a batch: [stars, periods] the best S/N at each period; its data and noise on the device."""
     grids = [curve.on_grid(plan.count) for curve in curves]
@@ -145,7 +145,7 @@ def signal_to_noise(
     return machine.periodogram(data, plan, noise).cpu().numpy(), data, noise
 
 
-def strongest_peaks(machine: Engine, plan: Plan, curves: Sequence[Curve]) -> list[Found | None]:
+def strongest_peaks(machine: Engine, plan: SearchPlan, curves: Sequence[Curve]) -> list[Found | None]:
     """The strongest periodic signal of each star, whatever its S/N; None where no peak can be measured."""
     spectra, _, noise = signal_to_noise(machine, plan, curves)
     found: list[Found | None] = []
@@ -156,7 +156,7 @@ def strongest_peaks(machine: Engine, plan: Plan, curves: Sequence[Curve]) -> lis
     return found
 
 
-def _round(machine: Engine, plan: Plan, stars: list[_Star], limits: Limits) -> list[_Star]:
+def _round(machine: Engine, plan: SearchPlan, stars: list[_Star], limits: Limits) -> list[_Star]:
     """One search of all stars; returns those that are to be searched again."""
     left = [star.left() for star in stars]
     spectra, data, noise = signal_to_noise(machine, plan, left)
@@ -183,7 +183,7 @@ class _Seen:
     """
 
     curve: Curve
-    plan: Plan
+    plan: SearchPlan
     spectrum: np.ndarray
     single: np.ndarray
     noise: Callable[[float], float]
@@ -217,7 +217,7 @@ def _look(star: _Star, seen: _Seen, limits: Limits) -> bool:
 
 
 def best_peak(
-    curve: Curve, plan: Plan, spectrum: np.ndarray, red: Callable[[float], float]
+    curve: Curve, plan: SearchPlan, spectrum: np.ndarray, red: Callable[[float], float]
 ) -> tuple[Measured | None, int]:
     """The best of the strongest peaks, measured, and its place in the periodogram."""
     rest = spectrum.copy()
@@ -234,7 +234,7 @@ def best_peak(
     return best, place
 
 
-def measure_peak(curve: Curve, plan: Plan, peak: int, red: Callable[[float], float]) -> Measured | None:
+def measure_peak(curve: Curve, plan: SearchPlan, peak: int, red: Callable[[float], float]) -> Measured | None:
     """Measure the signal at a peak of the periodogram, on the host."""
     host = _host()
     near = slice(max(peak - 1, 0), peak + 2)
@@ -268,7 +268,7 @@ def _noise_of(table: np.ndarray, width: float) -> Callable[[float], float]:
     return lambda duration: float(np.interp(np.log(max(duration, 1e-6)), np.log(days), table))
 
 
-def _singles(data: torch.Tensor, noise: torch.Tensor, plan: Plan) -> np.ndarray:
+def _singles(data: torch.Tensor, noise: torch.Tensor, plan: SearchPlan) -> np.ndarray:
     """[stars, 3] the best S/N of a single transit, its cell and its width in cells."""
     longest = float(grid.duration(plan.count * plan.width * 4, plan.densities[0])) / plan.width
     best = torch.zeros((data.shape[1] // 2, 3), device=data.device)

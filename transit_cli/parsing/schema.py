@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from transit_cli.convert import describe, describe_value
+from transit_cli.parsing.convert import describe, describe_value
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from transit_cli import console
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.file_index import walk
 from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError
-from transit_cli.data.lightcurves.tables import NoLightCurveError
+from transit_cli.data.lightcurves.text_tables import NoLightCurveError
 from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.results import ExitCode, Result, Table, TransitError
 

@@ -12,8 +12,8 @@ import numpy as np
 from transit_cli.data.lightcurves.time_reference import name_of
 
 if TYPE_CHECKING:
-    from transit_cli.search.batch import Found
     from transit_cli.search.source import Light
+    from transit_cli.search.star_batch import Found
 
 #: Columns of the catalog, in order.
 COLUMNS = (

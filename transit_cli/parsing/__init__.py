@@ -1,0 +1,1 @@
+"""Text, YAML and JSON from outside as typed values."""
