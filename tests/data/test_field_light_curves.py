@@ -353,6 +353,8 @@ def bomb(tmp_path, **cards):
         {"PCOUNT": 10**17},
         {"TFIELDS": 10**8},
         {"NAXIS2": -5},
+        {"NAXIS2": -1000},
+        {"PCOUNT": -100000},
         {"TFORM1": "'999999999D'"},
     ],
 )

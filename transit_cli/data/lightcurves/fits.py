@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: A compressed file may hold this many bytes.
 MAX_BYTES = 1 << 31
+#: Largest number of tables and images in a file.
+MAX_TABLES = 5000
 #: Largest number of columns of a table (FITS Standard 4.0, section 7.3.1).
 MAX_COLUMNS = 999
 
@@ -106,12 +108,27 @@ def _open(file: Path) -> Iterator[tuple[Any, bytes]]:
         try:
             content = file.read_bytes()
             content = _decompress(content) if content[:2] == b"\x1f\x8b" else content
-            with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=False) as tables:
+            with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True) as tables:
+                _load_headers(tables)
                 yield tables, content
         except UnreadableError:
             raise
         except Exception as error:
             raise _unreadable(error) from error
+
+
+def _load_headers(tables: Any) -> None:
+    """Read all headers. A negative size of data leads back to an earlier one, which astropy would follow for ever."""
+    last = -1
+    for number in range(MAX_TABLES):
+        try:
+            begin = tables[number].fileinfo()["datLoc"]
+        except IndexError:
+            return
+        if begin <= last:
+            raise UnreadableError("a header declares data of negative size")
+        last = begin
+    raise UnreadableError(f"more than {MAX_TABLES:,} tables")
 
 
 def _decompress(content: bytes) -> bytes:
