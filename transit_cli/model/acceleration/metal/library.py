@@ -52,14 +52,14 @@ class Kernel:
             groups: threadgroups, in up to three dimensions.
         """
         first, *more = [groups] if isinstance(groups, int) else groups
-        for told in _watchers:
-            told([argument for argument in arguments if isinstance(argument, Tensor)])
+        for callback in _watchers:
+            callback([argument for argument in arguments if isinstance(argument, Tensor)])
         self._function(*arguments, threads=[first * self.group, *more], group_size=[self.group, *[1] * len(more)])
 
     def over(self, *arguments: Any, count: int) -> None:
         """Queue it for `count` threads; the last group may be smaller."""
-        for told in _watchers:
-            told([argument for argument in arguments if isinstance(argument, Tensor)])
+        for callback in _watchers:
+            callback([argument for argument in arguments if isinstance(argument, Tensor)])
         self._function(*arguments, threads=[count], group_size=[self.group])
 
 
@@ -113,13 +113,13 @@ _watchers: list[Callable[[list[Tensor]], None]] = []
 
 
 @contextmanager
-def watch_launches(told: Callable[[list[Tensor]], None]) -> Iterator[None]:
-    """Within, call `told` with the tensors of each kernel that is launched: a dispatch mode does not see them."""
-    _watchers.append(told)
+def watch_launches(callback: Callable[[list[Tensor]], None]) -> Iterator[None]:
+    """Within, call `callback` with the tensors of each kernel that is launched: a dispatch mode does not see them."""
+    _watchers.append(callback)
     try:
         yield
     finally:
-        _watchers.remove(told)
+        _watchers.remove(callback)
 
 
 def source(file: str, number: int, defines: Defines) -> str:
