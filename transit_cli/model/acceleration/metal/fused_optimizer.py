@@ -67,7 +67,7 @@ class FlatAdam:
 
     @property
     def lies_flat(self) -> bool:
-        """Whether nobody has moved the parameters elsewhere."""
+        """Whether the parameters still lie in the flat buffer."""
         return self._places == [parameter.data_ptr() for parameter in self._parameters]
 
     def step(self, clip: float) -> None:

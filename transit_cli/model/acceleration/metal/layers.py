@@ -102,7 +102,7 @@ def _kernel(
 
 def _plain(layer: nn.Module) -> bool:
     """Whether a layer does what its class does, and no hook observes it."""
-    hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks  # noqa: SLF001 - nobody else can say
+    hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks  # noqa: SLF001 - no public name
     return not hooks and "forward" not in layer.__dict__
 
 
