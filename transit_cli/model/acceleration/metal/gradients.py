@@ -1,8 +1,8 @@
 """Gradients of weights and biases, computed for all layers at once when a backward pass has ended.
 
 A backward pass leaves what a layer's weights need, and continues with the layer before. At the end, one launch computes
-the parts of all gradients (each layer has threadgroups of its own in it), and a second one adds them up, in a fixed order,
-into one buffer that holds all gradients side by side.
+the parts of all gradients (each layer has threadgroups of its own in it), and a second one adds them up, in a fixed
+order, into one buffer that holds all gradients side by side.
 """
 
 from __future__ import annotations
