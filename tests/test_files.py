@@ -105,7 +105,7 @@ def test_content_and_names_are_synchronised_before_and_after_the_rename(tmp_path
 _HALF_WRITTEN = """
 import sys, time
 from pathlib import Path
-from transit_cli import files
+from transit_cli.utils import files
 with files.atomic_output(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print("written", flush=True)
@@ -133,7 +133,7 @@ def test_the_temporary_of_a_killed_process_is_removed_and_that_of_a_living_one_i
 _OWNER = """
 import sys, time
 from pathlib import Path
-from transit_cli import files
+from transit_cli.utils import files
 with files.locked(Path(sys.argv[1])):
     print("owned", flush=True)
     time.sleep(float(sys.argv[2]))
@@ -165,7 +165,7 @@ def test_a_folder_has_one_owner_who_is_named(tmp_path):
 _COUNTER = """
 import sys, time
 from pathlib import Path
-from transit_cli import files
+from transit_cli.utils import files
 from transit_cli.results import TransitError
 folder = Path(sys.argv[1])
 done = 0

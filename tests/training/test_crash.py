@@ -27,6 +27,7 @@ def train_here(flags, said, largest_file=None):
     from transit_cli.command import execute
     from transit_cli.training.train import train
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that run under nohup ignore it
     torch.set_num_threads(1)
     os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), sys.stderr.fileno())
     if largest_file:

@@ -165,7 +165,7 @@ def test_nobody_is_left_behind(spec, tmp_path):
     """Whoever runs a trial may be killed at any moment: the child goes too."""
     asked = spec("hang")
     script = f"""
-from transit_cli.tuning import trial
+from transit_cli.tuning.trials import trial
 from transit_cli.tuning.trials.spec import TrialSpec
 trial.run(TrialSpec(16, train={asked.train!r}, inputs=((8,),)), 100)
 """
@@ -173,6 +173,7 @@ trial.run(TrialSpec(16, train={asked.train!r}, inputs=((8,),)), 100)
     try:
         children = []
         while not children:
+            assert parent.poll() is None
             time.sleep(0.1)
             children = psutil.Process(parent.pid).children()
     finally:
