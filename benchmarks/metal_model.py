@@ -1,7 +1,7 @@
 """What bounds a training step of two-branch on Apple's chips, by a model: python benchmarks/metal_model.py.
 
 Nothing here is measured on a Mac. Launches and bytes at batch 64 were counted on the simulated device
-(tests/training/execution/test_metal.py). The ranges and their sources are in docs/metal.md.
+(tests/training/execution/test_metal_execution.py). The ranges and their sources are in docs/metal.md.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 
 from tests.training.conftest import write_set
@@ -28,6 +29,7 @@ QUICK = {
     "predict": [["#run", "#views", "--max-plots", "0"]],
     "probe-batch": [["#views", "--only-best", "--device", "cpu"]],
     "profile": [["--bins", "16/8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
+    "search": [["@curves", "@signals.csv", "--device", "cpu"]],
     "train": [["#views", "--epochs", "1", "--device", "cpu"]],
 }
 
@@ -40,6 +42,12 @@ def test_every_command_is_held_to_the_contract():
 def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
     if {"#views", "#run"} & set(command):
         write_set(tmp_path / "views")
+    if "@curves" in command:
+        (tmp_path / "curves").mkdir()
+        time = np.arange(400) / 48  # days since JD 2457000
+        flux = 1 + 1e-4 * np.random.default_rng(0).standard_normal(400)
+        rows = "".join(f"{t:.5f},{f:.6f}\n" for t, f in zip(time, flux, strict=True))
+        (tmp_path / "curves" / "tic123.csv").write_text("time_btjd,flux\n" + rows)
     if "#run" in command:
         transit("train", tmp_path / "views", "--epochs", "1", "--device", "cpu", "--out", tmp_path / "run")
     arguments = [str(tmp_path / part[1:]) if part[0] in "@#" else part for part in command]

@@ -185,10 +185,12 @@ def test_the_report_is_markdown(transit, tmp_path):
     assert f"| python | ok | {sys.version.split()[0]}" in text
 
 
-def test_a_report_that_cannot_be_written_is_an_error_in_words(transit, tmp_path):
-    done = transit("doctor", "--only", "python", "--out", tmp_path / "absent" / "report.md")
-    assert done.returncode == ExitCode.BAD_INPUT
+def test_a_report_that_cannot_be_written_is_a_warning_and_the_answer_is_shown(transit, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    done = transit("doctor", "--only", "python", "--out", tmp_path / "file" / "report.md")
+    assert "report.md" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "python" in done.stdout
 
 
 def test_a_check_that_breaks_is_a_row(monkeypatch):

@@ -106,7 +106,7 @@ class DeviceChecks:
     def _compare(self, part: str, name: Precision, network: torch.nn.Module, batch: Batch) -> CheckResult:
         """Compare gradients with float64's; then take whole steps, which must change every weight to a finite value."""
         row_id = f"{self.device.kind}-{part}"
-        settings = StepSettings(precision=name, schedule="constant", learning_rate=1e-3)
+        settings = StepSettings(precision=name, execution="eager", schedule="constant", learning_rate=1e-3)
         runner = StepRunner(OptimizerStep(copy.deepcopy(network), self.device, settings, total_steps=10))
         step = runner.step
         batch = batch.to(self.device.torch_device)
