@@ -85,12 +85,14 @@ class EpochRecord:
 
     Attributes:
         fit: name of the fit.
+        epoch: completed epochs.
         step: optimizer steps taken.
         micro_batch: samples per micro-batch; 0 if it was not recorded.
         samples_per_second: speed of the epoch; 0 if it was not recorded.
     """
 
     fit: str
+    epoch: Annotated[int, config.Range(1)]
     step: Annotated[int, config.Range(0)]
     micro_batch: int = 0
     samples_per_second: float = 0.0
@@ -115,9 +117,9 @@ class Run:
         """The epochs in metrics.jsonl."""
         return [record for _, record in self._lines()]
 
-    def truncate_metrics(self, steps: Mapping[str, int]) -> None:
-        """Drop the lines beyond the checkpoint that is resumed from (its steps, by fit): those epochs are repeated."""
-        kept = [line + "\n" for line, record in self._lines() if record.step <= steps.get(record.fit, 0)]
+    def truncate_metrics(self, epochs: Mapping[str, int]) -> None:
+        """Drop the lines of epochs that will be repeated: those beyond the completed epochs of each fit."""
+        kept = [line + "\n" for line, record in self._lines() if record.epoch <= epochs.get(record.fit, 0)]
         atomic_write(self.path / METRICS, "".join(kept))
 
     def _lines(self) -> list[tuple[str, EpochRecord]]:
@@ -162,7 +164,7 @@ def open_run(plan: Plan, processes: ProcessGroup) -> Iterator[Run]:
                 if settings.out:
                     stack.enter_context(locked(path))
                 run = create(settings, path, plan.viewset, plan.device)
-            run.truncate_metrics({t.name: checkpoint.latest_steps(run.checkpoints(t.name)) for t in plan.tasks})
+            run.truncate_metrics({t.name: checkpoint.completed_epochs(run.checkpoints(t.name)) for t in plan.tasks})
             return run
 
         yield processes.broadcast_from_rank0(open_)
