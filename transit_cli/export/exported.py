@@ -75,7 +75,7 @@ def metadata(ensemble: Ensemble) -> str:
             "type": "float32",
             "made_by": "for each column: x = log10(value) where log, else the value; (x - center) / scale, "
             "clipped to -5 ... 5; 0 for a missing value",
-            "columns": [dict(scaling) for scaling in card.scalars],
+            "columns": [vars(scaling) for scaling in card.scalars],
         }
     outputs = {
         "score": {"shape": ["batch"], "meaning": f"probability of {' or '.join(card.target)}: mean over the members"},

@@ -82,7 +82,7 @@ class Ensemble:
             TransitError: a view is missing or has another length.
         """
         self.check({name: values.shape[1] for name, values in views.items()})
-        scalings = [Scaling(**scaling) for scaling in self.card.scalars]
+        scalings = [Scaling(**vars(scaling)) for scaling in self.card.scalars]
         count = len(next(iter(views.values())))
         scores = np.full((len(self.networks), count), np.nan)
         for start in range(0, count, inference.CHUNK):

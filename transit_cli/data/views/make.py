@@ -17,6 +17,7 @@ import numpy as np
 from transit_cli.data.views.binning import bin_medians, fill_empty, interpolate_empty, median
 from transit_cli.data.views.folding import Folded, Signal, UnusableError, fold
 from transit_cli.data.views.measure import measure, secondary_phase
+from transit_cli.options import MAX_BINS
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def recipe_for(lengths: str, *, secondary: bool = False, odd_even: bool = False)
     found = re.fullmatch(r"(\d+)/(\d+)", lengths.strip())
     if found is None or min(int(found[1]), int(found[2])) < 10:
         raise ValueError("two numbers of bins as in 2001/201, each at least 10")
+    if max(int(found[1][:20]), int(found[2][:20])) > MAX_BINS:
+        raise ValueError(f"at most {MAX_BINS:,} bins: light curves have fewer cadences")
     bins = {"global_bins": int(found[1]), "local_bins": int(found[2])}
     base = TESS if bins == {"global_bins": 201, "local_bins": 61} else KEPLER
     width = max(base.local_width, 2 * base.local_span / bins["local_bins"])

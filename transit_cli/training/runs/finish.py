@@ -12,7 +12,7 @@ import numpy as np
 from transit_cli import __version__, console
 from transit_cli.data.viewset import write_table
 from transit_cli.model import saved
-from transit_cli.model.card import Card
+from transit_cli.model.card import Card, ScalarCard
 from transit_cli.results import Result, Table
 from transit_cli.training.distributed import under_torchrun
 from transit_cli.training.runs import bench_record, ranking_metrics
@@ -42,10 +42,10 @@ def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
     card = Card(
         network=_card_name(settings.network),
         views=dict(plan.views),
-        scalars=[vars(scaling) for scaling in plan.scalings],
+        scalars=tuple(ScalarCard(**vars(scaling)) for scaling in plan.scalings),
         target=settings.target,
         members=len(fitted),
-        folds=[fit.task.fold for fit in fitted if fit.task.fold is not None],
+        folds=tuple(fit.task.fold for fit in fitted if fit.task.fold is not None),
         trained_on=f"{len(fitted[0].task.train)} signals of {viewset.path.name}"
         + (" (simulated)" if viewset.simulated else ""),
         simulated=viewset.simulated,
