@@ -102,17 +102,17 @@ def read(file: Path) -> dict[tuple[str, int], dict]:
     return found
 
 
-def cases_of(kinds: list[str], count: int) -> Iterator[tuple[str, int]]:
+def cases_of(kinds: list[str], first: int, count: int) -> Iterator[tuple[str, int]]:
     """Kinds alternate, so that a run that is stopped holds as many of each."""
-    for number in range(count):
+    for number in range(first, count):
         for kind in kinds:
             yield kind, number
 
 
-def compute(run: Path, kinds: list[str], count: int, programs: list[str], base: list) -> None:
+def compute(run: Path, kinds: list[str], numbers: tuple[int, int], programs: list[str], base: list) -> None:
     done = {program: read(run / f"{program}.jsonl") for program in programs}
     last = time.monotonic()
-    for kind, number in cases_of(kinds, count):
+    for kind, number in cases_of(kinds, *numbers):
         made = case(kind, number, base)
         curve = made.curve()
         digest = digest_of(curve)
@@ -193,6 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the folder of results")
     parser.add_argument("--cases", type=int, default=350, help="light curves of each kind, half of them with a planet")
+    parser.add_argument("--first", type=int, default=0, help="number of the first, for a second process beside the first")
     parser.add_argument("--real", type=Path, help="a folder of light curves to inject into")
     parser.add_argument("--programs", nargs="*", default=list(PROGRAMS), choices=list(PROGRAMS))
     parser.add_argument("--report", action="store_true", help="only print the tables")
@@ -200,12 +201,14 @@ def main() -> None:
     torch.set_num_threads(1)
     options.run.mkdir(parents=True, exist_ok=True)
     if not options.report:
-        missing = [name for name in options.programs if name in PACKAGES and not importlib.util.find_spec(PACKAGES[name])]
+        missing = [
+            name for name in options.programs if name in PACKAGES and not importlib.util.find_spec(PACKAGES[name])
+        ]
         if missing:
             sys.exit(f"not installed: {', '.join(PACKAGES[name] for name in missing)}")
         kinds = [*CADENCE] + (["real"] if options.real else [])
         base = real_base(options.real, options.run / "base.npz") if options.real else []
-        compute(options.run, kinds, options.cases, options.programs, base)
+        compute(options.run, kinds, (options.first, options.cases), options.programs, base)
     (options.run / "recall.json").write_text(json.dumps(report(options.run, options.cases), indent=1))
 
 
