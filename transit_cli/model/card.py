@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Version 1 had no checksum, version 2 no classes and no calibration.
 VERSION = 3
-MAX_MEMBERS, MAX_BINS = 1000, 10_000_000
+MAX_MEMBERS, MAX_BINS, MAX_KNOTS = 1000, 10_000_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -143,15 +143,20 @@ def _version(name: str, value: object) -> None:
     _require(_is_int(value, 1, VERSION), name, f"a version from 1 to {VERSION}, which this transit reads")
 
 
+def _knots(values: object) -> bool:
+    return isinstance(values, list | tuple) and len(values) <= MAX_KNOTS and all(map(_is_finite, values))
+
+
 def _scalars(name: str, value: object) -> None:
     valid = isinstance(value, list) and all(
         isinstance(scalar, dict)
-        and scalar.keys() == {"column", "log", "center", "scale"}
+        and scalar.keys() - {"knots"} == {"column", "log", "center", "scale"}
         and isinstance(scalar["column"], str)
         and isinstance(scalar["log"], bool)
         and _is_finite(scalar["center"])
         and _is_finite(scalar["scale"])
         and scalar["scale"] > 0
+        and _knots(scalar.get("knots", []))
         for scalar in value
     )
     _require(valid, name, "a list of objects with column, log, center and scale > 0")

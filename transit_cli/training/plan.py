@@ -208,4 +208,5 @@ def measure_scalings(settings: TrainSettings, viewset: ViewSet) -> list[Scaling]
         numeric = {name: values for name, values in viewset.tces.items() if values.dtype.kind == "f"}
         columns = tuple(name for name in DEFAULT_SCALARS if ours and name in numeric)
         columns = tuple(name for name in columns if np.isfinite(numeric[name][rows]).any())
-    return [Scaling.measure(viewset, column, rows) for column in columns]
+    quantiles = settings.scalar_scaling == "quantile"
+    return [Scaling.measure(viewset, column, rows, quantiles=quantiles) for column in columns]

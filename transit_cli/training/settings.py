@@ -85,6 +85,9 @@ class DataSettings(InputSettings):
     target: Annotated[tuple[str, ...], Flag(metavar="LABEL,...")] = ("PC",)
     "Labels that count as positive: PC for vetting, PC,EB for triage; classes tells all labels apart."
 
+    scalar_scaling: Literal["robust", "quantile"] = "robust"
+    "Scalars: robust (median and MAD), or quantile (to a normal distribution: offsets and outliers do not matter)."
+
     loader: Literal["auto", "device", "stream"] = "auto"
     "device keeps all views there, stream reads the disk; auto streams large sets."
 
