@@ -79,6 +79,16 @@ def _read(file: Path) -> tuple[Card, dict[str, Tensor]]:
     return card, weights
 
 
+def read(file: Path) -> tuple[Card, list[dict[str, Tensor]]]:
+    """The card and the weights of each member, on the CPU; nothing is built, and nothing executed.
+
+    Raises:
+        TransitError: the file does not exist or is damaged.
+    """
+    card, weights = _read(file)
+    return card, _split_members(file, card, weights)
+
+
 def load(file: Path, *, trust: bool = False) -> tuple[list[nn.Module], Card]:
     """The networks of a saved file, on the CPU, in evaluation mode, and their card.
 
@@ -96,7 +106,7 @@ def load(file: Path, *, trust: bool = False) -> tuple[list[nn.Module], Card]:
         _check_shapes(file, card, members[0])
     networks = []
     for state in members:
-        network = registry.build(name, card.views, len(card.scalars))
+        network = registry.build(name, card.views, len(card.scalars), card.outputs)
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
@@ -148,7 +158,7 @@ def _check_shapes(file: Path, card: Card, state: Mapping[str, Tensor]) -> None:
     if not str(getattr(registry.factory(card.network), "__module__", "")).startswith("transit_cli."):
         return
     with torch.device("meta"):
-        expected = registry.build(card.network, card.views, len(card.scalars)).state_dict()
+        expected = registry.build(card.network, card.views, len(card.scalars), card.outputs).state_dict()
     for name, value in expected.items():
         found = state.get(name)
         if found is None or found.shape != value.shape or found.dtype != value.dtype:

@@ -6,6 +6,7 @@ runs/NAME/
   metrics.jsonl       one line per epoch of every fit
   checkpoints/FIT/    see `training.checkpoint`
   scores.csv          the held-out rows with their scores
+  init.safetensors    a copy of the networks that the run began from (--init)
   model.safetensors   the trained networks, see `model.saved`
 """
 
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from transit_cli import __version__, config, console
 from transit_cli.parsing import schema
 from transit_cli.results import ExitCode, TransitError, plain
+from transit_cli.training.runs.initial import CONFIG, INIT
 from transit_cli.training.settings import TrainSettings
 from transit_cli.utils.files import atomic_write, is_temporary, locked
 
@@ -35,8 +37,7 @@ if TYPE_CHECKING:
     from transit_cli.training.distributed import ProcessGroup
     from transit_cli.training.plan import Plan
 
-CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
-    "config.yaml",
+ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
     "environment.json",
     "metrics.jsonl",
     "checkpoints",
@@ -163,7 +164,7 @@ def open_run(plan: Plan, processes: ProcessGroup) -> Iterator[Run]:
                 path = settings.out or _lock_new_name(stack)
                 if settings.out:
                     stack.enter_context(locked(path))
-                run = create(settings, path, plan.viewset, plan.device)
+                run = create(settings, path, plan)
             run.truncate_metrics({t.name: checkpoint.completed_epochs(run.checkpoints(t.name)) for t in plan.tasks})
             return run
 
@@ -178,7 +179,7 @@ def _copy_network_source(settings: TrainSettings, run: Run) -> None:
             atomic_write(run.path / source.name, source.read_bytes())
 
 
-def create(settings: TrainSettings, path: Path, viewset: ViewSet, device: Device) -> Run:
+def create(settings: TrainSettings, path: Path, plan: Plan) -> Run:
     """Create the folder of a new run, which this process owns, with its configuration and environment.
 
     Raises:
@@ -186,7 +187,7 @@ def create(settings: TrainSettings, path: Path, viewset: ViewSet, device: Device
     """
     left = {file.name for file in path.iterdir() if not is_temporary(file)} if path.is_dir() else set()
     network = Path(settings.network.rpartition(":")[0]).name
-    if left - {ENVIRONMENT, network} or (path.exists() and not path.is_dir()):  # CONFIG is written last
+    if left - {ENVIRONMENT, INIT, network} or (path.exists() and not path.is_dir()):  # CONFIG is written last
         is_run = CONFIG in left
         raise TransitError(
             f"{path} {'contains a run' if is_run else 'exists'} already",
@@ -195,10 +196,15 @@ def create(settings: TrainSettings, path: Path, viewset: ViewSet, device: Device
             exit_code=ExitCode.USAGE,
             code="run-exists",
         )
-    atomic_write(path / ENVIRONMENT, json.dumps(plain(environment(viewset, device)), indent=2) + "\n")
+    about = environment(plan.viewset, plan.device)
+    if plan.initial:
+        about["init"] = {"from": plan.initial.name, "trained_on": plan.initial.card.trained_on, "taken": plan.taken}
+        atomic_write(path / INIT, plan.initial.file.read_bytes())
+    atomic_write(path / ENVIRONMENT, json.dumps(plain(about), indent=2) + "\n")
     run = Run(path)
     _copy_network_source(settings, run)
-    atomic_write(path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), out=path), "train"))
+    given = settings.replace(viewset=plan.viewset.path.absolute(), out=path)
+    atomic_write(path / CONFIG, config.to_yaml(given, "train"))
     return run
 
 
@@ -233,7 +239,8 @@ def resumed(settings: TrainSettings) -> TrainSettings:
             code="run-changed",
         )
     kept = {name: getattr(settings, name) for name in given if name in RESUMABLE_OPTIONS}
-    return before.replace(**kept, network=_own_copy(before.network, path))
+    init = str(path / INIT) if before.init and (path / INIT).is_file() else before.init
+    return before.replace(**kept, network=_own_copy(before.network, path), init=init)
 
 
 def _own_copy(network: str, run: Path) -> str:
