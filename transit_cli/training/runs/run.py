@@ -88,12 +88,26 @@ class EpochRecord:
         step: optimizer steps taken.
         micro_batch: samples per micro-batch; 0 if it was not recorded.
         samples_per_second: speed of the epoch; 0 if it was not recorded.
+        epoch: number of the epoch, from 1; 0 if it was not recorded.
+        loss: mean training loss; None if it was not recorded.
+        learning_rate: at the end of the epoch; None if it was not recorded.
+        seconds: training time of the fit so far; 0 if it was not recorded.
+        memory_bytes: memory of the driver at the end of the epoch; 0 if it was not recorded.
+        validation_average_precision: on the validation rows; None if it was not recorded or is undefined.
+        validation_loss: on the validation rows; None if it was not recorded or is undefined.
     """
 
     fit: str
     step: Annotated[int, config.Range(0)]
     micro_batch: int = 0
     samples_per_second: float = 0.0
+    epoch: int = 0
+    loss: float | None = None
+    learning_rate: float | None = None
+    seconds: float = 0.0
+    memory_bytes: int = 0
+    validation_average_precision: float | None = None
+    validation_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -209,12 +223,7 @@ def resumed(settings: TrainSettings) -> TrainSettings:
     path = settings.resume
     assert path is not None
     if not (path / CONFIG).is_file():
-        raise TransitError(
-            f"{path} contains no run" if path.is_dir() else f"{path} does not exist",
-            wanted=f"a folder that `transit train` wrote, with {CONFIG}",
-            fix="transit train --resume " + (", or ".join(map(str, runs_near(path))) or "RUN"),
-            code="run-missing",
-        )
+        raise missing_run(path, "transit train --resume ")
     before = config.resolve(TrainSettings, {}, path / CONFIG)
     given = [name for name, source in settings.sources.items() if source != "default"]
     changed = [
@@ -317,6 +326,16 @@ def environment(viewset: ViewSet, device: Device) -> dict[str, Any]:
         "device": {"kind": device.kind, "name": device.facts.name, "software": device.facts.software},
         "viewset": describe(viewset),
     }
+
+
+def missing_run(path: Path, command: str = "") -> TransitError:
+    """The error for a folder that contains no run; its fix names runs that exist, after `command`."""
+    return TransitError(
+        f"{path} contains no run" if path.is_dir() else f"{path} does not exist",
+        wanted=f"a folder that `transit train` wrote, with {CONFIG}",
+        fix=(command or "give the folder of a run: ") + (", or ".join(map(str, runs_near(path))) or "RUN"),
+        code="run-missing",
+    )
 
 
 def runs_near(path: Path) -> list[Path]:
