@@ -11,6 +11,7 @@ runs/NAME/
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import json
@@ -28,7 +29,7 @@ from transit_cli.training.settings import TrainSettings
 from transit_cli.utils.files import atomic_write, is_temporary, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from transit_cli.data.viewset import ViewSet
     from transit_cli.device.base import Device
@@ -175,11 +176,33 @@ def open_run(plan: Plan, processes: ProcessGroup) -> Iterator[Run]:
                 path = settings.out or _lock_new_name(stack)
                 if settings.out:
                     stack.enter_context(locked(path))
+                before = {file.name for file in path.iterdir()} if path.is_dir() else None
                 run = create(settings, path, plan.viewset, plan.device)
+                stack.push(lambda kind, *_: kind is not None and _discard_empty(run, plan, before))
             run.truncate_metrics({t.name: checkpoint.latest_steps(run.checkpoints(t.name)) for t in plan.tasks})
             return run
 
         yield processes.broadcast_from_rank0(open_)
+
+
+def _discard_empty(run: Run, plan: Plan, before: Collection[str] | None) -> bool:
+    """Remove what `create` wrote, after a failure before the first epoch and the first checkpoint; returns False.
+
+    `before` names the files that were in the folder; None if there was no folder.
+    """
+    from transit_cli.training.runs import checkpoint
+
+    if not run.history() and not any(checkpoint.files(run.checkpoints(task.name)) for task in plan.tasks):
+        copy = Path(plan.settings.network.rpartition(":")[0]).name
+        for name in {CONFIG, ENVIRONMENT, METRICS, copy} - {"", *(before or ())}:
+            (run.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it has other files
+            for folder in (*(run.checkpoints(task.name) for task in plan.tasks), run.path / CHECKPOINTS):
+                if folder.is_dir():
+                    folder.rmdir()
+            if before is None:
+                run.path.rmdir()
+    return False
 
 
 def _copy_network_source(settings: TrainSettings, run: Run) -> None:
