@@ -25,7 +25,7 @@ QUICK = {
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],
     "export": [["#run", "--format", "torchscript"]],
     "fallback-test": [["operators"]],
-    "plugins": [[]],
+    "plugins": [["list"], ["new", "reader", "lc", "--out", "@plugin"]],
     "predict": [["#run", "#views", "--max-plots", "0"]],
     "probe-batch": [["#views", "--only-best", "--device", "cpu"]],
     "profile": [["--bins", "16/8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
@@ -59,7 +59,7 @@ def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
     assert document["exit_code"] == done.returncode, done.stderr
     assert done.returncode in {0, 1}, done.stderr
     assert document["command"] == " ".join(
-        command[:2] if command[0] in {"data", "fallback-test", "runs"} else command[:1]
+        command[:2] if command[0] in {"data", "fallback-test", "plugins", "runs"} else command[:1]
     )
 
 
