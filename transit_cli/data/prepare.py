@@ -65,7 +65,7 @@ def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> R
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog])
     if index.ignored:
         console.note(f"{len(index.ignored):,} tables without time and flux columns are not light curves")
-    tasks, dropped = _tasks(signals.tces, index, recipe, settings)
+    tasks, dropped = star_tasks(signals.tces, index, recipe, settings)
     plan = _plan(tasks, index, settings, recipe)
     if settings.out.exists() and not (overwrite and _is_other_set(settings.out, plan)):
         return _existing(settings.out, plan)
@@ -107,7 +107,7 @@ def _check_packages(settings: PrepareSettings) -> None:
         settings.refuse("detrend", f"spline, {', '.join(WOTAN_METHODS)}")
 
 
-def _tasks(
+def star_tasks(
     tces: Sequence[Tce], index: FileIndex, recipe: Recipe, settings: PrepareSettings
 ) -> tuple[list[Task], list[dict[str, Any]]]:
     """One task per star that has a light curve, in the catalog's order; and rows for what has none."""

@@ -29,6 +29,7 @@ def evaluate(settings: EvaluateSettings) -> Result:
     if settings.report:
         require_matplotlib("the report (--no-report omits it)")
     ensemble, views = select_inputs(settings)
+    ensemble = ensemble.with_target(settings.target)
     evaluation = evaluate_split(ensemble, views, settings)
     folder = settings.out or _parent_folder(settings.run) / f"evaluate-{views.path.name}-{evaluation.split}"
     with locked(folder):

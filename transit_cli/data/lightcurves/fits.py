@@ -35,6 +35,7 @@ TIME_KEYWORDS += ("TIMEZERO", "TIMEOFFS", "TIMEUNIT", "TIMESYS")
 KEYWORDS = (
     *("MISSION", "TELESCOP", "ORIGIN", "AUTHOR", "CREATOR", "LITE", "EXT_NAME", "GAIA-ID", "GAIAID"),
     *("QUARTER", "CAMPAIGN", "SECTOR", "PHEPOCH", "PHNORM", "TGLCVER"),
+    *("TEFF", "LOGG", "RADIUS", "TESSMAG", "KEPMAG"),
     *STAR_KEYWORDS,
     *TIME_KEYWORDS,
 )
@@ -123,9 +124,7 @@ def _opened(content: bytes) -> Iterator[Any]:
         warnings.filterwarnings("error", message=".*truncated.*")
         warnings.simplefilter("ignore", VerifyWarning)
         try:
-            for keyword, number in re.findall(rb"(NAXIS  |TFIELDS) = *([0-9]+)", content):  # astropy loops over them
-                if int(number[:9]) > MAX_AXES:
-                    raise UnreadableError(f"a header declares {keyword.decode().strip()} {number[:20].decode()}")
+            _check_counts(content)
             with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True) as tables:
                 _load_headers(tables)
                 yield tables
@@ -133,6 +132,13 @@ def _opened(content: bytes) -> Iterator[Any]:
             raise
         except Exception as error:
             raise _unreadable(error) from error
+
+
+def _check_counts(content: bytes) -> None:
+    """Refuse numbers of axes and columns beyond the standard's: astropy loops over them."""
+    for keyword, number in re.findall(rb"(NAXIS  |TFIELDS) = *([0-9]+)", content):
+        if int(number[:9]) > MAX_AXES:
+            raise UnreadableError(f"a header declares {keyword.decode().strip()} {number[:20].decode()}")
 
 
 def _load_headers(tables: Any) -> None:
