@@ -34,7 +34,7 @@ def test_bench_trains_and_scores_with_the_execution_that_was_asked_for(mps, exec
 
 
 def test_profile_shows_the_phases_of_eager_and_the_time_of_the_kernels(mps, tmp_path):
-    asked = ["--batch-size", "4", "--steps", "3", "--growth-steps", "0", "--execution", "metal", "--out", str(tmp_path)]
+    asked = ["--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--execution", "metal", "--out", str(tmp_path)]
     done = mps.transit("profile", *SMALL, *asked, env={"PYTORCH_ENABLE_MPS_FALLBACK": "1"}, timeout=300)
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)["data"]
