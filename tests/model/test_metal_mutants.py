@@ -86,8 +86,8 @@ IN_MATRICES = [
         "        for (uint at = lane",
         (1, 40, 8, 8, 3, 1, "relu"),
     ),
-    ("near_flat + pair / (outs / 8) * 8 * row + bin + tap", "near_flat + bin + tap", (1, 40, 16, 8, 3, 1, "relu")),
-    ("const uint pair = simd + 8 * i;", "const uint pair = simd;", (1, 40, 32, 32, 3, 1, "relu")),
+    ("near_flat + pair / rows * 8 * row + bin + tap", "near_flat + bin + tap", (1, 40, 16, 8, 3, 1, "relu")),
+    ("const uint first_pair = simd * most;", "const uint first_pair = simd;", (1, 40, 32, 32, 3, 1, "relu")),
 ]
 
 
