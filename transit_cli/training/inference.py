@@ -37,7 +37,7 @@ CHUNK = 8192
 def logits(
     networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], device: Device, *, execution: str = "auto"
 ) -> Tensor:
-    """Logits of all samples by each network in evaluation mode: [M, N] float32 on the CPU.
+    """Logits of all samples by each network in evaluation mode: [M, N], or [M, N, C] of classes, float32 on the CPU.
 
     Args:
         networks: on the device; they are left in the mode in which they were.
@@ -58,13 +58,15 @@ def logits(
 
 def _on_cpu(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> Tensor:
     count = len(next(iter(inputs.values())))
-    result = torch.empty(len(networks), count)
+    if count == 0:
+        return torch.empty(len(networks), 0)
+    found: dict[tuple[int, int], Tensor] = {}
 
     def compute(job: tuple[int, int]) -> None:
         member, start = job
         part = slice(start, start + CPU_PIECE)
         with torch.inference_mode():  # each thread has its own
-            result[member, part] = networks[member]({name: values[part] for name, values in inputs.items()})
+            found[job] = networks[member]({name: values[part] for name, values in inputs.items()})
 
     jobs = [(member, start) for start in range(0, count, CPU_PIECE) for member in range(len(networks))]
     threads = min(torch.get_num_threads(), len(jobs))
@@ -76,7 +78,8 @@ def _on_cpu(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> Tens
         else:
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 list(pool.map(compute, jobs))
-    return result
+    starts = range(0, count, CPU_PIECE)
+    return torch.stack([torch.cat([found[member, start] for start in starts]) for member in range(len(networks))])
 
 
 def _on_device(
