@@ -188,7 +188,10 @@ def test_elsewhere_it_is_refused(transit, tmp_path):
     done = transit("doctor", "--mac-report", tmp_path / "report.md", "--json")
     (error,) = json.loads(done.stdout)["errors"]
     assert done.returncode == ExitCode.MACHINE
-    assert (error["found"], error["wanted"]) == ("this is Linux, and the report is about MPS", "a Mac with Apple silicon")
+    assert (error["found"], error["wanted"]) == (
+        "this is Linux, and the report is about MPS",
+        "a Mac with Apple silicon",
+    )
     assert not (tmp_path / "report.md").exists()
     with pytest.raises(TransitError, match="Intel"):
         report.report(tmp_path / "report.md", run=outcome, facts=replay("intel_mac"))

@@ -75,7 +75,7 @@ def chip(machine: Machine) -> CheckResult:
     if bandwidth:
         words.append(f"{bandwidth:g} GB/s")
     elif machine.apple and machine.chip not in chips.CHIPS:
-        words.append("not in transit's table, so its bandwidth is unknown")
+        words.append("bandwidth unknown")
     return CheckResult("chip", "ok", ", ".join(words))
 
 

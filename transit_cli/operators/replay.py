@@ -112,7 +112,8 @@ class Replay(TorchDispatchMode):
                 row = {"operator": call.operator, "phase": call.phase, "shapes": shapes, "dtypes": dtypes}
                 if index not in self.skip:
                     self.emit({"start": index, **row})
-                    outcome = self._outcome(func, *_moved((args, kwargs), _CPU))
+                    here = (args, kwargs) if _is_on_cpu((args, kwargs)) else _moved((args, kwargs), _CPU)
+                    outcome = self._outcome(func, *here)
                     self.emit({"index": index, **row, **outcome})
                     if "message" in outcome:
                         self._refused.add(index)
@@ -208,11 +209,9 @@ _CPU = torch.device("cpu")
 
 
 def _moved(arguments: Any, target: torch.device) -> Any:
-    """Positional and named arguments on another device, with the strides that they have."""
+    """Copies of positional and named arguments on a device, with the strides that they have."""
 
     def move(tensor: Tensor) -> Tensor:
-        if tensor.device == target:
-            return tensor
         if 0 in tensor.stride() and tensor.numel():  # expanded: copy only the stored values
             one = tensor[tuple(slice(0, 1) if step == 0 else slice(None) for step in tensor.stride())]
             return one.to(target).expand(tensor.shape)
