@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.search.curves import WIDTH, curve, planted, times
 from transit_cli.search import engine, template
 from transit_cli.search.engine import BINS, WIDTHS, WINDOW, Engine, SearchPlan
-from transit_cli.search.fitting import peaks
+from transit_cli.search.signals import peaks
 
 CPU = torch.device("cpu")
 WHITE = torch.ones(1, len(engine.NOISE_WIDTHS))
@@ -112,7 +112,7 @@ def test_a_transit_without_noise_is_found_where_it_is_with_its_signal_to_noise(p
     """Of the S/N that the exact template would have, at most 8 % is lost on the grid."""
     time = times(gap=0.0)
     epoch = 1400.0 + phase * period
-    from transit_cli.search.measurement import phase_of
+    from transit_cli.search.signals.measurement import phase_of
 
     dip = template.shape(phase_of(time, period, epoch) / (duration / 2))
     sigma = np.sqrt((dip**2).sum()) / strength
