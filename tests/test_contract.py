@@ -30,6 +30,7 @@ QUICK = {
     "probe-batch": [["#views", "--only-best", "--device", "cpu"]],
     "profile": [["--bins", "16/8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
     "search": [["@curves", "@signals.csv", "--device", "cpu"]],
+    "vet": [["@curves", "@vetted", "--device", "cpu", "--workers", "1"]],
     "train": [["#views", "--epochs", "1", "--device", "cpu"]],
 }
 
