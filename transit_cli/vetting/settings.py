@@ -20,6 +20,9 @@ class EvaluateSettings(DeviceSettings):
     viewset: Annotated[Path | None, Positional("VIEWSET")] = None
     "View set with labels; by default the one that the run was trained on."
 
+    target: Annotated[tuple[str, ...], Flag(metavar="LABEL,...")] = ()
+    "Classes to score, of a network that tells classes apart; by default planet candidates."
+
     split: Literal["auto", "test", "val", "train", "all", "folds"] = "auto"
     "Rows to evaluate; auto takes folds for a run with --folds on its own set, otherwise test, or val without one."
 
@@ -48,6 +51,12 @@ class PredictSettings(DeviceSettings):
 
     input: Annotated[Path | None, Positional("INPUT")] = None
     "View set, light curve (with --period, --epoch and --duration), or catalog (with --light-curves)."
+
+    target: Annotated[tuple[str, ...], Flag(metavar="LABEL,...")] = ()
+    "Classes to score, of a network that tells classes apart; by default planet candidates."
+
+    prior: Annotated[float | None, Range(0, 1, open="both")] = None
+    "Share of the target among the new signals, if it differs from that of the labelled ones."
 
     light_curves: Annotated[Path | None, Flag(metavar="FOLDER")] = None
     "Folder with the light curves of a catalog's stars."
