@@ -26,6 +26,7 @@ class Card:
         views: length in bins of each view, in the order of the inputs.
         target: the labels that count as positive.
         classes: the labels that the network tells apart, in the order of its outputs; empty for a binary network.
+        unit_depth: the views that are divided by their own depth.
         scalars: how each scalar is made from its column: the fields of `training.loading.scaling.Scaling`.
         members: number of networks.
         folds: the fold that was held out from each member; empty without folds.
@@ -42,6 +43,7 @@ class Card:
     views: Mapping[str, int]
     target: Sequence[str]
     classes: Sequence[str] = ()
+    unit_depth: Sequence[str] = ()
     scalars: Sequence[Mapping[str, Any]] = ()
     members: int = 1
     folds: Sequence[int] = ()
@@ -125,6 +127,10 @@ def _target(name: str, value: object) -> None:
     _require(valid and bool(value), name, "a list of labels")
 
 
+def _unit_depth(name: str, value: object) -> None:
+    _require(isinstance(value, list) and all(isinstance(view, str) for view in value), name, "a list of views")
+
+
 def _classes(name: str, value: object) -> None:
     valid = isinstance(value, list) and all(isinstance(label, str) for label in value) and len(value) != 1
     _require(valid and len(set(value)) == len(value), name, "a list of different labels")  # type: ignore[arg-type]
@@ -167,6 +173,7 @@ _CHECKS = {
     "views": _views,
     "target": _target,
     "classes": _classes,
+    "unit_depth": _unit_depth,
     "scalars": _scalars,
     "members": _members,
     "folds": _folds,

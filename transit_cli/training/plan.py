@@ -144,12 +144,13 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
     target = targets(viewset, settings.target, classes)
     scalings = measure_scalings(settings, viewset)
     scalars = scaled({name: column[rows] for name, column in viewset.tces.items()}, scalings) if scalings else None
+    unit = tuple(name for name in settings.unit_depth if name in views)
     samples: Samples
     if in_memory(settings.loader, len(rows) * 4 * sum(views.values())):
-        samples = read_samples(viewset, rows, tuple(views), scalars, target[rows])
+        samples = read_samples(viewset, rows, tuple(views), scalars, target[rows], unit=unit)
     else:
         tensor = None if scalars is None else torch.from_numpy(scalars)
-        samples = OnDiskSamples(viewset.path, tuple(views), tensor, torch.from_numpy(target[rows]), rows)
+        samples = OnDiskSamples(viewset.path, tuple(views), tensor, torch.from_numpy(target[rows]), rows, unit)
     resolved = precision.resolve(device, settings.precision)
     tasks = _tasks(settings, viewset, rows, target)
     made = Plan(settings, device, resolved, viewset, views, target, classes, scalings, samples, tasks)

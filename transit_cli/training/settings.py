@@ -88,6 +88,9 @@ class DataSettings(InputSettings):
     scalar_scaling: Literal["robust", "quantile"] = "robust"
     "Scalars: robust (median and MAD), or quantile (to a normal distribution: offsets and outliers do not matter)."
 
+    unit_depth: Annotated[tuple[str, ...], Flag(metavar="VIEW,...")] = ()
+    "Views to divide by their own depth, as global and local ones are: sets differ in it for secondary, odd and even."
+
     loader: Literal["auto", "device", "stream"] = "auto"
     "device keeps all views there, stream reads the disk; auto streams large sets."
 
