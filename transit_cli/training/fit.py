@@ -246,7 +246,7 @@ class Fit:
     def _score(self) -> np.ndarray:
         with self.learner.average.applied():
             return self.processes.all_gather(
-                ranking_metrics.score(self.learner.step.network, self._scored, self.device)
+                ranking_metrics.score(self.learner.step.network, self._scored, self.device, self.settings.execution)
             )
 
     def save(self, *, any_rank: bool = False) -> None:

@@ -137,7 +137,8 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
     Raises:
         TransitError: settings or view set are unusable.
     """
-    viewset = ViewSet.open(settings.viewset or processes.broadcast_from_rank0(lambda: embedded(cache_folder())))
+    folder = settings.viewset or processes.broadcast_from_rank0(lambda: embedded(cache_folder()))
+    viewset = ViewSet.open(folder).checked()
     views = view_lengths(viewset, settings.views)
     rows = labelled_rows(viewset, ("train", "val"))
     classes = classes_of(viewset, rows, settings.target)

@@ -172,13 +172,14 @@ def _rows(
 
 
 def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
+    """Its name in `folder`: the files of a folder do not depend on where it lies."""
     from transit_cli.vetting import evaluation_plots
 
     title = f"{row.get('star', '')} {row.get('signal', '')}".strip() or f"row {place}"
     about = f"{title}: score {row['score']:.3f} +- {row['spread']:.3f}  (trained on {row['trained_on']})"
     figure = evaluation_plots.folded({name: values[place] for name, values in signals.views.items()}, about)
     evaluation_plots.save(figure, folder, f"signal_{place}")
-    return str(folder / f"signal_{place}.png")
+    return f"signal_{place}.png"
 
 
 def _result(

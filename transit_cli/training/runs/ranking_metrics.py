@@ -46,11 +46,12 @@ def _of_classes(targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     }
 
 
-def score(network: nn.Module, samples: Samples, device: Device) -> np.ndarray:
-    """The logit of every sample, [N] float64, or [N, C] of classes, in evaluation mode."""
+def score(network: nn.Module, samples: Samples, device: Device, execution: str = "auto") -> np.ndarray:
+    """The logit of every sample, [N] float64, or [N, C] of classes; `execution` as in `inference.logits`."""
     from transit_cli.training import inference
 
-    found = [inference.logits([network], inputs, device)[0] for inputs in samples.chunks(inference.CHUNK)]
+    chunks = samples.chunks(inference.CHUNK)
+    found = [inference.logits([network], inputs, device, execution=execution)[0] for inputs in chunks]
     return np.concatenate([part.numpy() for part in found] or [np.empty(0)]).astype(np.float64)
 
 
