@@ -45,7 +45,7 @@ GROUPS: dict[str, dict[str, dict]] = {
 
 
 def tasks_of(recipes: dict[str, dict], seeds: int) -> list[dict]:
-    """One task per training, the longest first."""
+    """One task per training, seed by seed, the longest first."""
     found = []
     for name, recipe in recipes.items():
         options = dict(recipe)
@@ -53,7 +53,7 @@ def tasks_of(recipes: dict[str, dict], seeds: int) -> list[dict]:
         for count in labels if isinstance(labels, list | tuple) else (labels,):
             task = {"recipe": name, "labels": count, "options": options}
             found += [task | {"seed": seed} for seed in range(own_seeds)]
-    return sorted(found, key=lambda task: -(task["labels"] or 10**6) * task["options"].get("epochs", 20))
+    return sorted(found, key=lambda task: (task["seed"], -(task["labels"] or 10**6)))
 
 
 def key(task: dict) -> str:
@@ -111,7 +111,8 @@ def run(job: tuple[dict, Path, str, Path | None]) -> dict:
         done = train(config.resolve(TrainSettings, options | {"device": device}))
         result = {"calibration_error": done.data["calibration_error"]}
         if trained_on:
-            rows, labels, probability = judge(Path(temporary, "run"), viewset, device)
+            rows, labels, probability, members = judge(Path(temporary, "run"), viewset, device)
+            result["members"] = members
         else:
             table = read_table(Path(temporary, "run", "scores.csv"))
             rows, labels = np.asarray(table["row"], int), np.asarray(table["label"])
@@ -132,18 +133,23 @@ def run(job: tuple[dict, Path, str, Path | None]) -> dict:
     return {"task": task, **result, "seconds": time.perf_counter() - begin, "rows": rows.tolist()}
 
 
-def judge(run: Path, viewset: Path, device: str) -> tuple[np.ndarray, np.ndarray, dict]:
-    """All labelled rows of a view set, their labels, and probabilities by networks that know nothing of it."""
+def judge(run: Path, viewset: Path, device: str) -> tuple[np.ndarray, np.ndarray, dict, list[float]]:
+    """All labelled rows of a view set, their labels, probabilities of the classes, and each member's AP."""
+    from sklearn.metrics import average_precision_score
+
     from transit_cli.data.viewset import ViewSet
     from transit_cli.device.select import select
     from transit_cli.vetting.ensemble import open_run
 
     views, ensemble = ViewSet.open(viewset), open_run(run, select(device))
     rows = views.labelled(("train", "val"))
-    found = ensemble.probabilities_of_rows(views, rows).mean(axis=0)
+    each = ensemble.probabilities_of_rows(views, rows)
+    found, truth = each.mean(axis=0), np.isin(views.labels[rows], ensemble.target)
+    scores = ensemble.positive(each)
+    members = [float(average_precision_score(truth, member)) for member in scores]
     names = [(name,) for name in ensemble.card.classes] or [None, tuple(ensemble.card.target)]
     probability = {name[0] if len(name) == 1 else name: found[:, i] for i, name in enumerate(names) if name}
-    return rows, views.labels[rows], probability
+    return rows, views.labels[rows], probability, members
 
 
 def summarise(out: Path, viewset: Path) -> dict:

@@ -143,7 +143,9 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
     rows = labelled_rows(viewset, ("train", "val"))
     classes = classes_of(viewset, rows, settings.target)
     target = targets(viewset, settings.target, classes)
-    scalings = measure_scalings(settings, viewset)
+    initial = open_initial(settings.init, views)
+    saved = {scalar["column"]: Scaling(**scalar) for scalar in (initial.card.scalars if initial else ())}
+    scalings = [saved.get(scaling.column, scaling) for scaling in measure_scalings(settings, viewset)]
     scalars = scaled({name: column[rows] for name, column in viewset.tces.items()}, scalings) if scalings else None
     unit = tuple(name for name in settings.unit_depth if name in views)
     samples: Samples
@@ -155,14 +157,11 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
     resolved = precision.resolve(device, settings.precision)
     tasks = _tasks(settings, viewset, rows, target)
     made = Plan(settings, device, resolved, viewset, views, target, classes, scalings, samples, tasks)
-    return _with_initial(made)
+    return _with_initial(made, initial) if initial else made
 
 
-def _with_initial(plan: Plan) -> Plan:
-    """The plan with the networks that `--init` names, whose use is said."""
-    initial = open_initial(plan.settings.init, plan.views)
-    if initial is None:
-        return plan
+def _with_initial(plan: Plan, initial: Initial) -> Plan:
+    """The plan with the saved networks that its own begin from, whose use is said."""
     taken = what_fits(initial, plan.inputs, plan._new_network, plan.settings.network)  # noqa: SLF001 - its own
     console.note(f"weights begin from {describe(initial, taken)}")
     stars = plan.viewset.tces["star"][plan.samples.rows]
