@@ -107,9 +107,9 @@ def run(job: tuple[dict, Path, str, Path | None]) -> dict:
                 options[name] = tuple(part for part in options[name].split(",") if part)
         judged, trained_on = options.pop("judged", ""), options.pop("train_on", "")
         where = Path(trained_on) if trained_on else where
-        options |= {"viewset": where, "out": Path(temporary, "run"), "seed": 100 * task["seed"], "keep_checkpoints": 1}
+        options |= {"viewset": where, "out": Path(temporary, "run"), "seed": 101 * task["seed"], "keep_checkpoints": 1}
         done = train(config.resolve(TrainSettings, options | {"device": device}))
-        result = {"calibration_error": done.data["calibration_error"]}
+        result = {name: done.data[name] for name in ("calibration_error", "average_precision")}  # the latter not calibrated
         if trained_on:
             rows, labels, probability, members = judge(Path(temporary, "run"), viewset, device)
             result["members"] = members
@@ -124,7 +124,6 @@ def run(job: tuple[dict, Path, str, Path | None]) -> dict:
             scores = probability[key] if key in probability else sum(probability.get(label, 0.0) for label in key)
             found = float(average_precision_score(np.isin(labels, key), scores))
             result |= {f"average_precision_{name}": found, f"scores_{name}": scores.round(5).tolist()}
-            result.setdefault("average_precision", found)
         if keep:
             keep.mkdir(parents=True, exist_ok=True)
             shutil.copy(

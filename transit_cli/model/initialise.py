@@ -75,7 +75,7 @@ def initialise(network: nn.Module, inputs: Inputs, initial: Initial, member: int
         network: the new network, with random weights.
         inputs: what it takes and returns.
         initial: where the weights come from.
-        member: number of the new member; the saved ones are used in turn.
+        member: number of the new network, any; the saved members are used in turn.
 
     Returns:
         For each view and for "hidden" and "output", what it began from: the name of a saved view, "taken", "formed from

@@ -115,11 +115,11 @@ class Plan:
         """What the networks take and return."""
         return Inputs(list(self.views), [scaling.column for scaling in self.scalings], self.target, self.classes)
 
-    def build_network(self, member: int = 0) -> nn.Module:
-        """A network for these inputs, with new random weights, or the weights of `initial` where they fit."""
+    def build_network(self, seed: int = 0) -> nn.Module:
+        """A network for these inputs, with new random weights, or where they fit those of a member of `initial`."""
         network = self._new_network()
         if self.initial:
-            initialise(network, self.inputs, self.initial, member)
+            initialise(network, self.inputs, self.initial, seed)
         return network
 
     def _new_network(self) -> nn.Module:
