@@ -191,6 +191,9 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     members: Annotated[int, Range(1)] = 1
     "Networks to train with different seeds and average."
 
+    processes: Annotated[int | None, Range(1), Panel("Device")] = None
+    "Networks to train at the same time on a CPU, one thread each; by default one per core where it pays."
+
     class_weighting: Annotated[Literal["none", "balanced"], Panel("Optimisation")] = "none"
     "balanced gives each class the weight of the largest (positives times --positive-weight); or none."
 

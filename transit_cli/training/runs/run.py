@@ -57,6 +57,7 @@ RESUMABLE_OPTIONS = frozenset(
         "memory_limit",
         "loader",
         "workers",
+        "processes",
         "tensorboard",
     }
 )
