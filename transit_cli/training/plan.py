@@ -114,13 +114,14 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
     target = targets(viewset, settings.target)
     rows = labelled_rows(viewset, ("train", "val"))
     scalings = measure_scalings(settings, viewset)
-    scalars = scaled({name: column[rows] for name, column in viewset.tces.items()}, scalings) if scalings else None
+    scalars = scaled(viewset.tces.take(rows), scalings) if scalings else None
     samples: Samples
     if in_memory(settings.loader, len(rows) * 4 * sum(views.values())):
         samples = read_samples(viewset, rows, tuple(views), scalars, target[rows])
     else:
         tensor = None if scalars is None else torch.from_numpy(scalars)
-        samples = OnDiskSamples(viewset.path, tuple(views), tensor, torch.from_numpy(target[rows]), rows)
+        stored = {name: viewset.stored_rows(name) for name in views}
+        samples = OnDiskSamples(viewset.path, stored, tensor, torch.from_numpy(target[rows]), rows)
     resolved = precision.resolve(device, settings.precision)
     tasks = _tasks(settings, viewset, rows, target)
     return Plan(settings, device, resolved, viewset, views, target, scalings, samples, tasks)
@@ -157,7 +158,7 @@ def measure_scalings(settings: TrainSettings, viewset: ViewSet) -> list[Scaling]
     columns = settings.scalars
     if settings.scalars == DEFAULT_SCALARS:
         ours = settings.network in {"two-branch", "astronet"}
-        numeric = {name: values for name, values in viewset.tces.items() if values.dtype.kind == "f"}
+        numeric = viewset.tces.numbers
         columns = tuple(name for name in DEFAULT_SCALARS if ours and name in numeric)
         columns = tuple(name for name in columns if np.isfinite(numeric[name][rows]).any())
     return [Scaling.measure(viewset, column, rows) for column in columns]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from transit_cli.data.storage.stacked_rows import StackedRows
     from transit_cli.device.base import Device
     from transit_cli.model.card import Card
 
@@ -60,11 +61,13 @@ class Ensemble:
         if self.training_set is None:
             return np.empty(0, str)
         splits = ("train", "val") if self.card.folds else ("train",)
-        return np.unique(self.training_set.tces["star"][np.isin(self.training_set.splits, splits)])
+        tces = self.training_set.tces
+        (stars, star), parts = tces.unique("star"), tces.text("split")
+        return stars[np.unique(star[np.isin(parts.values, splits)[parts.codes]])]
 
     def score(
         self,
-        views: Mapping[str, NDArray[np.float32]],
+        views: Mapping[str, NDArray[np.float32] | StackedRows],
         tces: Mapping[str, NDArray[Any]],
         tick: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:
@@ -86,11 +89,12 @@ class Ensemble:
         count = len(next(iter(views.values())))
         scores = np.full((len(self.networks), count), np.nan)
         for start in range(0, count, inference.CHUNK):
-            chunk = slice(start, start + inference.CHUNK)
+            chunk = slice(start, min(start + inference.CHUNK, count))
             inputs = {name: np.array(views[name][chunk], np.float32) for name in self.card.views}
             finite = np.all([np.isfinite(view).all(1) for view in inputs.values()], axis=0)
             if scalings:
-                inputs["scalars"] = scaled({name: column[chunk] for name, column in tces.items()}, scalings)
+                own = {scaling.column for scaling in scalings} & set(tces) or {next(iter(tces))}
+                inputs["scalars"] = scaled({name: tces[name][chunk] for name in own}, scalings)
             if finite.any():
                 scores[:, start : start + len(finite)][:, finite] = self._score(
                     {name: values[finite] for name, values in inputs.items()}
@@ -112,12 +116,18 @@ class Ensemble:
         For networks that were trained on folds, a star of the training set is scored only by the members that it was
         held out from; the scores of the other members are NaN.
         """
-        views = {name: viewset.views[name][rows] for name in self.card.views if name in viewset.views}
         self.check(viewset.lengths)
-        scores = self.score(views, {name: column[rows] for name, column in viewset.tces.items()}, tick)
+        stored, tces = {name: viewset.views[name] for name in self.card.views}, viewset.tces.take(rows)
+        scores = np.empty((len(self.networks), len(rows)))
+        for start in range(0, len(rows), inference.CHUNK):
+            part = slice(start, start + inference.CHUNK)
+            views = {name: values[rows[part]] for name, values in stored.items()}
+            scores[:, part] = self.score(views, tces.take(part))
+            if tick:
+                tick(min(start + inference.CHUNK, len(rows)))
         if self.card.folds:
             held_out = samples.assign_folds(viewset, rows, max(self.card.folds) + 1)
-            known = np.isin(viewset.tces["star"][rows], self.trained_stars())
+            known = np.isin(tces["star"], self.trained_stars())
             for member, fold in enumerate(self.card.folds):
                 scores[member, known & (held_out != fold)] = np.nan
         return scores

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import console
+from transit_cli.data.storage.columns import Column, Columns, Text
 from transit_cli.data.viewset import write_table
 from transit_cli.device.select import select
 from transit_cli.plotting.figures import require_matplotlib
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from transit_cli.vetting.ensemble import Ensemble
     from transit_cli.vetting.settings import PredictSettings
 
-#: Rows of the printed table; scores.csv and --json have all.
-SHOWN = 20
+#: Rows of the printed table, and at most in the JSON document; scores.csv has all.
+SHOWN, LISTED = 20, 10_000
 #: Suffixes of catalogs.
 TABLES = {".csv", ".ecsv", ".tsv", ".txt"}
 
@@ -80,42 +81,53 @@ def open_inputs(settings: PredictSettings, run: Path | None, path: Path, folder:
 def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folder: Path) -> Result:
     """Score folded signals, and write scores.csv and the plots."""
     with console.progress("scoring", len(signals)) as bar:
-        members = ensemble.score(signals.views, signals.tces, bar.update)
+        members = _padded(ensemble.score(signals.views, signals.tces, bar.update), len(signals))
     scores = mean_score(members)
-    errors = [
-        error or ("" if np.isfinite(value) else "a view has values that are not finite")
-        for error, value in zip(signals.errors, scores, strict=True)
-    ]
-    checks = {name: mean_score(ensemble.score(other, signals.tces)) for name, other in signals.other_periods.items()}
-    rows = _rows(ensemble, signals, members, errors, checks)
+    errors = list(signals.errors)
+    for place in np.flatnonzero(~np.isfinite(scores)).tolist():
+        errors[place] = errors[place] or "a view has values that are not finite"
+    others = {name: ensemble.score(other, signals.tces) for name, other in signals.other_periods.items()}
+    checks = {name: mean_score(_padded(values, len(signals))) for name, values in others.items()}
+    table = _table(ensemble, signals, members, errors, checks)
     order = np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable")
-    for index in order[: settings.max_plots]:
-        if not errors[index]:
-            rows[index]["plot"] = _plot(folder, signals, rows[index], int(index))
+    plots = [""] * len(signals)
+    for place in order[: settings.max_plots].tolist():
+        if not errors[place]:
+            plots[place] = _plot(folder, signals, _row(table, place), place)
+    columns = {name: table.stored(name) for name in table if name != "trained_on"}
+    table = Columns(columns | {"plot": Text.of(plots), "trained_on": table.stored("trained_on")})
     with atomic_output(folder / "scores.csv") as temporary:
-        write_table(temporary, {name: [row[name] for row in rows] for name in rows[0]} if rows else {})
-    return _result(ensemble, rows, order, folder)
+        write_table(temporary, table if len(signals) else {})
+    return _result(ensemble, table, order, folder)
 
 
-def _rows(
+def _padded(members: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Scores [M, count], NaN for the signals at the end that have no views."""
+    return np.pad(members, ((0, 0), (0, count - members.shape[1])), constant_values=np.nan)
+
+
+def _table(
     ensemble: Ensemble,
     signals: Signals,
     members: NDArray[np.float64],
     errors: Sequence[str],
     checks: dict[str, NDArray[np.float64]],
-) -> list[dict[str, Any]]:
-    scores = mean_score(members)
-    rows: list[dict[str, Any]] = []
+) -> Columns:
+    """The columns of scores.csv, all but "plot"."""
     names = ("star", "signal", "period_days", "epoch_days", "duration_hours", "depth_ppm", "label")
-    for place, error in enumerate(errors):
-        row: dict[str, Any] = {"row": place}
-        row |= {name: signals.tces[name][place] for name in names if name in signals.tces}
-        row |= {"score": scores[place], "spread": members[:, place].std() if np.isfinite(scores[place]) else np.nan}
-        row |= {f"score_{member + 1}": value for member, value in enumerate(members[:, place])}
-        row |= {f"score_{name}_period": values[place] for name, values in checks.items()}
-        row |= {"error": error, "plot": "", "trained_on": ensemble.trained_on}
-        rows.append(row)
-    return rows
+    scores, count = mean_score(members), len(errors)
+    tces = signals.tces if isinstance(signals.tces, Columns) else Columns.of(signals.tces)
+    columns: dict[str, Column] = {"row": np.arange(count)}
+    columns |= {name: tces.stored(name) for name in names if name in tces}
+    columns |= {"score": scores, "spread": np.where(np.isfinite(scores), members.std(axis=0), np.nan)}
+    columns |= {f"score_{member + 1}": values for member, values in enumerate(members)}
+    columns |= {f"score_{name}_period": values for name, values in checks.items()}
+    columns |= {"error": Text.of(errors)}
+    return Columns(columns | {"trained_on": Text(np.array([ensemble.trained_on]), np.zeros(count, np.int32))})
+
+
+def _row(table: Columns, place: int) -> dict[str, Any]:
+    return {name: column[0] for name, column in table.take(slice(place, place + 1)).items()}
 
 
 def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
@@ -128,11 +140,12 @@ def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> st
     return str(folder / f"signal_{place}.png")
 
 
-def _result(ensemble: Ensemble, rows: Sequence[dict[str, Any]], order: NDArray[np.int64], folder: Path) -> Result:
-    failed = [row for row in rows if row["error"]]
-    shown = [rows[place] for place in order[:SHOWN]]
+def _result(ensemble: Ensemble, table: Columns, order: NDArray[np.int64], folder: Path) -> Result:
+    count, errors = table.rows, table.text("error")
+    failed = int((errors.values != "")[errors.codes].sum())
+    shown = [_row(table, place) for place in order[:SHOWN].tolist()]
     target = ",".join(ensemble.target)
-    checked = [name for name in ("half", "double") if rows and f"score_{name}_period" in rows[0]]
+    checked = [name for name in ("half", "double") if count and f"score_{name}_period" in table]
     columns = ("star", "signal", "score", "spread", *(f"{name} period" for name in checked), "error")
     cells = [
         (
@@ -145,34 +158,48 @@ def _result(ensemble: Ensemble, rows: Sequence[dict[str, Any]], order: NDArray[n
         )
         for row in shown
     ]
-    more = f"; {len(rows) - SHOWN} more in scores.csv" if len(rows) > SHOWN else ""
+    more = f"; {count - SHOWN} more in scores.csv" if count > SHOWN else ""
     note = f"score: probability of {target}, mean of {len(ensemble.networks)} network(s) trained on "
     note += ensemble.trained_on + more
-    best = rows[order[0]] if rows and not rows[order[0]]["error"] else None
-    verdict = f"{len(rows) - len(failed):,} signals scored"
-    if len(rows) - len(failed) == 1 and best:
+    best = shown[0] if shown and not shown[0]["error"] else None
+    verdict = f"{count - failed:,} signals scored"
+    if count - failed == 1 and best:
         verdict = f"score {best['score']:.3f} +- {best['spread']:.3f} for {target}"
-    verdict += f", {len(failed)} could not be" if failed else ""
-    warnings = [text for row in rows if (text := _period_warning(row, checked))][:SHOWN]
+    verdict += f", {failed} could not be" if failed else ""
+    listed = np.sort(order[:LISTED])
+    if count > LISTED:
+        note += f"; the JSON document has the {LISTED:,} with the highest scores"
     data = {
-        "signals": [dict(row) for row in rows],
-        "scored": len(rows) - len(failed),
-        "errors": len(failed),
+        "signals": _rows(table.take(listed)),
+        "scored": count - failed,
+        "errors": failed,
         "run": ensemble.name,
         "target": list(ensemble.target),
         "trained_on": ensemble.trained_on,
         "scores_file": str(folder / "scores.csv"),
     }
+    warnings = _period_warnings(table, checked)
     return Result(data, [Table(columns, cells, note=note)], f"{verdict}; {folder / 'scores.csv'}", warnings)
 
 
-def _period_warning(row: dict[str, Any], checked: Sequence[str]) -> str:
-    """Warning if another period scores clearly higher, or ''."""
-    best = max(checked, key=lambda name: np.nan_to_num(row[f"score_{name}_period"], nan=-1), default="")
-    if best and row[f"score_{best}_period"] > row["score"] + max(0.1, 2 * row["spread"]):
+def _rows(table: Columns) -> list[dict[str, Any]]:
+    columns = {name: column.tolist() for name, column in table.items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _period_warnings(table: Columns, checked: Sequence[str]) -> list[str]:
+    """Warnings for the first signals of which another period scores clearly higher."""
+    if not checked:
+        return []
+    others = np.stack([np.nan_to_num(table[f"score_{name}_period"], nan=-1) for name in checked])
+    higher = others.max(axis=0) > table["score"] + np.fmax(0.1, 2 * table["spread"])
+    warnings = []
+    for place in np.flatnonzero(higher)[:SHOWN].tolist():
+        row, best = _row(table, place), checked[int(others[:, place].argmax())]
         name = f"{row.get('star', '')} {row.get('signal', '')}".strip()
-        return f"{name}: {best} the period scores {row[f'score_{best}_period']:.3f}, more than the period given"
-    return ""
+        found = row[f"score_{best}_period"]
+        warnings.append(f"{name}: {best} the period scores {found:.3f}, more than the period given")
+    return warnings
 
 
 def _format(value: float) -> str:
