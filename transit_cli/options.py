@@ -43,7 +43,16 @@ class ExecutionSettings(PrecisionSettings):
     panel: ClassVar[str] = "Device"
 
     execution: Literal[
-        "auto", "eager", "channels-last", "onednn", "single-thread", "replicas", "cuda-graph", "triton", "metal"
+        "auto",
+        "eager",
+        "channels-last",
+        "onednn",
+        "single-thread",
+        "replicas",
+        "cuda-graph",
+        "triton",
+        "metal",
+        "metal-matrices",
     ] = "auto"
     "How a step is executed, with equal results; auto takes cuda-graph on CUDA, and the fastest on MPS and a CPU."
 

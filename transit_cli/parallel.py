@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,8 @@ _Done = TypeVar("_Done")
 AHEAD = 4
 #: Seconds of remaining work above which more processes are started; one takes about a second to start.
 WORTHWHILE = 3.0
+#: Seconds between two questions for a cluster's workers, and seconds without any after which the work is given up.
+LOOK_S, PATIENCE_S = 5.0, 60.0
 
 
 def each(
@@ -195,7 +198,46 @@ def _on_cluster(
         threads = sum(client.nthreads().values()) or 1
         for _ in range(AHEAD * threads):
             submit()
-        for future in done:
-            result = future.result()
+        while waiting:
+            _wait_for(done, client, address)
+            future = next(done)
+            try:
+                result = future.result()
+            except (distributed.KilledWorker, CancelledError, OSError):
+                if client.status == "running" and future.status == "error":  # the function's own, or a dead worker's
+                    raise
+                raise _cluster_lost(f"the Dask scheduler at {address} has ended") from None
             yield waiting.pop(future.key), result
             submit()
+
+
+def _wait_for(done: Any, client: Any, address: str) -> None:
+    """Wait until a task is done.
+
+    Raises:
+        TransitError: the scheduler has ended, or has had no workers for `PATIENCE_S`.
+    """
+    begin = looked = time.monotonic()
+    while not done.has_ready():
+        time.sleep(0.02)
+        now = time.monotonic()
+        if client.status != "running":
+            raise _cluster_lost(f"the Dask scheduler at {address} has ended")
+        if now - looked > LOOK_S:
+            looked = now
+            try:
+                begin = now if client.nthreads() else begin
+            except (OSError, TimeoutError, CancelledError):
+                raise _cluster_lost(f"the Dask scheduler at {address} does not answer") from None
+            if now - begin > PATIENCE_S:
+                raise _cluster_lost(f"the Dask scheduler at {address} has had no workers for {PATIENCE_S:.0f} s")
+
+
+def _cluster_lost(found: str) -> TransitError:
+    return TransitError(
+        found,
+        wanted="a scheduler and workers that run until the work is done",
+        fix="start them, then run the same command again: it resumes",
+        exit_code=ExitCode.MACHINE,
+        code="cluster-lost",
+    )

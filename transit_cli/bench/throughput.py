@@ -152,7 +152,11 @@ def measure(
 
 def _counted(build: Callable[..., Workload], execution: str) -> tuple[Inspection, Inspection]:
     """What a training step moves as executed, or nearly so, and what the eager step computes."""
-    counted = execution in {"triton", "metal"}  # their kernels can be watched, but not what they compute
+    counted = execution in {
+        "triton",
+        "metal",
+        "metal-matrices",
+    }  # their kernels can be watched, but not what they compute
     watched = execution if counted else PROFILABLE_AS.get(execution, execution)
     moved = operator_counts.inspect(build(execution=watched))
     return moved, operator_counts.inspect(build(execution="eager")) if counted else moved

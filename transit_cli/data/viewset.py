@@ -149,6 +149,20 @@ class ViewSet:
             columns = reconcile(file, columns, self.info, {name: name in TEXT for name in COLUMNS})
         return columns.without(ROW)
 
+    def checked(self) -> ViewSet:
+        """This set, after its arrays have been compared with the checksums that were written with them.
+
+        Raises:
+            TransitError: an array has changed since, as on a failing disk.
+        """
+        for shard in self.shards:
+            shard.checked()
+        for name in () if self.shards else self.lengths:
+            file = self.path / f"{name}.npy"
+            if checksum(file) != self.info["sha256"].get(file.name):
+                raise _damaged(self.path, f"{file.name} has changed since it was written: its checksum does not match")
+        return self
+
     @property
     def splits(self) -> np.ndarray:
         """The part each TCE belongs to: "train", "val" or "test"."""

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from transit_cli import discovery
 from transit_cli.device import environment
-from transit_cli.device.environment import FALLBACK, FAST_MATH, HIGH_WATERMARK, LOW_WATERMARK
+from transit_cli.device.environment import (
+    FALLBACK,
+    FAST_MATH,
+    HIGH_WATERMARK,
+    LOW_WATERMARK,
+    METAL_VERSION,
+    PREFER_METAL,
+)
+from transit_cli.device.machine import older
 from transit_cli.doctor.check import CheckResult
 from transit_cli.results import TransitError
 
@@ -40,6 +48,34 @@ def watermark(machine: Machine) -> CheckResult:
 def fast_math(machine: Machine) -> CheckResult:
     """Whether Metal may round differently."""
     return _variables(machine, "fast-math", (FAST_MATH,), "off")
+
+
+def prefer_metal(machine: Machine) -> CheckResult:
+    """Whether matrix products use torch's own, slower kernels."""
+    return _variables(machine, "prefer-metal", (PREFER_METAL,), "off")
+
+
+def metal_version(machine: Machine) -> CheckResult:
+    """The version of Metal that torch uses, by which it uses the primitives that macOS 26.2 gets wrong."""
+    problem = _variables(machine, "metal-version", (METAL_VERSION,), os.environ.get(METAL_VERSION, "macOS's own"))
+    if problem.status == "warn" or machine.system != "Darwin" or not machine.torch:
+        return problem
+    chosen = os.environ.get(METAL_VERSION, "4.0")
+    if not older(machine.torch, "2.15") and machine.version.split(".")[:2] == ["26", "2"] and chosen == "4.0":
+        why = (
+            "Metal Performance Primitives are wrong on macOS 26.2: torch's Conv3d was silently (pytorch issue 197114), "
+            "and since 2.15 Conv1d uses them too; 26.3 and later are right"
+        )
+        found = f"macOS {machine.version} with torch {machine.torch}"
+        return CheckResult(
+            "metal-version", "warn", found, "macOS 26.3, or Metal 3.1", why, f"export {METAL_VERSION}=3.1"
+        )
+    if chosen == "4.0" and METAL_VERSION in os.environ and older(machine.version, "26.0"):
+        why = "torch does what is asked, and Metal 4 needs macOS 26: every kernel fails to load"
+        return CheckResult(
+            "metal-version", "fail", f"{METAL_VERSION} is 4.0", "macOS 26", why, f"unset {METAL_VERSION}"
+        )
+    return problem
 
 
 def _variables(machine: Machine, row_id: str, names: tuple[str, ...], well: str) -> CheckResult:

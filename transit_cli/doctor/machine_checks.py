@@ -47,6 +47,9 @@ def system(machine: Machine) -> CheckResult:
         older_torch = older(machine.version, "13.0")
         fix = "softwareupdate --list" if older_torch else 'pip install "torch<2.9"'
         return CheckResult("system", "fail", found, f"macOS {wanted} or later for torch {machine.torch}", why, fix)
+    if machine.torch and not older(machine.version, "27.0") and older(machine.torch, "2.13"):
+        why = "torch before 2.13 computes wrong results on macOS 27 (pytorch issue 187280)"
+        return CheckResult("system", "fail", found, "torch 2.13 or later", why, 'pip install --upgrade "torch>=2.13"')
     if machine.virtual:
         why = "a virtual machine reports MPS as available, but tensors may fail or have wrong values"
         return CheckResult(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: Samples of the traced step; the operators do not depend on it.
 SAMPLES = 4
 
+#: Severities that make the verdict negative.
+BAD = ("refused", "wrong")
+
 
 def operators(settings: OperatorTableSettings) -> Result:
     """Every operator of a torch version, with its status on MPS."""
@@ -71,7 +74,7 @@ def predict(settings: FallbackPredictionSettings) -> Result:
                 title="What MPS will not take as it is",
             )
         )
-    bad = lacking or [finding for finding in findings if finding.severity != "doubtful"]
+    bad = lacking or [finding for finding in findings if finding.severity in BAD]
     return Result(data, blocks, verdict(lacking, findings), exit_code=ExitCode.NEGATIVE if bad else ExitCode.DONE)
 
 
@@ -90,7 +93,7 @@ def _by_operator(calls: Counter[Call], found: OperatorTable) -> list[dict[str, A
 def verdict(lacking: list[dict[str, Any]], findings: list[Incompatibility]) -> str:
     """What to change, one line per problem."""
     lines = []
-    refused = [finding for finding in findings if finding.severity != "doubtful"]
+    refused = [finding for finding in findings if finding.severity in BAD]
     if refused:
         lines += [f"change your network: {finding.operator}: {finding.fix}" for finding in refused]
     missing = sorted(row["operator"] for row in lacking if row["status"] == "missing")
@@ -105,6 +108,6 @@ def verdict(lacking: list[dict[str, Any]], findings: list[Incompatibility]) -> s
         lines.append(f"{', '.join(always)} runs on the CPU whatever the variable is set to")
     if not lines:
         lines.append("MPS has every operator of this step; nothing to do")
-    doubtful = [finding for finding in findings if finding.severity == "doubtful"]
+    doubtful = [finding for finding in findings if finding.severity not in BAD]
     lines += [f"watch {finding.operator}: {finding.found}" for finding in doubtful]
     return "\n".join(lines)

@@ -69,7 +69,7 @@ def table(version: str = "") -> OperatorTable:
         path = _installed_yaml()
         if path is not None:
             return OperatorTable(here, "native_functions.yaml of the installed torch", classify(_read(path), here))
-    return _shipped(version or minor(here))
+    return shipped(version or minor(here))
 
 
 def minor(version: str) -> str:
@@ -131,7 +131,12 @@ def shipped_versions() -> tuple[str, ...]:
     return tuple(header.split()[1:])
 
 
-def _shipped(version: str) -> OperatorTable:
+def shipped(version: str) -> OperatorTable:
+    """The operators of a version ("2.11") by the table that comes with transit.
+
+    Raises:
+        TransitError: it is not in the table.
+    """
     known = shipped_versions()
     wanted = minor(version)
     column = next((index for index, name in enumerate(known) if wanted == minor(name)), None)

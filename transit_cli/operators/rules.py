@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from transit_cli.operators.trace import Call
 
-Severity = Literal["refused", "wrong", "doubtful"]
+Severity = Literal["refused", "wrong", "doubtful", "slow"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Incompatibility:
     Attributes:
         operator: its name.
         severity: `refused` stops the program, with or without the fallback variable; `wrong` gives wrong results;
-            `doubtful` has been wrong on some chips or systems.
+            `doubtful` has been wrong on some chips or systems; `slow` is correct.
         found: the cause.
         fix: what to change.
         source: PyTorch issue or file.
@@ -146,17 +146,106 @@ def _layer_norm_first(call: Call, version: tuple[int, int]) -> Incompatibility |
 
 
 def _long_reduction(call: Call, version: tuple[int, int]) -> Incompatibility | None:
-    if _base(call) != "linear_backward" or len(call.tensors) < 3 or version >= (2, 14):
+    batched = _base(call) in {"bmm", "baddbmm", "addbmm"}
+    if not call.tensors or not (batched or _base(call) in {"mm", "addmm", "linear", "linear_backward"}):
         return None
-    rows, columns = call.tensors[0].shape[0], call.tensors[0].shape[-1]
-    if max(rows, columns) < 32_767:
+    if version >= (2, 14) and not batched:  # routed to torch's own kernels by 183535
+        return None
+    if _base(call) == "linear_backward":
+        summed = max(call.tensors[0].shape[0], call.tensors[0].shape[-1])
+    else:
+        summed = call.tensors[1 if _base(call) in {"addmm", "baddbmm", "addbmm"} else 0].shape[-1]
+    if summed < 32_767:
         return None
     return Incompatibility(
-        "linear_backward",
+        _base(call),
         "doubtful",
-        f"a sum over {max(rows, columns):,} products has been garbage on M1 and M2 (not on M4)",
-        "use torch 2.14, or a narrower layer",
-        "pytorch issues 177116, 193487",
+        f"a sum over {summed:,} products has been garbage on M1 and M2 (not on M4)",
+        "split the sum into parts below 32,767" if batched else "use torch 2.14, or a narrower layer",
+        "pytorch issue 195163" if batched else "pytorch issues 177116, 193487",
+    )
+
+
+def _huge_product(call: Call, _: tuple[int, int]) -> Incompatibility | None:
+    if _base(call) not in {"bmm", "baddbmm"} or len(call.tensors) < 2:
+        return None
+    left, right = call.tensors[-2:]
+    elements = math.prod(left.shape[:2]) * right.shape[-1]
+    if elements <= 1 << 32:
+        return None
+    return Incompatibility(
+        _base(call),
+        "wrong",
+        f"a product of {elements:,} elements: beyond 4,294,967,296 the gradients are silently wrong, the product too if "
+        "an input is not contiguous",
+        "give a smaller --batch-size",
+        "pytorch issue 197636",
+    )
+
+
+def _long_kernel(call: Call, version: tuple[int, int]) -> Incompatibility | None:
+    if not _base(call).startswith("_mps_convolution") or len(call.tensors) < 2:
+        return None
+    longest = max(call.tensors[1].shape[2:], default=0)
+    one_dimensional = len(call.tensors[1].shape) == 3
+    if longest < 256 or (one_dimensional and version >= (2, 15)):  # kernels of torch's own, without MPSGraph
+        return None
+    return Incompatibility(
+        f"conv{len(call.tensors[1].shape) - 2}d",
+        "wrong" if version < (2, 14) else "doubtful",  # 188359 was closed in July 2026; its release is not established
+        f"a kernel of {longest} points: from 256 the results have been silently wrong",
+        "use shorter kernels, dilated ones" + (", or torch 2.15" if one_dimensional else ""),
+        "pytorch issue 188335, pull request 188359",
+    )
+
+
+def _view_into_convolution(call: Call, _: tuple[int, int]) -> Incompatibility | None:
+    if not _base(call).startswith("_mps_convolution") or not call.tensors:
+        return None
+    inputs = call.tensors[0]
+    if inputs.contiguous or inputs.shape[0] < 2:
+        return None
+    return Incompatibility(
+        f"conv{len(inputs.shape) - 2}d",
+        "doubtful",
+        "its input is a view (chunk, slice, transpose): all but the first sample have been wrong (torch 2.9 and 2.10, "
+        "macOS 26.2, M5 Pro)",
+        "call .contiguous() before the convolution",
+        "pytorch issues 169342, 180984",
+    )
+
+
+def _padding_backward(call: Call, version: tuple[int, int]) -> Incompatibility | None:
+    reflected = _base(call) == "reflection_pad1d_backward"
+    if not (reflected or _base(call) == "replication_pad1d_backward") or len(call.tensors) < 2 or version >= (2, 15):
+        return None
+    shape = call.tensors[1].shape
+    size = shape[-1] if reflected else shape[0]
+    if reflected and (size <= 1 << 16 or size % (1 << 16) == 0):
+        return None
+    if not reflected and (len(shape) < 3 or size < 1 << 16):
+        return None
+    return Incompatibility(
+        "pad",
+        "wrong",
+        f"the gradient of {'reflection' if reflected else 'replication'} padding is silently wrong at a "
+        f"{'length' if reflected else 'batch'} of {size:,}",
+        "keep it at 65,536 or below, pad with zeros, or use torch 2.15",
+        "pytorch issues 196949, 135447, pull request 196985",
+    )
+
+
+def _channels_last_backward(call: Call, version: tuple[int, int]) -> Incompatibility | None:
+    if not _base(call).startswith("mps_convolution") or version >= (2, 15):
+        return None
+    if len(call.tensors) < 2 or len(call.tensors[1].shape) != 4 or call.tensors[1].contiguous:
+        return None
+    return Incompatibility(
+        "convolution_backward",
+        "slow",
+        "its input is channels-last, which made it 12 to 30 times slower than contiguous (bfloat16, as reported)",
+        "keep images contiguous, or use a torch that has pull request 193623 (August 2026)",
+        "pytorch issues 192551, 193349",
     )
 
 
@@ -180,5 +269,10 @@ _RULES: tuple[Callable[[Call, tuple[int, int]], Incompatibility | None], ...] = 
     _large_batch,
     _layer_norm_first,
     _long_reduction,
+    _huge_product,
+    _long_kernel,
+    _view_into_convolution,
+    _padding_backward,
+    _channels_last_backward,
     _half_convolution,
 )

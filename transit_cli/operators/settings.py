@@ -46,7 +46,7 @@ class FallbackPredictionSettings(StepFactorySettings):
     hidden: ClassVar[tuple[str, ...]] = ("execution", "learning_rate", "betas", "schedule", "warmup_steps")
 
     torch: Annotated[str, Flag(metavar="VERSION")] = ""
-    "Version of torch, 2.8 to 2.14; by default the installed one."
+    "Version of torch (2.8 or later); by default the installed one."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class OperatorTableSettings(Settings):
     """Options of `transit fallback-test operators`."""
 
     torch: Annotated[str, Flag(metavar="VERSION")] = ""
-    "Version of torch, 2.8 to 2.14; by default the installed one."
+    "Version of torch (2.8 or later); by default the installed one."
 
 
 @dataclass(frozen=True, kw_only=True)

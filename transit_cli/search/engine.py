@@ -127,21 +127,25 @@ class _Filter:
         flat = torch.from_numpy(banded.reshape(2, BLOCK + WINDOW - 1, -1)).to(device)
         return cls(flat[0].contiguous(), flat[1].contiguous(), flat[1].sum(0))
 
-    def scores(self, sums: torch.Tensor, cover: float) -> torch.Tensor:
+    def scores(self, sums: torch.Tensor, cover: float | torch.Tensor) -> torch.Tensor:
         """Signal-to-noise of every template in every place.
 
         Args:
             sums: [2, rows, bins + WINDOW - 1] w y and w of each bin, the first bins again behind the last.
-            cover: what a covered bin of one transit weighs.
+            cover: what a covered bin of one transit weighs; a number, or [rows].
 
         Returns:
             [rows, bins, STEPS]; the template's middle is WINDOW / 2 bins after the bin's beginning.
         """
         _, rows, bins = sums.shape
         blocks = sums.unfold(2, BLOCK + WINDOW - 1, BLOCK).reshape(2, -1, BLOCK + WINDOW - 1)
-        power = torch.addmm(COVER * cover * self.squares, blocks[1], self.second)
+        least = COVER * cover * self.squares if isinstance(cover, float) else self._least(cover, len(blocks[1]) // rows)
+        power = torch.addmm(least, blocks[1], self.second)
         found = torch.mm(blocks[0], self.first)
         return found.mul_(power.rsqrt_()).view(rows, bins - WINDOW + 1, STEPS)
+
+    def _least(self, cover: torch.Tensor, blocks: int) -> torch.Tensor:
+        return COVER * cover.repeat_interleave(blocks)[:, None] * self.squares
 
 
 class Engine:
@@ -155,6 +159,9 @@ class Engine:
     def __init__(self, device: torch.device, budget: int) -> None:
         self._device, self._budget = device, budget
         self._filter = _Filter.on(device)
+        #: Where float64 is computed: the device, or the CPU where it has none, as MPS.
+        self.exact = torch.device("cpu") if device.type == "mps" else device
+        self.exact_filter = self._filter if self.exact == device else _Filter.on(self.exact)
         self._plan: SearchPlan | None = None
         self._bags: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -178,23 +185,6 @@ class Engine:
                 top = scores.flatten(2).amax(2)
                 best[:, first:last] = top if level == 0 else torch.maximum(best[:, first:last], top)
         return best
-
-    def locate(
-        self, data: torch.Tensor, plan: SearchPlan, noise: torch.Tensor
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For one star: [periods] the best signal-to-noise, its epoch and its duration; days from the first cell."""
-        found = np.full((3, len(plan.periods)), -np.inf)
-        for first, last in self._groups(plan, 1):
-            bins = plan.bins[first]
-            for level, scores in enumerate(self._scores(data, plan, first, last, noise)):
-                flat = scores[0].flatten(1)
-                value, at = (item.cpu().numpy() for item in flat.max(1))
-                length = plan.periods[first:last] / bins * (1 << level)
-                epoch = (at // STEPS + WINDOW / 2) * length % plan.periods[first:last]
-                better = value > found[0, first:last]
-                new = np.stack([value, epoch, WIDTHS[at % STEPS] * length])
-                found[:, first:last] = np.where(better, new, found[:, first:last])
-        return found[0], found[1], found[2]
 
     def _groups(self, plan: SearchPlan, stars: int) -> Iterator[tuple[int, int]]:
         """Chunks of periods: a phase bin takes two sums, their blocks and two scores per template; a cell, 32 bytes."""

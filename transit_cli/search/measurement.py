@@ -1,26 +1,34 @@
-"""One signal, measured: period, epoch, duration and depth with errors, S/N, and each of its transits.
+"""Signals, measured: period, epoch, duration and depth with errors, S/N, and each of their transits.
 
-All on the points of one star, in float64 on the host. The template is the search's, averaged over the exposure; its
-depth and the level are linear and solved for, period, epoch and duration are found by the simplex method from where the
-search saw the peak. Errors are those of the linearised fit, multiplied by the noise of single events.
+Many signals of many stars are fitted at once in float64, on the device where it has it. Errors are those of the
+linearised fit, multiplied by the noise of single events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from transit_cli.search import template
 from transit_cli.search.cells import Curve
+from transit_cli.search.fitting import least_squares
+from transit_cli.search.fitting.least_squares import Fitted, Problem
 
-#: Instants in which an exposure is averaged.
-EXPOSURE = 5
 #: A transit counts as observed when at least this share of its points is there.
 OBSERVED = 0.4
 #: The share of the total chi-square of one transit, of a signal that is no more than it.
 DOMINANT = 0.75
+#: By how much a fit may change: the epoch, in durations, and the duration's logarithm; of a single transit likewise.
+REACH, REACH_SINGLE = (0.35, 0.6), (0.7, 1.0)
+#: Points on either side of a single transit from which its level is taken, in durations.
+AROUND = 4.0
+#: Points that are fitted together, padding included: what stays in a CPU's cache, what keeps a GPU busy.
+TOGETHER = {"cpu": 1 << 16, "cuda": 1 << 22}
+#: The sum of the squares of a template of one cell per duration.
+_SQUARES = float(np.mean(template.shape(np.linspace(-1, 1, 101)) ** 2))
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,12 @@ class Measured:
         (first, error), (second, other) = (_mean(self.depths[some], self.depth_errors[some]) for some in (odd, ~odd))
         return first, second, float(abs(first - second) / np.hypot(error, other))
 
+    @property
+    def strongest(self) -> float:
+        """The day of the transit that stands out most."""
+        best = int(np.argmax(np.maximum(self.depths, 0) / self.depth_errors))
+        return float(self.epoch + self.cycles[best] * self.period)
+
 
 def _mean(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
     weights = errors**-2
@@ -88,182 +102,215 @@ def phase_of(time: np.ndarray, period: float, epoch: float) -> np.ndarray:
     return since - np.floor(since / period + 0.5) * period
 
 
-def measure(
-    curve: Curve, figures: tuple[float, float, float], noise: Callable[[float], float], cycles: float
-) -> Measured | None:
-    """Fit a signal that the search saw.
+@dataclass(frozen=True)
+class NoiseTable:
+    """What the noise of white single events is multiplied with, by duration.
+
+    Attributes:
+        durations: [n] days, ascending.
+        factors: [n] at least 1.
+    """
+
+    durations: np.ndarray
+    factors: np.ndarray
+
+    def at(self, duration: float) -> float:
+        """The factor at a duration in days."""
+        return float(np.interp(np.log(max(duration, 1e-6)), np.log(self.durations), self.factors))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A signal to be measured.
+
+    Attributes:
+        curve: the light curve.
+        period: days; of a single transit, the length of the light curve.
+        epoch: day of the centre of a transit.
+        duration: days.
+        noise: of single events of the star.
+        slack: by how many periods the number of them in the light curve may be off.
+        single: whether it is one transit, about which a few durations of the light curve are taken.
+    """
+
+    curve: Curve
+    period: float
+    epoch: float
+    duration: float
+    noise: NoiseTable
+    slack: float = 0.0
+    single: bool = False
+
+    @classmethod
+    def of_transit(cls, curve: Curve, centre: float, duration: float, noise: NoiseTable) -> Candidate:
+        """One transit about `centre`; its period is the shortest that would show no other one."""
+        reach = float(max(centre - curve.time[0], curve.time[-1] - centre)) + duration
+        return cls(curve, reach, centre, duration, noise, single=True)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A candidate and the points near its transits: days from `middle`, the transit in the middle of the data."""
+
+    candidate: Candidate
+    middle: float
+    near: np.ndarray
+    cycle: np.ndarray
+    total: float
+    level: float
+    bounds: tuple[float, float, float]
+
+
+def measure_all(candidates: Sequence[Candidate], device: torch.device) -> list[Measured | None]:
+    """Fit signals of any number of stars.
 
     Args:
-        curve: the light curve.
-        figures: period, day of the centre of a transit, and duration, in days.
-        noise: what the noise of white single events is multiplied with, for a duration in days.
-        cycles: by how much the number of periods in the light curve may be off.
+        candidates: the signals, as a search has seen them.
+        device: has float64.
 
     Returns:
-        The signal; None where no dip is left that could be measured.
+        For each the signal; None where no dip is left that could be measured.
     """
-    period, epoch, duration = figures
-    time = curve.time
-    middle = epoch + np.rint((0.5 * (time[0] + time[-1]) - epoch) / period) * period
-    span = max(time[-1] - time[0], period)
-    slack = cycles * period**2 / span
-    fit = _Fit(time, curve.deficit, curve.weight, curve.width)
+    return _measure(candidates, device, least_squares.ITERATIONS)
 
-    def loss(place: np.ndarray) -> float:
-        trial = (period + place[0] * slack, middle + place[1] * duration, duration * float(np.exp(place[2])))
-        if abs(place[0]) > 1 or abs(place[1]) > 0.5 or abs(place[2]) > 1 or trial[2] > 0.5 * trial[0]:
-            return 0.0
-        return -fit.gain(*trial)
 
-    place = _simplex(loss, np.zeros(3), np.array([0.25, 0.1, 0.15]))
-    period, middle = float(period + place[0] * slack), float(middle + place[1] * duration)
-    duration = float(duration * np.exp(place[2]))
-    first = middle - np.floor((middle - time[0] + duration / 2) / period) * period
-    return _describe(curve, fit, (period, first, duration), noise)
+def _measure(candidates: Sequence[Candidate], device: torch.device, iterations: int) -> list[Measured | None]:
+    windows = [_window(candidate) for candidate in candidates]
+    found: list[Measured | None] = [None] * len(candidates)
+    longer: dict[int, Candidate] = {}
+    for places in _portions([len(window.near) if window else 0 for window in windows], TOGETHER[device.type]):
+        some = [window for place in places if (window := windows[place])]
+        problem = _problem(some)
+        fitted = least_squares.fit(problem, device, iterations)
+        for row, place in enumerate(places):
+            described = _describe(some[row], fitted, row, problem.weight[row], problem.deficit[row])
+            if isinstance(described, Candidate):
+                longer[place] = described
+            else:
+                found[place] = described
+    if longer:
+        again = _measure(list(longer.values()), device, 0)
+        for place, signal in zip(longer, again, strict=True):
+            found[place] = signal
+    return found
+
+
+def _portions(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Places of sizes above 0, those of about the same size together, in lists that padded hold at most `most`."""
+    some: list[int] = []
+    for place in sorted((place for place, size in enumerate(sizes) if size), key=lambda place: (sizes[place], place)):
+        if some and (sizes[place] * (len(some) + 1) > most or sizes[place] > 2 * sizes[some[0]] + 64):
+            yield some
+            some = []
+        some.append(place)
+    if some:
+        yield some
+
+
+def _window(candidate: Candidate) -> _Window | None:
+    curve, period, duration = candidate.curve, candidate.period, candidate.duration
+    time, weight = curve.time, curve.weight
+    if candidate.single:
+        used = (np.abs(time - candidate.epoch) < AROUND * duration) & (weight > 0)
+        if weight[used].sum() < 3:
+            return None
+        reach, slack, middle = REACH_SINGLE, 0.0, candidate.epoch
+        cycle, phase = np.zeros(len(time)), time - candidate.epoch
+    else:
+        used, reach = weight > 0, REACH
+        span = max(float(time[-1] - time[0]), period)
+        slack = candidate.slack * period**2 / span
+        middle = candidate.epoch + np.rint((0.5 * (time[0] + time[-1]) - candidate.epoch) / period) * period
+        cycle = np.floor((time - middle) / period + 0.5)
+        phase = time - middle - cycle * period
+    drift = slack * np.abs(cycle).max(initial=0)
+    half = (np.exp(reach[1]) / 2 + reach[0]) * duration + drift + curve.width
+    near = np.flatnonzero(used & (np.abs(phase) < half))
+    if not len(near):
+        return None
+    total, level = float(weight[used].sum()), float(weight[used] @ curve.deficit[used])
+    bounds = (slack, reach[0] * duration, reach[1])
+    return _Window(candidate, float(middle), near, cycle[near], total, level, bounds)
+
+
+def _problem(windows: Sequence[_Window]) -> Problem:
+    size = max(len(window.near) for window in windows)
+    padded = np.zeros((4, len(windows), size))
+    for row, window in enumerate(windows):
+        curve, near = window.candidate.curve, window.near
+        place = slice(len(near))
+        padded[0, row, place] = curve.time[near] - window.middle
+        padded[1, row, place] = window.cycle
+        padded[2, row, place] = curve.deficit[near]
+        padded[3, row, place] = curve.weight[near]
+    of = [window.candidate for window in windows]
+    return Problem(
+        time=padded[0],
+        cycle=padded[1],
+        deficit=padded[2],
+        weight=padded[3],
+        period=np.array([one.period for one in of]),
+        duration=np.array([one.duration for one in of]),
+        exposure=np.array([one.curve.width for one in of]),
+        total=np.array([window.total for window in windows]),
+        level=np.array([window.level for window in windows]),
+        bounds=np.array([window.bounds for window in windows]),
+    )
 
 
 def _describe(
-    curve: Curve, fit: _Fit, figures: tuple[float, float, float], noise: Callable[[float], float]
-) -> Measured | None:
-    period, epoch, duration = figures
-    red = noise(duration)
-    model = fit.model(*figures)
-    depth, error = fit.depth(model)
+    window: _Window, fitted: Fitted, row: int, weight: np.ndarray, deficit: np.ndarray
+) -> Measured | Candidate | None:
+    """The signal; a candidate of a longer period, if the data show no transit between its own."""
+    candidate, curve = window.candidate, window.candidate.curve
+    period, duration = float(fitted.period[row]), float(fitted.duration[row])
+    epoch, depth, error = window.middle + fitted.epoch[row], float(fitted.depth[row]), float(fitted.depth_error[row])
     if not depth > 0 or not np.isfinite(error):
         return None
-    cycles, depths, errors = _transits(curve, model, figures)
+    model = fitted.model[row]
+    cycles, depths, errors = _transits(window, model, weight, deficit, duration)
     if not len(cycles):
         return None
-    if len(cycles) > 1 and (times := int(np.gcd.reduce(np.diff(cycles)))) > 1:
+    epoch += float(cycles[0]) * period
+    cycles -= cycles[0]
+    if len(cycles) > 1 and (times := int(np.gcd.reduce(cycles))) > 1:
         # No transit between was observed: the spacing of those that were is all that is known of the period.
-        epoch += float(cycles[0]) * period
-        return _describe(curve, fit, (times * period, epoch, duration), noise)
+        return replace(candidate, period=times * period, epoch=epoch, duration=duration)
     gains = (np.maximum(depths, 0) / errors) ** 2
-    single = len(cycles) == 1 or gains.max() > DOMINANT * gains.sum()
-    spread = fit.errors(figures, depth) * red
-    scale = curve.sigma
+    red, scale = candidate.noise.at(duration), curve.sigma
+    covariance, since = fitted.covariance[row], float(np.rint((epoch - window.middle) / period))
+    change = np.array([[1, 0, 0], [since, 1, 0], [0, 0, 1]])  # from the transit in the middle to the first
+    spread = np.sqrt(np.diag(change @ covariance @ change.T)) * red
+    known = len(cycles) > 1 and not candidate.single
     return Measured(
         period=period,
-        epoch=epoch + float(cycles[0]) * period,
+        epoch=float(epoch),
         duration=duration,
         depth=depth * scale,
-        period_error=float(spread[0]) if len(cycles) > 1 else np.nan,
+        period_error=float(spread[0]) if known else np.nan,
         epoch_error=float(spread[1]),
         duration_error=float(spread[2]),
         depth_error=error * red * scale,
         snr=depth / (error * red),
-        cycles=(cycles - cycles[0]).astype(np.int64),
+        cycles=cycles,
         depths=depths * scale,
         depth_errors=errors * red * scale,
-        single=bool(single),
+        single=bool(candidate.single or len(cycles) == 1 or gains.max() > DOMINANT * gains.sum()),
     )
 
 
-def measure_single(curve: Curve, centre: float, duration: float, noise: Callable[[float], float]) -> Measured | None:
-    """Fit one transit about `centre`, of about `duration` days: `measure` for a signal that does not repeat."""
-    time = curve.time
-    reach = float(max(centre - time[0], time[-1] - centre)) + duration
-    near = np.abs(time - centre) < 4 * duration
-    part = Curve(time[near], curve.deficit[near], curve.weight[near], curve.sigma, curve.width)
-    if part.weight.sum() < 3:
-        return None
-    fit = _Fit(part.time, part.deficit, part.weight, part.width)
-
-    def loss(place: np.ndarray) -> float:
-        if abs(place[0]) > 0.7 or abs(place[1]) > 1:
-            return 0.0
-        return -fit.gain(reach, centre + place[0] * duration, duration * float(np.exp(place[1])))
-
-    place = _simplex(loss, np.zeros(2), np.array([0.1, 0.15]))
-    figures = (reach, float(centre + place[0] * duration), float(duration * np.exp(place[1])))
-    found = _describe(part, fit, figures, noise)
-    if found is None:
-        return None
-    values = vars(found) | {"single": True, "period_error": np.nan, "period": reach}
-    return Measured(**values)
-
-
-def strongest(found: Measured) -> float:
-    """The day of the transit that stands out most."""
-    best = int(np.argmax(np.maximum(found.depths, 0) / found.depth_errors))
-    return float(found.epoch + found.cycles[best] * found.period)
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """Weighted points, and how well a template fits them."""
-
-    time: np.ndarray
-    deficit: np.ndarray
-    weight: np.ndarray
-    exposure: float
-
-    def model(self, period: float, epoch: float, duration: float) -> np.ndarray:
-        """[n] the template of depth 1, averaged over each exposure."""
-        phase = phase_of(self.time, period, epoch)
-        model = np.zeros(len(phase))
-        near = np.flatnonzero(np.abs(phase) < (duration + self.exposure) / 2)
-        shifts = ((np.arange(EXPOSURE) + 0.5) / EXPOSURE - 0.5) * self.exposure
-        model[near] = template.shape((phase[near, None] + shifts) / (duration / 2)).mean(1)
-        return model
-
-    def _sums(self, model: np.ndarray) -> tuple[float, float]:
-        """The numerator and the denominator of the depth, with the level free."""
-        near = np.flatnonzero(model)
-        weighted = self.weight[near] * model[near]
-        total, level = float(self.weight.sum()), float(self.weight @ self.deficit)
-        inside = float(weighted.sum())
-        numerator = float(weighted @ self.deficit[near]) - inside * level / total
-        return numerator, float(weighted @ model[near]) - inside**2 / total
-
-    def gain(self, period: float, epoch: float, duration: float) -> float:
-        """By how much the chi-square falls with the best depth; 0 where that is not positive."""
-        numerator, power = self._sums(self.model(period, epoch, duration))
-        return numerator**2 / power if power > 0.5 and numerator > 0 else 0.0
-
-    def depth(self, model: np.ndarray) -> tuple[float, float]:
-        """The best depth and its error, in standard deviations of a point."""
-        numerator, power = self._sums(model)
-        return (numerator / power, power**-0.5) if power > 0 else (np.nan, np.nan)
-
-    def errors(self, figures: tuple[float, float, float], depth: float) -> np.ndarray:
-        """[3] standard deviations of period, epoch and duration; NaN where the points do not fix them."""
-        period, _, duration = figures
-        span = max(self.time[-1] - self.time[0], period)
-        steps = np.array([0.02 * duration * period / span, 0.02 * duration, 0.02 * duration])
-        columns = [self.model(*figures)]
-        for number, step in enumerate(steps):
-            change = np.eye(3)[number] * step
-            up, down = (self.model(*(np.array(figures) + sign * change)) for sign in (1, -1))
-            columns.append(depth * (up - down) / (2 * step))
-        jacobian = np.stack([*columns, np.ones(len(self.time))], 1)
-        normal = jacobian.T @ (self.weight[:, None] * jacobian)
-        scale = np.sqrt(np.maximum(np.diag(normal), 1e-300))
-        covariance = np.linalg.pinv(normal / np.outer(scale, scale), rcond=1e-9) / np.outer(scale, scale)
-        variance = np.diag(covariance)[1:4]
-        return np.sqrt(np.where(variance > 0, variance, np.nan))
-
-
 def _transits(
-    curve: Curve, model: np.ndarray, figures: tuple[float, float, float]
+    window: _Window, model: np.ndarray, weight: np.ndarray, deficit: np.ndarray, duration: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Numbers of the observed transits, and the depth and error of each, in standard deviations of a point."""
-    period, epoch, duration = figures
-    near = np.flatnonzero((model > 0) & (curve.weight > 0))
-    number = np.rint((curve.time[near] - epoch) / period).astype(np.int64)
-    cycles, index = np.unique(number, return_inverse=True)
-    weighted = curve.weight[near] * model[near]
-    power = np.bincount(index, weighted * model[near])
-    depths = np.bincount(index, weighted * curve.deficit[near])
-    expected = duration / curve.width * float(np.mean(template.shape(np.linspace(-1, 1, 101)) ** 2))
-    seen = power > OBSERVED * min(expected, float(power.max(initial=0)))
-    return cycles[seen], depths[seen] / power[seen], power[seen] ** -0.5
-
-
-def _simplex(loss: Callable[[np.ndarray], float], start: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Where `loss` is least, by Nelder and Mead's method."""
-    from scipy.optimize import minimize
-
-    corners = np.vstack([start, start + np.diag(size)])
-    options = {"initial_simplex": corners, "xatol": 2e-4, "fatol": 1e-4, "maxfev": 200}
-    return np.asarray(minimize(loss, start, method="Nelder-Mead", options=options).x)
+    places = np.flatnonzero((model[: len(window.near)] > 0) & (weight[: len(window.near)] > 0))
+    number = window.cycle[places].astype(np.int64)
+    if not len(number):
+        return number, np.empty(0), np.empty(0)
+    first = int(number.min())
+    weighted = weight[places] * model[places]
+    power = np.bincount(number - first, weighted * model[places])
+    depths = np.bincount(number - first, weighted * deficit[places])
+    expected = duration / window.candidate.curve.width * _SQUARES
+    cycles = np.flatnonzero(power > OBSERVED * min(expected, float(power.max())))
+    return cycles + first, depths[cycles] / power[cycles], power[cycles] ** -0.5

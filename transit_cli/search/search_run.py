@@ -25,6 +25,7 @@ from transit_cli.data.lightcurves.file_index import FileIndex
 from transit_cli.device.select import select
 from transit_cli.memory.limit import MemoryLimit
 from transit_cli.parallel import each
+from transit_cli.parsing import csv_text
 from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.search import grid, signal_catalog, star_batch
 from transit_cli.search.engine import Engine, SearchPlan
@@ -256,8 +257,7 @@ def _assemble(out: Path, blocks: Sequence[Path], digest: str) -> None:
             stream.write(signal_catalog.text(rows))
     beside = _unsearched_file(out)
     if unsearched:
-        lines = ["star,reason", *(f'{star},"{reason}"' for star, reason in unsearched)]
-        atomic_write(beside, "\n".join(lines) + "\n")
+        atomic_write(beside, signal_catalog.lines([["star", "reason"], *unsearched]))
     else:
         beside.unlink(missing_ok=True)
 
@@ -275,7 +275,8 @@ def _result(settings: SearchSettings, notes: Sequence[str] = ()) -> Result:
         best: list[dict[str, str]] = []
         signals, singles = 0, 0
         stars: set[str] = set()
-        for row in csv.DictReader(stream):
+        for cells in csv.DictReader(stream):
+            row = {name: csv_text.plain(cell) for name, cell in cells.items()}
             signals += 1
             singles += row["single"] == "1"
             stars.add(row["star"])

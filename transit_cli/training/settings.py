@@ -83,7 +83,10 @@ class DataSettings(InputSettings):
     "View set to train on; by default a simulated one."
 
     target: Annotated[tuple[str, ...], Flag(metavar="LABEL,...")] = ("PC",)
-    "Labels that count as positive: PC for vetting, PC,EB for triage."
+    "Labels that count as positive: PC for vetting, PC,EB for triage; classes tells all labels apart."
+
+    scalar_scaling: Literal["robust", "quantile"] = "robust"
+    "Scalars: robust (median and MAD), or quantile (to a normal distribution: offsets and outliers do not matter)."
 
     loader: Literal["auto", "device", "stream"] = "auto"
     "device keeps all views there, stream reads the disk; auto streams large sets."
@@ -128,6 +131,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
         "epochs",
         "batch_size",
         "learning_rate",
+        "init",
         "members",
         "seed",
         "device",
@@ -178,11 +182,14 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     seed: int = 0
     "Seed of the first network; others count up."
 
+    init: Annotated[str, Flag(metavar="pretrained|RUN|FILE")] = ""
+    "Begin from saved networks: pretrained (those that come with transit), a RUN or a model.safetensors."
+
     members: Annotated[int, Range(1)] = 1
     "Networks to train with different seeds and average."
 
     class_weighting: Annotated[Literal["none", "balanced"], Panel("Optimisation")] = "none"
-    "balanced gives all positives together the weight of all negatives (times --positive-weight); or none."
+    "balanced gives each class the weight of the largest (positives times --positive-weight); or none."
 
     ema: Annotated[float, Range(0, 1, open="right"), Panel("Optimisation")] = 0.0
     "Decay per step of a moving average of the weights, which is validated and saved; 0 for none."
@@ -198,6 +205,9 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
 
     empty_cache_epochs: Annotated[int, Range(0), Panel("Device")] = 10
     "Epochs between releases of cached device memory; 0 releases it only under memory pressure."
+
+    calibrate: bool = True
+    "Fit a calibration of the scores on the validation rows, or out of fold."
 
     tensorboard: bool = False
     "Also write TensorBoard event files."

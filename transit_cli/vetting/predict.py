@@ -11,6 +11,7 @@ from transit_cli import console
 from transit_cli.data.storage.columns import Column, Columns, Text
 from transit_cli.data.viewset import write_table
 from transit_cli.device.select import select
+from transit_cli.model.calibration import shift_prior
 from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.utils.files import atomic_output, locked
@@ -20,10 +21,11 @@ from transit_cli.vetting.evaluation import mean_score
 from transit_cli.vetting.scored_signals import Signals, from_catalog, from_light_curve, from_viewset
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from transit_cli.data.storage.stacked_rows import StackedRows
     from transit_cli.vetting.ensemble import Ensemble
     from transit_cli.vetting.settings import PredictSettings
 
@@ -59,11 +61,11 @@ def predict(settings: PredictSettings) -> Result:
 def open_inputs(settings: PredictSettings, run: Path | None, path: Path, folder: Path) -> tuple[Ensemble, Signals]:
     """The network and the signals of any kind of input."""
     device = select(settings.device)
-    ensemble = open_run(run, device, trust=settings.trust) if run else None
+    ensemble = open_run(run, device, trust=settings.trust).with_target(settings.target) if run else None
     if path.is_dir():
         signals = from_viewset(path)
-        return ensemble or pretrained.for_lengths(signals.lengths, device), signals
-    ensemble = ensemble or pretrained.open_named(pretrained.DEFAULT, device)
+        return ensemble or pretrained.for_lengths(signals.lengths, device).with_target(settings.target), signals
+    ensemble = ensemble or pretrained.open_named(pretrained.DEFAULT, device).with_target(settings.target)
     if settings.light_curves:
         lengths, check = ensemble.card.views, settings.check_periods
         return ensemble, from_catalog(path, settings.light_curves, folder, lengths, check=check)
@@ -81,14 +83,21 @@ def open_inputs(settings: PredictSettings, run: Path | None, path: Path, folder:
 def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folder: Path) -> Result:
     """Score folded signals, and write scores.csv and the plots."""
     with console.progress("scoring", len(signals)) as bar:
-        members = _padded(ensemble.score(signals.views, signals.tces, bar.update), len(signals))
+        found = scored(ensemble, signals.views, signals.tces, settings.prior, bar.update)
+    probabilities = _padded(found, len(signals))
+    members = ensemble.positive(probabilities)
     scores = mean_score(members)
     errors = list(signals.errors)
     for place in np.flatnonzero(~np.isfinite(scores)).tolist():
         errors[place] = errors[place] or "a view has values that are not finite"
-    others = {name: ensemble.score(other, signals.tces) for name, other in signals.other_periods.items()}
-    checks = {name: mean_score(_padded(values, len(signals))) for name, values in others.items()}
-    table = _table(ensemble, signals, members, errors, checks)
+    checks = {
+        name: mean_score(ensemble.positive(scored(ensemble, other, signals.tces, settings.prior)))
+        for name, other in signals.other_periods.items()
+    }
+    checks = {
+        name: np.pad(values, (0, len(signals) - len(values)), constant_values=np.nan) for name, values in checks.items()
+    }
+    table = _table(ensemble, signals, probabilities, errors, checks)
     order = np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable")
     plots = [""] * len(signals)
     for place in order[: settings.max_plots].tolist():
@@ -98,29 +107,78 @@ def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folde
     table = Columns(columns | {"plot": Text.of(plots), "trained_on": table.stored("trained_on")})
     with atomic_output(folder / "scores.csv") as temporary:
         write_table(temporary, table if len(signals) else {})
-    return _result(ensemble, table, order, folder)
+    return _result(ensemble, table, order, folder, settings.prior)
 
 
-def _padded(members: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Scores [M, count], NaN for the signals at the end that have no views."""
-    return np.pad(members, ((0, 0), (0, count - members.shape[1])), constant_values=np.nan)
+def scored(
+    ensemble: Ensemble,
+    views: Mapping[str, NDArray[np.float32] | StackedRows],
+    tces: Mapping[str, NDArray[Any]],
+    prior: float | None,
+    tick: Callable[[int], object] | None = None,
+) -> NDArray[np.float64]:
+    """Probabilities of the classes by each member, [M, N, C], for signals of which `prior` are of the target.
+
+    Raises:
+        TransitError: there is a prior, but it is not known how frequent the target was where the scores hold.
+    """
+    probabilities = ensemble.probabilities(views, tces, tick)
+    if prior is None:
+        return probabilities
+    calibrations = ensemble.calibrations
+    if calibrations is None:
+        raise TransitError(
+            f"--prior is given, and the scores of {ensemble.name} are not calibrated",
+            wanted="networks with a calibration, which records how frequent each class was",
+            fix="omit --prior, or train with validation rows and --calibrate",
+            exit_code=ExitCode.USAGE,
+            code="not-calibrated",
+        )
+    before = float(np.array(calibrations.shares)[ensemble.is_target].sum())
+    return shift_prior(probabilities, ensemble.is_target, before, prior)
+
+
+def _padded(probabilities: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Probabilities [M, count, C], NaN for the signals at the end that have no views."""
+    return np.pad(probabilities, ((0, 0), (0, count - probabilities.shape[1]), (0, 0)), constant_values=np.nan)
+
+
+def _impostors(ensemble: Ensemble, probabilities: NDArray[np.float64]) -> dict[str, Column]:
+    """The probability of each class, and the most probable one that is not the target; {} for a binary network.
+
+    Args:
+        ensemble: the networks.
+        probabilities: [M, N, C].
+    """
+    classes = ensemble.card.classes
+    if not classes:
+        return {}
+    mean = probabilities.mean(axis=0)
+    columns: dict[str, Column] = {f"probability_{name}": mean[:, index] for index, name in enumerate(classes)}
+    known = np.isfinite(mean).all(axis=1)
+    best = np.argmax(np.where(ensemble.is_target, -1.0, np.nan_to_num(mean)), axis=1)
+    names = Text(np.array([*classes, ""]), np.where(known, best, len(classes)).astype(np.int32))
+    highest = np.where(known, mean[np.arange(len(mean)), best], np.nan)
+    return columns | {"impostor": names, "impostor_probability": highest}
 
 
 def _table(
     ensemble: Ensemble,
     signals: Signals,
-    members: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
     errors: Sequence[str],
     checks: dict[str, NDArray[np.float64]],
 ) -> Columns:
     """The columns of scores.csv, all but "plot"."""
     names = ("star", "signal", "period_days", "epoch_days", "duration_hours", "depth_ppm", "label")
-    scores, count = mean_score(members), len(errors)
+    members, count = ensemble.positive(probabilities), len(errors)
+    scores = mean_score(members)
     tces = signals.tces if isinstance(signals.tces, Columns) else Columns.of(signals.tces)
     columns: dict[str, Column] = {"row": np.arange(count)}
     columns |= {name: tces.stored(name) for name in names if name in tces}
     columns |= {"score": scores, "spread": np.where(np.isfinite(scores), members.std(axis=0), np.nan)}
     columns |= {f"score_{member + 1}": values for member, values in enumerate(members)}
+    columns |= _impostors(ensemble, probabilities)
     columns |= {f"score_{name}_period": values for name, values in checks.items()}
     columns |= {"error": Text.of(errors)}
     return Columns(columns | {"trained_on": Text(np.array([ensemble.trained_on]), np.zeros(count, np.int32))})
@@ -131,28 +189,31 @@ def _row(table: Columns, place: int) -> dict[str, Any]:
 
 
 def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
+    """Its name in `folder`: the files of a folder do not depend on where it lies."""
     from transit_cli.vetting import evaluation_plots
 
     title = f"{row.get('star', '')} {row.get('signal', '')}".strip() or f"row {place}"
     about = f"{title}: score {row['score']:.3f} +- {row['spread']:.3f}  (trained on {row['trained_on']})"
     figure = evaluation_plots.folded({name: values[place] for name, values in signals.views.items()}, about)
     evaluation_plots.save(figure, folder, f"signal_{place}")
-    return str(folder / f"signal_{place}.png")
+    return f"signal_{place}.png"
 
 
-def _result(ensemble: Ensemble, table: Columns, order: NDArray[np.int64], folder: Path) -> Result:
+def _result(ensemble: Ensemble, table: Columns, order: NDArray[np.int64], folder: Path, prior: float | None) -> Result:
     count, errors = table.rows, table.text("error")
     failed = int((errors.values != "")[errors.codes].sum())
     shown = [_row(table, place) for place in order[:SHOWN].tolist()]
     target = ",".join(ensemble.target)
     checked = [name for name in ("half", "double") if count and f"score_{name}_period" in table]
-    columns = ("star", "signal", "score", "spread", *(f"{name} period" for name in checked), "error")
+    impostor = ("impostor",) if ensemble.card.classes else ()
+    columns = ("star", "signal", "score", "spread", *impostor, *(f"{name} period" for name in checked), "error")
     cells = [
         (
             row.get("star", ""),
             row.get("signal", ""),
             _format(row["score"]),
             _format(row["spread"]),
+            *(f"{row['impostor']} {_format(row['impostor_probability'])}" for _ in impostor),
             *(_format(row[f"score_{name}_period"]) for name in checked),
             row["error"],
         )
@@ -161,10 +222,16 @@ def _result(ensemble: Ensemble, table: Columns, order: NDArray[np.int64], folder
     more = f"; {count - SHOWN} more in scores.csv" if count > SHOWN else ""
     note = f"score: probability of {target}, mean of {len(ensemble.networks)} network(s) trained on "
     note += ensemble.trained_on + more
+    if impostor:
+        note += "; impostor: the most probable other class"
+    if prior is not None:
+        note += f"; of the new signals {prior:g} are taken to be {target}"
     best = shown[0] if shown and not shown[0]["error"] else None
     verdict = f"{count - failed:,} signals scored"
     if count - failed == 1 and best:
         verdict = f"score {best['score']:.3f} +- {best['spread']:.3f} for {target}"
+        if impostor:
+            verdict += f"; most probable impostor {best['impostor']} ({best['impostor_probability']:.3f})"
     verdict += f", {failed} could not be" if failed else ""
     listed = np.sort(order[:LISTED])
     if count > LISTED:
@@ -175,6 +242,9 @@ def _result(ensemble: Ensemble, table: Columns, order: NDArray[np.int64], folder
         "errors": failed,
         "run": ensemble.name,
         "target": list(ensemble.target),
+        "classes": list(ensemble.card.classes),
+        "calibrated": ensemble.calibrations is not None,
+        "prior": prior,
         "trained_on": ensemble.trained_on,
         "scores_file": str(folder / "scores.csv"),
     }

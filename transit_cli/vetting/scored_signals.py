@@ -59,7 +59,7 @@ class Signals:
 
 def from_viewset(path: Path) -> Signals:
     """The signals of a view set, including those that were dropped when it was made."""
-    viewset = ViewSet.open(path)
+    viewset = ViewSet.open(path).checked()
     dropped = viewset.dropped
     reasons = dropped["reason"].tolist() if "reason" in dropped else []
     tces = viewset.tces

@@ -68,6 +68,8 @@ std::unordered_map<uint32_t, Event> events;
 uint32_t last_event = 0;
 
 struct Hooks final : at::MPSHooksInterface {
+  template <typename... Arguments>
+  explicit Hooks(Arguments&&...) {} // before torch 2.13 the registry passes an at::MPSHooksArgs
   void init() const override {}
   bool hasMPS() const override {
     return true;
@@ -157,7 +159,15 @@ struct Hooks final : at::MPSHooksInterface {
 };
 
 // torch.accelerator, torch.Event(device="mps") and streams; there is one stream, and it is always idle.
-struct Guard final : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::MPS> {
+struct Guard final : c10::impl::DeviceGuardImplInterface {
+  c10::DeviceType type() const override {
+    return c10::DeviceType::MPS;
+  }
+  void setDevice(c10::Device) const override {}
+  void uncheckedSetDevice(c10::Device) const noexcept override {}
+  c10::Stream getNewStream(c10::Device, int) const override {
+    return getDefaultStream(device());
+  }
   c10::Device exchangeDevice(c10::Device) const override {
     return device();
   }

@@ -5,7 +5,6 @@
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/ops/_reshape_alias_cpu_dispatch.h>
-#include <ATen/ops/as_strided_cpu_dispatch.h>
 #include <ATen/ops/unfold_cpu_dispatch.h>
 #include <ATen/ops/view_cpu_dispatch.h>
 #include <torch/library.h>
@@ -105,7 +104,11 @@ Tensor& set_nothing_(Tensor& self) {
 // ---- views: they touch sizes and strides only, so the CPU's own functions do ----------------------------------------
 
 Tensor as_strided(const Tensor& self, IntArrayRef size, IntArrayRef stride, optional<int64_t> offset) {
-  return at::cpu::as_strided(self, size, stride, offset);
+  // not the CPU's, which torch 2.8 refuses to run for MPS
+  auto view = at::detail::make_tensor<c10::TensorImpl>(
+      c10::TensorImpl::VIEW, c10::Storage(self.storage()), self.key_set(), self.dtype());
+  view.unsafeGetTensorImpl()->set_sizes_and_strides(size, stride, offset.value_or(self.storage_offset()));
+  return view;
 }
 Tensor view(const Tensor& self, IntArrayRef size) {
   return at::cpu::view(self, size);

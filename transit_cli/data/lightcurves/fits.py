@@ -5,7 +5,6 @@ Sizes that a header declares are compared with the file before anything is alloc
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
 import warnings
@@ -19,12 +18,11 @@ import numpy as np
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.products import Product, recognise
 from transit_cli.data.lightcurves.raw import CORRECTED, FLUX_COLUMNS, TIME_COLUMNS, RawTable, find_time
+from transit_cli.utils import bounded
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: A compressed file may hold this many bytes.
-MAX_BYTES = 1 << 31
 #: Largest number of tables and images in a file.
 MAX_TABLES = 5000
 #: Largest number of columns of a table (FITS Standard 4.0, section 7.3.1).
@@ -37,6 +35,7 @@ TIME_KEYWORDS += ("TIMEZERO", "TIMEOFFS", "TIMEUNIT", "TIMESYS")
 KEYWORDS = (
     *("MISSION", "TELESCOP", "ORIGIN", "AUTHOR", "CREATOR", "LITE", "EXT_NAME", "GAIA-ID", "GAIAID"),
     *("QUARTER", "CAMPAIGN", "SECTOR", "PHEPOCH", "PHNORM", "TGLCVER"),
+    *("TEFF", "LOGG", "RADIUS", "TESSMAG", "KEPMAG"),
     *STAR_KEYWORDS,
     *TIME_KEYWORDS,
 )
@@ -83,6 +82,7 @@ def open_fits(file: Path) -> RawTable:
         table, others = _choose(found, names, product)
         header = _values([table.header, *(other.header for other in tables)]) if len(found) > 1 else header
         columns = {name.upper(): name for name in table.columns.names}
+        _check_datasum(table, content)
         rows = _rows(table, content)
         units = {upper: str(table.columns[name].unit or "") for upper, name in columns.items()}
         nulls = {upper: table.columns[name].null for upper, name in columns.items()}
@@ -106,7 +106,7 @@ def _open(file: Path) -> Iterator[tuple[Any, bytes]]:
         warnings.filterwarnings("error", message=".*truncated.*")
         warnings.simplefilter("ignore", VerifyWarning)
         try:
-            content = file.read_bytes()
+            content = bounded.read_bytes(file)
             content = _decompress(content) if content[:2] == b"\x1f\x8b" else content
             with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True) as tables:
                 _load_headers(tables)
@@ -132,13 +132,11 @@ def _load_headers(tables: Any) -> None:
 
 
 def _decompress(content: bytes) -> bytes:
-    """The content of a gzip file of at most `MAX_BYTES`."""
-    if len(content) > 8 and int.from_bytes(content[-4:], "little") < MAX_BYTES:  # the size, modulo 4 GiB
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            found = stream.read(MAX_BYTES)
-            if not stream.read(1):
-                return found
-    raise UnreadableError(f"the compressed file holds more than {MAX_BYTES:,} bytes")
+    """The content of a gzip file."""
+    try:
+        return bounded.gunzip(content)
+    except ValueError as error:
+        raise UnreadableError(str(error)) from None
 
 
 def _unreadable(error: Exception) -> UnreadableError:
@@ -171,6 +169,20 @@ def _is_table(hdu: Any, size: int) -> bool:
     if not 0 <= declared <= size or not 0 <= int(header.get("TFIELDS", 0)) <= MAX_COLUMNS:
         raise UnreadableError(f"its header declares {declared:,} bytes of data in a file of {size:,}")
     return getattr(hdu, "columns", None) is not None
+
+
+def _check_datasum(hdu: Any, content: bytes) -> None:
+    """Compare the data of an HDU with its DATASUM, if it has one (FITS Standard 4.0, appendix J)."""
+    declared = str(hdu.header.get("DATASUM", "")).strip()
+    if not declared:
+        return
+    about = hdu.fileinfo()
+    data = content[about["datLoc"] : about["datLoc"] + about["datSpan"]]
+    total = int(np.frombuffer(data, ">u4").sum(dtype=np.uint64))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    if declared != str(total):
+        raise UnreadableError("its data are damaged: they do not have the checksum in the header (DATASUM)")
 
 
 def _choose(found: Sequence[Any], names: Mapping[int, Sequence[str]], product: Product) -> tuple[Any, tuple[str, ...]]:

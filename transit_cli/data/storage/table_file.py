@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli.data.storage.columns import Column, Columns, Text
+from transit_cli.parsing import csv_text
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def write_table(file: Path, columns: Mapping[str, Iterable[Any] | np.ndarray | T
         raise ValueError(f"columns of {sorted(lengths)} rows")
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(kept)
+        writer.writerow(map(csv_text.quoted, kept))
         for start in range(0, max(lengths, default=0), BLOCK):
             part = slice(start, start + BLOCK)
             writer.writerows(zip(*(_block(column, part) for column in kept.values()), strict=True))
@@ -48,7 +49,7 @@ def write_table(file: Path, columns: Mapping[str, Iterable[Any] | np.ndarray | T
 
 def _block(column: Sequence[Any] | np.ndarray | Text, rows: slice) -> list[str]:
     if isinstance(column, Text):
-        return column.values[column.codes[rows]].tolist()
+        return [csv_text.quoted(value) for value in column.take(rows)]
     values = column[rows]
     return [_cell(value) for value in (values.tolist() if isinstance(values, np.ndarray) else values)]
 
@@ -59,7 +60,7 @@ def _cell(value: Any) -> str:
         if number != number:  # noqa: PLR0124 - NaN, ten times as fast as np.isnan
             return ""
         return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
-    return str(value)
+    return csv_text.quoted(str(value))
 
 
 def read_table(file: Path) -> Columns:
@@ -78,7 +79,7 @@ def read_table(file: Path) -> Columns:
 
 def _read(file: Path, words: set[str]) -> Columns:
     with _rows(file) as rows:
-        names = next(rows, [""])
+        names = [csv_text.plain(name) for name in next(rows, [""])]
         parts: list[list[np.ndarray]] = [[] for _ in names]
         values: list[dict[str, int]] = [{} for _ in names]
         line, first = 2, True
@@ -106,7 +107,7 @@ def _column(parts: list[np.ndarray], places: dict[str, int], is_text: bool) -> C
     if not is_text:
         return np.concatenate(parts) if parts else np.empty(0)
     codes = np.concatenate(parts) if parts else np.empty(0, np.int32)
-    return Text(np.array(list(places) or [""], np.str_), codes)
+    return Text(np.array([csv_text.plain(cell) for cell in places] or [""], np.str_), codes)
 
 
 def _check_cells(file: Path, block: list[list[str]], count: int, first_line: int) -> None:

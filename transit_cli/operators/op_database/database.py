@@ -7,20 +7,24 @@ from float64, or differ from call to call, is not judged.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from transit_cli.operators import tolerances
+from transit_cli.operators.op_database.row import OperatorRow
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from transit_cli.device.base import Device
+    from transit_cli.operators.op_database.row import Part
 
 #: Operators whose float32 error on the CPU is larger are ill-conditioned and not judged.
 UNSTABLE = 1e-2
@@ -57,67 +61,67 @@ def check(device: Device, wanted: Sequence[str], samples: int, emit: Callable[[d
     entries = {key_of(entry): entry for entry in operators()}
     for name in wanted:
         emit({"start": name})
-        row: dict[str, Any] = {"forward": "ok", "gradient": "none", "samples": 0, "error": 0.0, "message": ""}
         if name.removeprefix("new_").startswith("empty"):  # two calls may agree by chance
-            emit({"name": name, **row, "forward": "not judged", "message": "uninitialised memory", "fell_back": False})
-            continue
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                inputs = entries[name].sample_inputs(
-                    "cpu", torch.float32, requires_grad=entries[name].supports_autograd
-                )
-                for sample in itertools.islice(inputs, samples):
-                    _check_sample(device, entries[name], sample, row)
-            except (AssertionError, AttributeError, ImportError, LookupError, RuntimeError, ValueError) as error:
-                row |= {"forward": "not judged", "message": f"{type(error).__name__}: {error}".splitlines()[0]}
-        row["fell_back"] = any("will fall back to run on the CPU" in str(warning.message) for warning in caught)
-        emit({"name": name, **row})
+            row = OperatorRow("not judged", message="uninitialised memory")
+        else:
+            row = _check_entry(device, entries[name], samples)
+        emit({"name": name, **dataclasses.asdict(row)})
 
 
-def _check_sample(device: Device, entry: Any, sample: Any, row: dict[str, Any]) -> None:
-    """Check one sample: its outputs, and the gradients of their sum if there are any."""
+def _check_entry(device: Device, entry: Any, samples: int) -> OperatorRow:
+    row = OperatorRow("ok")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            inputs = entry.sample_inputs("cpu", torch.float32, requires_grad=entry.supports_autograd)
+            for sample in itertools.islice(inputs, samples):
+                row = _check_sample(device, entry, sample, row)
+        except (AssertionError, AttributeError, ImportError, LookupError, RuntimeError, ValueError) as error:
+            row = replace(row, forward="not judged", message=f"{type(error).__name__}: {error}".splitlines()[0])
+    return replace(row, fell_back=any("will fall back to run on the CPU" in str(one.message) for one in caught))
+
+
+def _check_sample(device: Device, entry: Any, sample: Any, row: OperatorRow) -> OperatorRow:
+    """The row with one more sample: its outputs, and the gradients of their sum if there are any."""
     arguments = ((sample.input, *sample.args), sample.kwargs)
     try:
         exact = _results(entry, tolerances.copied(arguments, _exactly))
         host = _results(entry, tolerances.copied(arguments, _detached))
         again = _results(entry, tolerances.copied(arguments, _detached))
     except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:  # no float64, or no such sample here
-        row["message"] = (
-            row["message"] or f"on the CPU: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        )
-        if not row["samples"]:
-            row["forward"] = "not judged"
-        return
-    if row["forward"] == "not judged" and not row["samples"]:
-        row["forward"] = "ok"
-    row["samples"] += 1
+        message = row.message or f"on the CPU: {_first_line(error)}"
+        return replace(row, message=message, forward=row.forward if row.samples else "not judged")
+    if row.forward == "not judged" and not row.samples:
+        row = replace(row, forward="ok")
+    row = replace(row, samples=row.samples + 1)
     try:
         there = _results(entry, _on(device, tolerances.copied(arguments, _detached)))
         device.synchronize()
     except (RuntimeError, TypeError, NotImplementedError) as error:
-        status = "missing" if "is not currently implemented" in str(error) else "refused"
-        row |= {"forward": status if row["forward"] in {"ok", "not judged"} else row["forward"]}
-        row["message"] = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        return
-    for part, index in (("forward", 0), ("gradient", 1)):
-        _judge(row, part, there[index], host[index], exact[index], again[index])
+        row = replace(row, message=_first_line(error)[:200])
+        if row.forward not in {"ok", "not judged"}:
+            return row
+        return row.judged("forward", "missing" if "is not currently implemented" in str(error) else "refused")
+    row = _judge(row, "forward", there[0], host[0], exact[0], again[0])
+    return _judge(row, "gradient", there[1], host[1], exact[1], again[1])
 
 
-def _judge(row: dict[str, Any], part: str, *results: list[Tensor]) -> None:
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _judge(row: OperatorRow, part: Part, *results: list[Tensor]) -> OperatorRow:
     there, host, exact, again = results
-    if part == "gradient" and row[part] == "none" and host:
-        row[part] = "ok"
-    if not host or row[part] not in {"ok", "not judged"}:
-        return
+    if part == "gradient" and row.gradient == "none" and host:
+        row = replace(row, gradient="ok")
+    if not host or getattr(row, part) not in {"ok", "not judged"}:
+        return row
     own = tolerances.compare(host, host, exact) if len(host) == len(exact) else None
     if own is None or own.error > UNSTABLE or not _same(host, again):
-        row[part] = "not judged"
-        return
+        return row.judged(part, "not judged")
     found = tolerances.compare(there, host, exact)
-    row["error"] = max(row["error"], found.error)
-    if found.wrong:
-        row[part] = "wrong"
+    row = replace(row, error=max(row.error, found.error))
+    return row.judged(part, "wrong") if found.wrong else row
 
 
 def _same(left: list[Tensor], right: list[Tensor]) -> bool:

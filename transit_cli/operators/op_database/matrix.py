@@ -9,47 +9,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-import re
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
 from transit_cli.device.select import select
 from transit_cli.operators.device_process import run_in_child
+from transit_cli.operators.op_database.row import OperatorRow
 from transit_cli.parsing import schema
 from transit_cli.plotting import html
 from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transit_cli.device.base import Device
     from transit_cli.operators.settings import OperatorDatabaseSettings
 
 #: Operators per child process, and samples per operator.
 CHUNK, SAMPLES = 90, 10
-BAD = ("wrong", "missing", "refused", "aborted", "hung")
-
-Row = dict[str, Any]
-Status = Literal["ok", "none", "not judged", "wrong", "missing", "refused", "aborted", "hung", "failed", "stopped"]
-
-
-@dataclass(frozen=True)
-class SavedRow:
-    """An operator's row in matrix.json; `error` may be infinite or NaN."""
-
-    forward: Status
-    gradient: Status
-    samples: int
-    error: Any
-    message: str
-    fell_back: bool
-    known: bool = False
-
-    def __post_init__(self) -> None:
-        if type(self.error) not in {int, float}:
-            raise ValueError("an error that is not a number")
 
 
 @dataclass(frozen=True)
@@ -57,11 +37,7 @@ class SavedMatrix:
     """The content of matrix.json."""
 
     key: dict[str, str]
-    operators: dict[str, SavedRow]
-
-    def rows(self) -> dict[str, Row]:
-        """The rows by operator."""
-        return {name: dataclasses.asdict(row) for name, row in self.operators.items()}
+    operators: dict[str, OperatorRow]
 
 
 def check_op_db(settings: OperatorDatabaseSettings) -> Result:
@@ -71,31 +47,36 @@ def check_op_db(settings: OperatorDatabaseSettings) -> Result:
         TransitError: the database cannot be read, or the file of `--compare` is not a matrix.
     """
     from transit_cli.operators.op_database.database import key_of, operators
+    from transit_cli.operators.op_database.upstream import known_failures
 
     device = select(settings.device)
     other = _read(settings.compare) if settings.compare else None
-    names = sorted({key_of(entry) for entry in operators()})
+    entries = operators()
+    names = sorted({key_of(entry) for entry in entries})
     key = _key(device)
-    rows: dict[str, Row] = {}
+    rows: dict[str, OperatorRow] = {}
     file = settings.out / "matrix.json" if settings.out else None
     if file is not None and file.exists():
         before = _read(file)
-        rows = before.rows() if before.key == key else {}
+        rows = dict(before.operators) if before.key == key else {}
     left = [name for name in names if name not in rows]
     with console.progress(f"operators on {device.kind}", len(left)) as progress:
         for start in range(0, len(left), CHUNK):
             rows |= _chunk(left[start : start + CHUNK], device, settings.timeout, progress)
             if file is not None:
                 _write(file.parent, key, rows)
-    for name, row in rows.items():
-        row["known"] = device.kind == "mps" and name.split(".")[0] in _known_failures()
+    if device.kind == "mps":
+        known = known_failures(entries)
+        rows = {
+            name: replace(row, known=row.failed is not None and name in known[row.failed]) for name, row in rows.items()
+        }
     return _result(settings, key, rows, other)
 
 
-def _chunk(names: list[str], device: Device, timeout: float, progress: Any) -> dict[str, Row]:
+def _chunk(names: list[str], device: Device, timeout: float, progress: Any) -> dict[str, OperatorRow]:
     import torch
 
-    rows: dict[str, Row] = {}
+    rows: dict[str, OperatorRow] = {}
     while len(rows) < len(names):
         job = {
             "part": "database",
@@ -106,11 +87,12 @@ def _chunk(names: list[str], device: Device, timeout: float, progress: Any) -> d
         }
         started: list[str] = []
 
-        def take(event: Row, started: list[str] = started) -> None:
+        def take(event: dict[str, Any], started: list[str] = started) -> None:
             if "start" in event:
                 started.append(event["start"])
             else:
-                rows[event.pop("name")] = event
+                name = event.pop("name")
+                rows[name] = OperatorRow(**event)
                 progress.update(advance=1, status=started[-1])
 
         end = run_in_child(job, take, timeout=timeout)
@@ -123,8 +105,7 @@ def _chunk(names: list[str], device: Device, timeout: float, progress: Any) -> d
                 exit_code=ExitCode.MACHINE,
                 code="database-failed",
             )
-        empty = {"gradient": "none", "samples": 0, "error": 0.0, "fell_back": False}
-        rows[started[-1]] = empty | {"forward": end.kind, "message": end.message}
+        rows[started[-1]] = OperatorRow(end.kind, message=end.message)
     return rows
 
 
@@ -139,55 +120,44 @@ def _key(device: Device) -> dict[str, str]:
     }
 
 
-def _known_failures() -> frozenset[str]:
-    """Operators that PyTorch's own MPS tests expect to fail, from the installed torch."""
-    try:
-        from torch.testing._internal import common_mps
-    except ImportError:
-        return frozenset()
-    path = Path(str(common_mps.__file__))
-    text = path.read_text(encoding="utf-8")
-    return frozenset(re.findall(r'^\s+"([\w.]+)":\s*(?:None|\[|\{)', text, re.MULTILINE))
-
-
 def _read(path: Path) -> SavedMatrix:
     wanted = "a matrix.json that `transit fallback-test all-ops --out FOLDER` wrote"
     return schema.read(path, SavedMatrix, schema.Source(str(path), wanted, "give another path", "matrix-unreadable"))
 
 
-def _write(folder: Path, key: dict[str, str], rows: dict[str, Row]) -> None:
+def _write(folder: Path, key: dict[str, str], rows: dict[str, OperatorRow]) -> None:
     """Write the matrix as JSON, Markdown and HTML, each file atomically."""
     title = f"torch {key['torch']} on {key['device']} ({key['chip']}, {key['system']})"
     columns = ("operator", "forward", "gradient", "samples", "error", "known upstream", "message")
     table = [
         (
             name,
-            row["forward"],
-            row["gradient"],
-            row["samples"],
-            f"{row['error']:.1e}",
-            row.get("known", ""),
-            row["message"],
+            row.forward,
+            row.gradient,
+            row.samples,
+            f"{row.error:.1e}",
+            "known" if row.known else "",
+            row.message,
         )
         for name, row in sorted(rows.items())
     ]
     lines = [f"# Operators of {title}", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in table]
     page = html.page(f"Operators of {title}", [], [html.Section("", tables=[Table(columns, table)])])
-    document = json.dumps({"key": key, "operators": dict(sorted(rows.items()))}, indent=1)
+    document = json.dumps({"key": key, "operators": _as_json(rows)}, indent=1)
     for name, text in (("matrix.json", document), ("matrix.md", "\n".join(lines) + "\n"), ("matrix.html", page)):
         atomic_write(folder / name, text)
 
 
 def _result(
-    settings: OperatorDatabaseSettings, key: dict[str, str], rows: dict[str, Row], other: SavedMatrix | None
+    settings: OperatorDatabaseSettings, key: dict[str, str], rows: dict[str, OperatorRow], other: SavedMatrix | None
 ) -> Result:
     if settings.out:
         _write(settings.out, key, rows)
-    bad = {name: row for name, row in rows.items() if _status(row) in BAD}
-    new = {name: row for name, row in bad.items() if not row["known"]}
-    counts = Counter(_status(row) for row in rows.values())
-    samples = sum(row["samples"] for row in rows.values())
+    bad = {name: row for name, row in rows.items() if row.failed}
+    new = {name: row for name, row in bad.items() if not row.known}
+    counts = Counter(row.status for row in rows.values())
+    samples = sum(row.samples for row in rows.values())
     blocks = [
         Table(
             ("verdict", "operators"),
@@ -197,11 +167,11 @@ def _result(
         )
     ]
     if bad:
-        cells = [[n, _status(r), "known" if r["known"] else "new", r["message"][:100]] for n, r in sorted(bad.items())]
+        cells = [[n, r.status, "known" if r.known else "new", r.message[:100]] for n, r in sorted(bad.items())]
         blocks.append(Table(("operator", "verdict", "upstream", "why"), cells, title="Problems"))
-    data: dict[str, Any] = {"key": key, "samples": samples, "counts": dict(counts), "operators": rows}
+    data: dict[str, Any] = {"key": key, "samples": samples, "counts": dict(counts), "operators": _as_json(rows)}
     if other is not None:
-        changes = _changes(other.rows(), rows)
+        changes = _changes(other.operators, rows)
         data["compared_with"] = other.key
         data["changes"] = changes
         note = f"before: torch {other.key.get('torch')} on {other.key.get('chip')}"
@@ -221,17 +191,13 @@ def _result(
     return Result(data, blocks, verdict, exit_code=ExitCode.NEGATIVE if new else ExitCode.DONE)
 
 
-def _status(row: Row) -> str:
-    """The worse of the statuses of forward and gradient."""
-    for part in ("forward", "gradient"):
-        if row[part] in BAD:
-            return str(row[part])
-    return "fell back" if row["fell_back"] else str(row["forward"])
+def _as_json(rows: dict[str, OperatorRow]) -> dict[str, dict[str, Any]]:
+    return {name: dataclasses.asdict(row) for name, row in sorted(rows.items())}
 
 
-def _changes(before: dict[str, Row], now: dict[str, Row]) -> list[dict[str, str]]:
-    names = sorted({*before, *now})
-    pairs = [
-        (n, _status(before[n]) if n in before else "absent", _status(now[n]) if n in now else "absent") for n in names
-    ]
+def _changes(before: dict[str, OperatorRow], now: dict[str, OperatorRow]) -> list[dict[str, str]]:
+    def status(rows: dict[str, OperatorRow], name: str) -> str:
+        return rows[name].status if name in rows else "absent"
+
+    pairs = [(name, status(before, name), status(now, name)) for name in sorted({*before, *now})]
     return [{"operator": name, "before": old, "now": new} for name, old, new in pairs if old != new]

@@ -1,0 +1,1 @@
+"""Many signals fitted at once: where a peak of the periodogram lies, and the least-squares fit of a template."""
