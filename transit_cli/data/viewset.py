@@ -15,7 +15,6 @@ commands read both forms.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,14 +29,22 @@ from transit_cli import __version__
 from transit_cli.data.catalogs import vocabulary
 from transit_cli.data.edited import ROW, STARS, reconcile, stars_checksum
 from transit_cli.data.storage.columns import Columns, Text, joined
+from transit_cli.data.storage.set_files import (
+    DROPPED,
+    INFO,
+    SHARDED,
+    TCES,
+    VERSION,
+    check_shards,
+    checksum,
+    damaged,
+    npy_header,
+    read_info,
+)
 from transit_cli.data.storage.stacked_rows import StackedRows
 from transit_cli.data.storage.table_file import TEXT, read_table, write_table
 from transit_cli.results import TransitError
 from transit_cli.utils.files import atomic_output, make_folder, remove_abandoned
-
-#: Versions of the layout above: of one folder, and of shards. Sets of other versions are refused.
-VERSION, SHARDED = 1, 2
-INFO, TCES, DROPPED = "viewset.json", "tces.csv", "dropped.csv"
 
 #: Columns that every set has, in this order; further scalar columns follow.
 COLUMNS = (
@@ -83,18 +90,18 @@ class ViewSet:
             TransitError: there is no view set, or a file of it is missing or of the wrong size.
         """
         path = Path(path)
-        info = _read_info(path)
+        info = read_info(path)
         if info["viewset"] == SHARDED:
-            _check_shards(path, info)
+            check_shards(path, info)
             return cls(path, info)
         for name, length in info["views"].items():
             file = path / f"{name}.npy"
             try:
-                shape, kind = _npy_header(file)
+                shape, kind = npy_header(file)
             except (OSError, ValueError) as error:
-                raise _damaged(path, f"{file.name} cannot be read: {error}") from None
+                raise damaged(path, f"{file.name} cannot be read: {error}") from None
             if shape != (info["count"], length) or kind != np.float32:
-                raise _damaged(path, f"{file.name} holds {shape} {kind}, not ({info['count']}, {length}) float32")
+                raise damaged(path, f"{file.name} holds {shape} {kind}, not ({info['count']}, {length}) float32")
         return cls(path, info)
 
     def __len__(self) -> int:
@@ -144,7 +151,7 @@ class ViewSet:
         file = self.path / TCES
         columns = read_table(file)
         if columns.rows != len(self):
-            raise _damaged(self.path, f"{TCES} has {columns.rows} rows, not {len(self)}")
+            raise damaged(self.path, f"{TCES} has {columns.rows} rows, not {len(self)}")
         if checksum(file) != self.info["sha256"].get(TCES):
             columns = reconcile(file, columns, self.info, {name: name in TEXT for name in COLUMNS})
         return columns.without(ROW)
@@ -160,7 +167,7 @@ class ViewSet:
         for name in () if self.shards else self.lengths:
             file = self.path / f"{name}.npy"
             if checksum(file) != self.info["sha256"].get(file.name):
-                raise _damaged(self.path, f"{file.name} has changed since it was written: its checksum does not match")
+                raise damaged(self.path, f"{file.name} has changed since it was written: its checksum does not match")
         return self
 
     @property
@@ -279,101 +286,3 @@ def finish(
         "sha256": {file.name: checksum(file) for file in sorted(folder.iterdir()) if file.name != INFO},
     }
     (folder / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
-
-
-def checksum(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _read_info(path: Path) -> dict[str, Any]:
-    if not (path / INFO).is_file():
-        what = "is not a view set" if path.is_dir() else "is a file" if path.exists() else "does not exist"
-        raise TransitError(
-            f"{path} {what}",
-            wanted=f"a view set: a folder with {INFO}, as `transit data` writes it",
-            fix="make one: transit data simulate my_views",
-            code="viewset-missing",
-        )
-    try:
-        info = json.loads((path / INFO).read_text(encoding="utf-8"))
-        version = info["viewset"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise _damaged(path, f"{INFO} cannot be read") from None
-    if version not in {VERSION, SHARDED}:
-        raise TransitError(
-            f"{path} is a view set of version {version}",
-            wanted=f"version {VERSION} or {SHARDED}, which this transit reads",
-            fix="pip install --upgrade transit-cli",
-            code="viewset-version",
-        )
-    valid = _VALID | ({"shards": _are_shards} if version == SHARDED else {})
-    if wrong := next((key for key, is_valid in valid.items() if not is_valid(info.get(key))), ""):
-        raise _damaged(path, f"`{wrong}` in {INFO} is missing or not what it should be")
-    return info
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**40
-
-
-def _are_views(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(name.isidentifier() and _is_count(length) and length for name, length in value.items())
-    )
-
-
-def _are_shards(value: Any) -> bool:
-    names = isinstance(value, dict) and all(Path(name).name == name and name not in {"", ".."} for name in value)
-    return names and all(_is_count(count) for count in value.values())
-
-
-def _are_checksums(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values())
-
-
-def _is_recipe(value: Any) -> bool:
-    if not isinstance(value, dict) or type(value.get("simulated", False)) is not bool:
-        return False
-    fractions = value.get("split_fractions")
-    if fractions is None:
-        return True
-    numbers = isinstance(fractions, list) and all(type(part) in {int, float} for part in fractions)
-    return numbers and len(fractions) == 3 and abs(sum(fractions) - 1) < 1e-6 and min(fractions) >= 0
-
-
-#: What viewset.json must hold.
-_VALID = {"count": _is_count, "views": _are_views, "recipe": _is_recipe, "sha256": _are_checksums}
-
-
-def _check_shards(path: Path, info: Mapping[str, Any]) -> None:
-    """Raise the error for a shard that is missing, another one, or too short."""
-    if sum(info["shards"].values()) != info["count"]:
-        raise _damaged(path, f"{INFO} names shards of {sum(info['shards'].values()):,} rows, not {info['count']:,}")
-    for shard, count in info["shards"].items():
-        try:
-            if checksum(path / shard / INFO) != info["sha256"].get(f"{shard}/{INFO}"):
-                raise _damaged(path, f"{shard} is not the shard that {INFO} names")
-            for name, length in info["views"].items():
-                if (path / shard / f"{name}.npy").stat().st_size < 4 * count * length:
-                    raise _damaged(path, f"{shard}/{name}.npy is too short")
-        except OSError as error:
-            raise _damaged(path, f"{shard} cannot be read: {error.strerror}") from None
-
-
-def _damaged(path: Path, what: str) -> TransitError:
-    return TransitError(
-        f"{path}: {what}",
-        wanted="a complete view set",
-        fix=f"remove {path} and make it again with the command that made it",
-        code="viewset-damaged",
-    )
-
-
-def _npy_header(file: Path) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of a .npy file; mapping it checks that the file is long enough."""
-    array = np.load(file, mmap_mode="r")
-    return array.shape, array.dtype
