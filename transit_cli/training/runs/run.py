@@ -327,13 +327,11 @@ def check_resumable(run: Path, viewset: ViewSet, device: Device) -> None:
 
 def describe(viewset: ViewSet) -> dict[str, Any]:
     """A view set as recorded in a run, with the current checksum of its table, whose labels users edit."""
-    from transit_cli.data.viewset import TCES, checksum
-
     return {
         "path": viewset.path.absolute(),
         "simulated": viewset.simulated,
         "sizes": {"rows": len(viewset)} | {f"{name} bins": length for name, length in viewset.lengths.items()},
-        "sha256": dict(viewset.info["sha256"]) | {TCES: checksum(viewset.path / TCES)},
+        "sha256": viewset.checksums(),
     }
 
 
