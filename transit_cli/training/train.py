@@ -15,10 +15,10 @@ from transit_cli.training.plan import plan
 from transit_cli.training.runs.context import RunContext
 from transit_cli.training.runs.finish import finish
 from transit_cli.training.runs.interrupt import DeferredSignals
-from transit_cli.training.runs.keep_awake import awake
 from transit_cli.training.runs.run import open_run, resumed
 from transit_cli.training.runs.screen import screen
 from transit_cli.training.runs.tensorboard import Board
+from transit_cli.utils.keep_awake import awake
 from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
