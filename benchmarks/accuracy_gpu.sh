@@ -2,9 +2,12 @@
 # Trains and measures everything of docs/accuracy.md on one GPU in about six minutes: simulation, pretrained networks,
 # label efficiency and vetting. TESS is the imported view set; results and networks are written to $OUT.
 #
+#     transit data import tess_yu2019 scratch/tess --split published --mission tess
 #     OUT=build/results TESS=scratch/tess sh benchmarks/accuracy_gpu.sh
 #
-# PYTHON needs torch, NumPy, SciPy, scikit-learn, safetensors, PyYAML, psutil, rich and exoplanet-core.
+# PYTHON needs torch, NumPy, SciPy, scikit-learn, safetensors, PyYAML, psutil, rich and exoplanet-core; transit need not
+# be installed. It ends within BUDGET seconds (345): trainings for which there is no time left are not begun. With
+# DEVICE=cpu, JOBS=1 and BUDGET=1000000 it runs without a GPU, in a day.
 set -u
 PYTHON=${PYTHON:-python3} TESS=${TESS:-scratch/tess} OUT=${OUT:-build/results} SECONDS_LEFT=${BUDGET:-345}
 RECIPES=${RECIPES:-benchmarks/recipes}
@@ -28,8 +31,8 @@ lines = [f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in named
 (folder / "entry_points.txt").write_text("\n".join(lines))
 PY
 
-simulate() { # folder, mission, TCEs, processes
-  $PYTHON - "$@" <<'PY'
+# A file, since the processes that it starts import it.
+cat >build/gpu/simulate.py <<'PY'
 import sys
 from pathlib import Path
 from transit_cli.data.settings import SimulateSettings
@@ -39,6 +42,8 @@ if __name__ == "__main__":
     more = {"secondary": mission == "tess"}
     make(SimulateSettings(out=Path(folder), mission=mission, tces=int(tces), workers=int(workers), seed=1, **more))
 PY
+simulate() { # folder, mission, TCEs, processes
+  $PYTHON build/gpu/simulate.py "$@"
 }
 measure() { # recipes, seconds, processes
   $PYTHON benchmarks/label_efficiency.py "$TESS" --group "$1" --out "build/gpu/$(basename "$1" .json)" \
@@ -70,7 +75,7 @@ PY
 ) >build/gpu/kepler-train.log 2>&1 &
 KEPLER=$!
 say "fine-tuning from $INIT"
-sed "s#\"INIT\"#\"$INIT\"#" "$RECIPES/finetune.json" >build/gpu/finetune.json
+sed "s#\"INIT\"#\"$INIT\"#g" "$RECIPES/finetune.json" >build/gpu/finetune.json
 measure build/gpu/finetune.json "$(left 22)" "$JOBS"
 say "collecting"
 LEFT=$(left 5)
