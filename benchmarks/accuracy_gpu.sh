@@ -45,22 +45,41 @@ PY
 simulate() { # folder, mission, TCEs, processes
   $PYTHON build/gpu/simulate.py "$@"
 }
-measure() { # recipes, seconds, processes
-  $PYTHON benchmarks/label_efficiency.py "$TESS" --group "$1" --out "build/gpu/$(basename "$1" .json)" \
-    --keep build/gpu/networks --device "$DEVICE" --limit "$2" --jobs "$3" 2>&1 | grep -v -i "warn" || true
+measure() { # recipes, seconds, processes, further options
+  stage=$(basename "$1" .json) recipes=$1 limit=$2 jobs=$3
+  shift 3
+  [ "$limit" -gt 30 ] || limit=30
+  $PYTHON benchmarks/label_efficiency.py "$TESS" --group "$recipes" --out "build/gpu/$stage" --device "$DEVICE" \
+    --limit "$limit" --jobs "$jobs" "$@" 2>&1 | grep -v -i "warn" || true
+  [ -d "build/gpu/$stage" ] && tar czf "$OUT/$stage.tar.gz" -C build/gpu "$stage"
 }
 
 say "simulating $TCES TCEs; networks from random weights"
 simulate build/gpu/sim tess "$TCES" $((CORES - 4 > 1 ? CORES - 4 : 1)) >build/gpu/sim.log 2>&1 &
 SIM=$!
-measure "$RECIPES/scratch.json" 75 4
+$PYTHON - "$TESS" "$DEVICE" <<'PY' 2>&1 | grep -v -i "warn"
+import sys, time
+from pathlib import Path
+from transit_cli import config
+from transit_cli.training.settings import TrainSettings
+from transit_cli.training.train import train
+begin = time.perf_counter()
+given = {"viewset": Path(sys.argv[1]), "target": ("PC", "EB"), "device": sys.argv[2], "out": Path("build/gpu/speed")}
+done = train(config.resolve(TrainSettings, given | {**({"members": 5} if sys.argv[2] == "cuda" else {"epochs": 1})}))
+print(f"speed: five members of 20 epochs in {time.perf_counter() - begin:.1f} s, AP {done.data['average_precision']:.4f};",
+      [round(fit["seconds"], 1) for fit in done.data["fits"]])
+PY
+measure "$RECIPES/scratch.json" 60 4
 wait $SIM
 tail -2 build/gpu/sim.log
 say "pretraining"
-measure "$RECIPES/pretrain.json" "$(left 200)" "$JOBS"
+measure "$RECIPES/pretrain.json" "$(left 200)" "$JOBS" --keep build/gpu/networks
+tar czf "$OUT/networks.tar.gz" -C build/gpu networks
 $PYTHON benchmarks/choose_pretrained.py build/gpu/pretrain "$TESS" build/gpu/networks >build/gpu/chosen || true
 cat build/gpu/chosen
+cp build/gpu/chosen "$OUT/chosen.txt"
 INIT=$(sed -n 's/^three //p' build/gpu/chosen)
+INIT=${INIT:-pretrained}
 (
   simulate build/gpu/kepler kepler "${KEPLER_TCES:-4000}" 5 >build/gpu/kepler.log 2>&1
   $PYTHON - <<'PY'
@@ -82,9 +101,4 @@ LEFT=$(left 5)
 ( [ "$LEFT" -gt 1 ] && sleep "$LEFT"; kill $KEPLER 2>/dev/null ) &
 wait $KEPLER
 cp build/gpu/kepler-run/model.safetensors "$OUT/2001-201.safetensors" 2>/dev/null
-cp build/gpu/chosen "$OUT/chosen.txt"
-tar czf "$OUT/networks.tar.gz" -C build/gpu networks
-for stage in scratch pretrain finetune; do
-  [ -d "build/gpu/$stage" ] && tar czf "$OUT/$stage.tar.gz" -C build/gpu "$stage"
-done
 say "done"
