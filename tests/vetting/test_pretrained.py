@@ -20,7 +20,7 @@ def test_they_are_small_and_say_what_they_learned_from():
         assert card.simulated
         assert "simulated" in card.trained_on
         assert card.members > 1, "a spread needs more than one"
-        columns = {scalar["column"] for scalar in card.scalars}
+        columns = {scalar.column for scalar in card.scalars}
         assert columns <= {"period_days", "duration_hours"}, "what every set has"
 
 

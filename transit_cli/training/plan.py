@@ -16,7 +16,7 @@ from transit_cli.device import precision
 from transit_cli.memory import reading
 from transit_cli.model import registry
 from transit_cli.model.initialise import Initial, Inputs, initialise
-from transit_cli.options import DEFAULT_SCALARS
+from transit_cli.options import DEFAULT_SCALARS, MAX_MEMBERS
 from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
 from transit_cli.training.loading.samples import (
     Batching,
@@ -144,7 +144,7 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
     classes = classes_of(viewset, rows, settings.target)
     target = targets(viewset, settings.target, classes)
     initial = open_initial(settings.init, views)
-    saved = {scalar["column"]: Scaling(**scalar) for scalar in (initial.card.scalars if initial else ())}
+    saved = {scalar.column: Scaling(**vars(scalar)) for scalar in (initial.card.scalars if initial else ())}
     scalings = [saved.get(scaling.column, scaling) for scaling in measure_scalings(settings, viewset)]
     scalars = scaled({name: column[rows] for name, column in viewset.tces.items()}, scalings) if scalings else None
     unit = tuple(name for name in settings.unit_depth if name in views)
@@ -177,6 +177,8 @@ def _with_initial(plan: Plan, initial: Initial) -> Plan:
 
 def _tasks(settings: TrainSettings, viewset: ViewSet, rows: np.ndarray, target: np.ndarray) -> list[FitTask]:
     held_out: list[tuple[int | None, np.ndarray]] = [(None, viewset.splits[rows] == "val")]
+    if settings.folds * settings.members > MAX_MEMBERS:
+        settings.refuse("members", f"at most {MAX_MEMBERS} networks in all folds together")
     if settings.folds:
         folds = assign_folds(viewset, rows, settings.folds)
         held_out = [(fold, folds == fold) for fold in range(settings.folds)]
