@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: Changes whenever the same seed no longer gives the same set. Version 4 has more columns and labels.
 VERSION = 4
-#: Seeds the random numbers of every TCE. Version 4 has those of version 2, which determined the depth of one row in 1,000
+#: Seeds the random numbers of every TCE. Version 4 has those of version 2, which had the depth of one row in 1,000
 #: only to rounding.
 STREAM = 2
 #: Labels and their fractions; some causes of junk have labels of their own.
