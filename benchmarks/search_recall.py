@@ -160,7 +160,8 @@ def report(run: Path, count: int) -> dict[str, dict]:
     """Tables of recall for each kind and together, over the light curves that all programs have done."""
     rows = {program: read(run / f"{program}.jsonl") for program in PROGRAMS}
     rows = {program: found for program, found in rows.items() if found}
-    common = [key for key in next(iter(rows.values())) if all(key in found for found in rows.values())]
+    first = next(iter(rows.values()))
+    common = [k for k in first if {found.get(k, {}).get("digest") for found in rows.values()} == {first[k]["digest"]}]
     common = sorted(key for key in common if key[1] < count)
     judged = {
         f"{program} {statistic.upper()}".replace("SNR", "S/N"): _judged(rows[program], common, statistic)
