@@ -58,5 +58,5 @@ networks: $(READY) ## the networks that come with transit, trained anew on simul
 	.venv/bin/transit train build/sim-2001-201 --target PC,EB --scalars= --members 2 --epochs 12 --seed 1 \
 	  --device cpu --out build/network-2001-201
 	for bins in 201-61 2001-201; do \
-	  cp build/network-$$bins/model.safetensors transit_cli/vetting/weights/$$bins.safetensors || exit 1; \
+	  cp build/network-$$bins/model.safetensors transit_cli/model/weights/$$bins.safetensors || exit 1; \
 	done

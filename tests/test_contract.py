@@ -25,12 +25,15 @@ QUICK = {
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],
     "export": [["#run", "--format", "torchscript"]],
     "fallback-test": [["operators"]],
-    "plugins": [[]],
+    "plugins": [["list"], ["new", "reader", "lc", "--out", "@plugin"]],
     "predict": [["#run", "#views", "--max-plots", "0"]],
     "probe-batch": [["#views", "--only-best", "--device", "cpu"]],
     "profile": [["--bins", "16/8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
+    "runs": [["list", "#"], ["show", "#run"]],
     "search": [["@curves", "@signals.csv", "--device", "cpu"]],
+    "vet": [["@curves", "@vetted", "--device", "cpu", "--workers", "1"]],
     "train": [["#views", "--epochs", "1", "--device", "cpu"]],
+    "watch": [["#run"]],
 }
 
 
@@ -40,7 +43,7 @@ def test_every_command_is_held_to_the_contract():
 
 @pytest.mark.parametrize("command", [[name, *arguments] for name, runs in QUICK.items() for arguments in runs])
 def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
-    if {"#views", "#run"} & set(command):
+    if {"#", "#views", "#run"} & set(command):
         write_set(tmp_path / "views")
     if "@curves" in command:
         (tmp_path / "curves").mkdir()
@@ -48,7 +51,7 @@ def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
         flux = 1 + 1e-4 * np.random.default_rng(0).standard_normal(400)
         rows = "".join(f"{t:.5f},{f:.6f}\n" for t, f in zip(time, flux, strict=True))
         (tmp_path / "curves" / "tic123.csv").write_text("time_btjd,flux\n" + rows)
-    if "#run" in command:
+    if {"#", "#run"} & set(command):
         transit("train", tmp_path / "views", "--epochs", "1", "--device", "cpu", "--out", tmp_path / "run")
     arguments = [str(tmp_path / part[1:]) if part[0] in "@#" else part for part in command]
     done = transit(*arguments, "--json", cwd=tmp_path)
@@ -56,7 +59,9 @@ def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
     jsonschema.validate(document, SCHEMA)
     assert document["exit_code"] == done.returncode, done.stderr
     assert done.returncode in {0, 1}, done.stderr
-    assert document["command"] == " ".join(command[:2] if command[0] in {"data", "fallback-test"} else command[:1])
+    assert document["command"] == " ".join(
+        command[:2] if command[0] in {"data", "fallback-test", "plugins", "runs"} else command[:1]
+    )
 
 
 @pytest.mark.parametrize("name", sorted(QUICK))

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,10 +24,17 @@ _Done = TypeVar("_Done")
 AHEAD = 4
 #: Seconds of remaining work above which more processes are started; one takes about a second to start.
 WORTHWHILE = 3.0
+#: Seconds between two questions for a cluster's workers, and seconds without any after which the work is given up.
+LOOK_S, PATIENCE_S = 5.0, 60.0
 
 
 def each(
-    function: Callable[[_Task], _Done], tasks: Sequence[_Task], workers: int = 0, scheduler: str = ""
+    function: Callable[[_Task], _Done],
+    tasks: Sequence[_Task],
+    workers: int = 0,
+    scheduler: str = "",
+    *,
+    busy: bool = False,
 ) -> Iterator[tuple[_Task, _Done]]:
     """Each task with its result, in order of completion.
 
@@ -35,6 +43,7 @@ def each(
         tasks: picklable.
         workers: number of processes including this one; 0 for one per usable core if there is enough work.
         scheduler: address of a Dask scheduler, as in "tcp://host:8786"; "" for local processes.
+        busy: this process computes something else, such as on a GPU, and takes no task once other processes do.
     """
     if scheduler:
         yield from _on_cluster(function, tasks, scheduler)
@@ -46,16 +55,16 @@ def each(
         left = len(tasks) - done
         pays = workers > 1 or (done > 1 and (time.monotonic() - begin) / (done - 1) * left > WORTHWHILE)
         if pays and min(others, left - 1) > 0:
-            yield from _in_processes(function, tasks[done:], min(others, left - 1))
+            yield from _in_processes(function, tasks[done:], min(others, left - 1), busy)
             return
         yield task, function(task)
         begin = begin or time.monotonic()  # the first task imports modules
 
 
 def _in_processes(
-    function: Callable[[_Task], _Done], tasks: Sequence[_Task], others: int
+    function: Callable[[_Task], _Done], tasks: Sequence[_Task], others: int, busy: bool
 ) -> Iterator[tuple[_Task, _Done]]:
-    """`each` in worker processes and in this one, which starts immediately.
+    """`each` in worker processes and, unless it is busy, in this one, which starts immediately.
 
     Every worker has its own pipe. `concurrent.futures` shares one lock for results, and blocks forever if a worker is
     killed while it holds the lock.
@@ -73,13 +82,15 @@ def _in_processes(
             for worker in workers:
                 while rest and len(worker.given) < ahead:
                     worker.give(rest.popleft())
-            if rest:
+            if rest and not busy:
                 mine = rest.popleft()
                 yield mine, function(mine)
-            while not answers.empty() or (not rest and any(worker.given for worker in workers)):
+            wait = busy or not rest
+            while not answers.empty() or (wait and any(worker.given for worker in workers)):
                 worker, answer = answers.get()
                 done = _result(answer)
                 yield worker.given.popleft(), done
+                wait = not rest
     finally:
         for worker in workers:
             worker.end()
@@ -195,7 +206,46 @@ def _on_cluster(
         threads = sum(client.nthreads().values()) or 1
         for _ in range(AHEAD * threads):
             submit()
-        for future in done:
-            result = future.result()
+        while waiting:
+            _wait_for(done, client, address)
+            future = next(done)
+            try:
+                result = future.result()
+            except (distributed.KilledWorker, CancelledError, OSError):
+                if client.status == "running" and future.status == "error":  # the function's own, or a dead worker's
+                    raise
+                raise _cluster_lost(f"the Dask scheduler at {address} has ended") from None
             yield waiting.pop(future.key), result
             submit()
+
+
+def _wait_for(done: Any, client: Any, address: str) -> None:
+    """Wait until a task is done.
+
+    Raises:
+        TransitError: the scheduler has ended, or has had no workers for `PATIENCE_S`.
+    """
+    begin = looked = time.monotonic()
+    while not done.has_ready():
+        time.sleep(0.02)
+        now = time.monotonic()
+        if client.status != "running":
+            raise _cluster_lost(f"the Dask scheduler at {address} has ended")
+        if now - looked > LOOK_S:
+            looked = now
+            try:
+                begin = now if client.nthreads() else begin
+            except (OSError, TimeoutError, CancelledError):
+                raise _cluster_lost(f"the Dask scheduler at {address} does not answer") from None
+            if now - begin > PATIENCE_S:
+                raise _cluster_lost(f"the Dask scheduler at {address} has had no workers for {PATIENCE_S:.0f} s")
+
+
+def _cluster_lost(found: str) -> TransitError:
+    return TransitError(
+        found,
+        wanted="a scheduler and workers that run until the work is done",
+        fix="start them, then run the same command again: it resumes",
+        exit_code=ExitCode.MACHINE,
+        code="cluster-lost",
+    )

@@ -58,7 +58,7 @@ def compile_shader(source: str, *, checks: bool = False, seed: int = 0) -> Libra
     folder = cache()
     text, kernels = translated(source)
     flags = ["-std=gnu++14", "-march=native", "-fPIC", "-g", "-w", "-fno-exceptions", "-fno-rtti", "-fno-math-errno"]
-    flags += ["-ffp-contract=off", *(["-O1", "-fsanitize=thread,undefined"] if checks else ["-O2"])]
+    flags += ["-ffp-contract=off", *(["-O1", "-fsanitize=thread,undefined", "-DSHIM_CHECKS"] if checks else ["-O2"])]
     path = folder / f"{_digest(text, *flags, (SOURCES / 'metal_shim.h').read_text())}.so"
     if not path.exists():
         unit, built, linked = (path.with_suffix(f".{os.getpid()}{end}") for end in (".cpp", ".o", ".so"))

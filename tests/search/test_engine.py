@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.search.curves import WIDTH, curve, planted, times
 from transit_cli.search import engine, template
-from transit_cli.search.engine import BINS, STEPS, WIDTHS, WINDOW, Engine, SearchPlan
+from transit_cli.search.engine import BINS, WIDTHS, WINDOW, Engine, SearchPlan
+from transit_cli.search.signals import peaks
 
 CPU = torch.device("cpu")
 WHITE = torch.ones(1, len(engine.NOISE_WIDTHS))
@@ -71,6 +72,20 @@ def test_a_star_s_statistics_do_not_depend_on_the_batch_or_the_chunks():
         torch.testing.assert_close(single[0], all_five[number], rtol=1e-4, atol=1e-4)
 
 
+def test_peaks_of_many_stars_are_located_where_the_periodogram_has_them():
+    time = times()
+    planets = [(period, 1400.9, 0.11, 2e-3) for period in (0.9, 2.1, 7.3)]
+    curves = [curve(time, planted(time, [planet], seed=seed)) for seed, planet in enumerate(planets)]
+    machine = Engine(CPU, 8 << 20)
+    data, count = loaded(machine, curves)
+    periods = np.concatenate([period * (1 + 1e-3 * np.arange(4)) for period in (0.9, 2.1, 7.3)])
+    plan, noise = plan_of(periods, count), 1 + torch.rand(3, 1) * torch.linspace(0, 1, 30)
+    spectra = machine.periodogram(data, plan, noise).numpy()
+    pairs = [(star, number) for star in range(3) for number in (0, 3, 5, 11)]
+    located = peaks.locate(machine, data, plan, noise, pairs)
+    np.testing.assert_allclose(located.snr, [spectra[pair] for pair in pairs], rtol=5e-3)
+
+
 def test_folding_by_adding_rows_where_they_belong_gives_the_same_as_folding_by_bags(monkeypatch):
     time = times()
     curves = [curve(time, planted(time, [], seed=seed)) for seed in range(2)]
@@ -97,7 +112,7 @@ def test_a_transit_without_noise_is_found_where_it_is_with_its_signal_to_noise(p
     """Of the S/N that the exact template would have, at most 8 % is lost on the grid."""
     time = times(gap=0.0)
     epoch = 1400.0 + phase * period
-    from transit_cli.search.measurement import phase_of
+    from transit_cli.search.signals.measurement import phase_of
 
     dip = template.shape(phase_of(time, period, epoch) / (duration / 2))
     sigma = np.sqrt((dip**2).sum()) / strength
@@ -106,11 +121,11 @@ def test_a_transit_without_noise_is_found_where_it_is_with_its_signal_to_noise(p
     machine = Engine(CPU, 4 << 20)
     data, count = loaded(machine, [exact])
     plan = plan_of([period], count, (0.05, 10.0))
-    scores, epochs, durations = machine.locate(data, plan, WHITE)
-    assert 0.92 * strength < scores[0] < 1.02 * strength
-    offset = (epochs[0] + 1400.0 - epoch + period / 2) % period - period / 2
+    located = peaks.locate(machine, data, plan, WHITE, [(0, 0)])
+    assert 0.92 * strength < located.snr[0] < 1.02 * strength
+    offset = (located.epoch[0] + 1400.0 - epoch + period / 2) % period - period / 2
     assert abs(offset) < 0.2 * duration
-    assert 0.6 < durations[0] / duration < 1.6
+    assert 0.6 < located.duration[0] / duration < 1.6
 
 
 def test_white_noise_counts_as_white_and_red_noise_as_red():
@@ -120,7 +135,7 @@ def test_white_noise_counts_as_white_and_red_noise_as_red():
     machine = Engine(CPU, 1 << 20)
     curves = [curve(time, planted(time, [])), curve(time, 1 + 1e-3 * (rng.standard_normal(len(time)) + red))]
     noise = engine.noise_by_width(loaded(machine, curves)[0])
-    at = engine.noise_at(noise, 12 * 2 ** (np.arange(STEPS) / STEPS))
+    at = engine.noise_at(noise, 12.0)
     assert (at[0] < 1.15).all()
     assert (at[1] > 2).all()
     assert (noise >= 1).all()

@@ -1,6 +1,7 @@
-"""The campaign of `campaign.py`: short and seeded in `make test`, long in `make torture`, with its table at the end.
+"""The campaign against the commands that write and the files that they read: short and seeded in `make test`, long in
+`make torture`, which prints a table at the end of each part.
 
-TRANSIT_TORTURE_KILLS, TRANSIT_TORTURE_FILES and TRANSIT_TORTURE_SEED set kills per command, files per kind and the seed.
+TRANSIT_TORTURE_COUNT scales the long form, TRANSIT_TORTURE_SEED sets its seed.
 """
 
 import os
@@ -8,57 +9,76 @@ import random
 
 import pytest
 
-from tests.torture import campaign
+from tests.torture import disks, inputs, kinds, mutation, processes
 
-KILLS, FILES = int(os.environ.get("TRANSIT_TORTURE_KILLS", "40")), int(os.environ.get("TRANSIT_TORTURE_FILES", "5000"))
-SEED = int(os.environ.get("TRANSIT_TORTURE_SEED", "1"))
+SCALE, SEED = float(os.environ.get("TRANSIT_TORTURE_COUNT", "1")), int(os.environ.get("TRANSIT_TORTURE_SEED", "1"))
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("campaign")
-    return folder, campaign.make(folder)
+    return folder, inputs.make(folder)
 
 
-def report(tallies):
-    print("\n" + campaign.table(tallies))
-    assert not any(tally.problems for tally in tallies), campaign.table(tallies)
+@pytest.fixture
+def mount(tmp_path):
+    if not disks.can_mount(tmp_path):
+        pytest.skip("mounting needs root")
+    return tmp_path / "disk"
 
 
-def fuzz_all(folder, count, seed):
-    kinds = campaign.readers(folder)
-    report([campaign.fuzz(name, *kind, count, random.Random(f"{seed} {name}")) for name, kind in kinds.items()])
+def fuzz_all(folder, count, seed, only=None):
+    found = {name: kind for name, kind in kinds.kinds(folder).items() if only is None or name in only}
+    return (mutation.fuzz(name, kind, count, random.Random(f"{seed} {name}")) for name, kind in found.items())
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_mutated_files_are_read_or_refused(made):
-    fuzz_all(made[0], 40, seed=1)
+    inputs.report(fuzz_all(made[0], 10, seed=1))
 
 
-def test_commands_that_are_killed_leave_nothing_torn(made):
+def test_killed_commands_leave_nothing_torn(made):
     folder, commands = made
-    report(
-        [campaign.kill(folder, name, commands[name], 2, random.Random(f"2 {name}")) for name in ("simulate", "predict")]
-    )
+    chosen = [command for command in commands if command.name in {"import", "predict"}]
+    tallies = [processes.kill(folder, command, 2, random.Random(2)) for command in chosen]
+    inputs.report([*tallies, processes.two_at_once(folder, chosen[0], 1)])
 
 
 @pytest.mark.torture
-@pytest.mark.filterwarnings("ignore")
 def test_many_mutated_files(made):
-    fuzz_all(made[0], FILES, SEED)
+    inputs.report(fuzz_all(made[0], round(2000 * SCALE), SEED))
+
+
+def times(count):
+    return max(1, round(count * SCALE))
 
 
 @pytest.mark.torture
 def test_many_kills(made):
     folder, commands = made
-    moments = random.Random(SEED)
-    report([campaign.kill(folder, name, words, KILLS, moments) for name, words in commands.items()])
+    counts = [(command, 25) for command in commands] + [(command, 2) for command in inputs.long_commands()]
+    inputs.report(
+        processes.kill(folder, one, times(count), random.Random(f"{SEED} {one.name}")) for one, count in counts
+    )
 
 
 @pytest.mark.torture
-def test_full_disks(made, tmp_path):
-    if not campaign.can_mount(tmp_path):
-        pytest.skip("mounting a tmpfs needs root")
+def test_two_processes_and_limits(made):
     folder, commands = made
-    sizes = [4, 16, 64, 256, 1024]
-    report([campaign.full_disk(folder, n, words, tmp_path / "small", sizes) for n, words in commands.items()])
+    inputs.report(processes.two_at_once(folder, command, times(3)) for command in commands)
+    inputs.report(processes.limited(folder, command, processes.LIMITS) for command in commands)
+
+
+@pytest.mark.torture
+def test_disks(made, mount):
+    folder, commands = made
+    inputs.report(disks.read_only(folder, command, mount) for command in commands)
+    inputs.report(disks.no_inodes(folder, command, mount, range(1, 10, 2)) for command in commands)
+    inputs.report(disks.full_disk(folder, command, mount, times(20)) for command in commands)
+
+
+@pytest.mark.torture
+def test_power_cuts(made, mount):
+    folder, commands = made
+    moments = random.Random(SEED)
+    inputs.report(disks.power_cut(folder, command, mount, times(4), moments) for command in commands)

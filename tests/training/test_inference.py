@@ -54,3 +54,13 @@ def test_pieces_elsewhere_have_one_shape(monkeypatch):
 def test_no_samples():
     torch.set_num_threads(1)
     assert inference.logits(networks(2), inputs(0), select("cpu")).shape == (2, 0)
+
+
+def test_the_same_bits_with_any_number_of_threads():
+    members, views = networks(2), inputs(70)
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(inference.logits(members, views, select("cpu")))
+    torch.set_num_threads(1)
+    assert all(torch.equal(found[0], other) for other in found[1:])

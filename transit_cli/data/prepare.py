@@ -11,6 +11,8 @@ import hashlib
 import json
 import math
 import shutil
+import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,12 +65,12 @@ def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> R
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog])
     if index.ignored:
         console.note(f"{len(index.ignored):,} tables without time and flux columns are not light curves")
-    tasks, dropped = _tasks(signals.tces, index, recipe, settings)
+    tasks, dropped = star_tasks(signals.tces, index, recipe, settings)
     plan = _plan(tasks, index, settings, recipe)
     if settings.out.exists() and not (overwrite and _is_other_set(settings.out, plan)):
         return _existing(settings.out, plan)
     work = _work_folder(settings.out, plan)
-    todo = [task for task in tasks if not _file_of(work, task.star).exists()]
+    todo = [task for task in tasks if not zipfile.is_zipfile(_file_of(work, task.star))]  # a power cut may empty a file
     if len(todo) < len(tasks):
         console.note(f"{len(tasks) - len(todo):,} of {len(tasks):,} stars were done before")
     try:
@@ -105,7 +107,7 @@ def _check_packages(settings: PrepareSettings) -> None:
         settings.refuse("detrend", f"spline, {', '.join(WOTAN_METHODS)}")
 
 
-def _tasks(
+def star_tasks(
     tces: Sequence[Tce], index: FileIndex, recipe: Recipe, settings: PrepareSettings
 ) -> tuple[list[Task], list[dict[str, Any]]]:
     """One task per star that has a light curve, in the catalog's order; and rows for what has none."""
@@ -212,9 +214,19 @@ def _save(file: Path, done: Prepared) -> None:
 
 
 def _load(file: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, np.ndarray]]:
-    with np.load(file) as content:
-        tables = json.loads(content["tables"].tobytes())
-        return tables["rows"], tables["dropped"], {name: content[name] for name in content.files if name != "tables"}
+    try:
+        with np.load(file) as content:
+            tables = json.loads(content["tables"].tobytes())
+            views = {name: content[name] for name in content.files if name != "tables"}
+            return tables["rows"], tables["dropped"], views
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        file.unlink(missing_ok=True)
+        raise TransitError(
+            f"{file} is damaged and was removed",
+            wanted="the result of one star",
+            fix="run the same command again: it makes this star again",
+            code="work-damaged",
+        ) from None
 
 
 def _assemble(

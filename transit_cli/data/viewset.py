@@ -16,6 +16,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +27,10 @@ from typing import Any
 import numpy as np
 
 from transit_cli import __version__
+from transit_cli.data import npy
 from transit_cli.data.catalogs import vocabulary
 from transit_cli.data.edited import ROW, STARS, reconcile, stars_checksum
+from transit_cli.parsing import csv_text, schema
 from transit_cli.results import TransitError
 from transit_cli.utils.files import atomic_output, make_folder, remove_abandoned
 
@@ -127,6 +130,18 @@ class ViewSet:
         if checksum(file) != self.info["sha256"].get(TCES):
             columns = reconcile(file, columns, self.info, {name: name in TEXT for name in COLUMNS})
         return {name: column for name, column in columns.items() if name != ROW}
+
+    def checked(self) -> ViewSet:
+        """This set, after its arrays have been compared with the checksums that were written with them.
+
+        Raises:
+            TransitError: an array has changed since, as on a failing disk.
+        """
+        for name in self.lengths:
+            file = self.path / f"{name}.npy"
+            if checksum(file) != self.info["sha256"].get(file.name):
+                raise _damaged(self.path, f"{file.name} has changed since it was written: its checksum does not match")
+        return self
 
     @property
     def splits(self) -> np.ndarray:
@@ -247,7 +262,7 @@ def write_table(file: Path, columns: Mapping[str, Iterable[Any] | np.ndarray]) -
     cells = [[_cell(value) for value in column] for column in columns.values()]
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow(map(csv_text.quoted, columns))
         writer.writerows(zip(*cells, strict=True))
 
 
@@ -257,7 +272,7 @@ def _cell(value: Any) -> str:
         if np.isnan(number):
             return ""
         return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
-    return str(value)
+    return csv_text.quoted(str(value))
 
 
 def read_table(file: Path) -> dict[str, np.ndarray]:
@@ -271,6 +286,7 @@ def read_table(file: Path) -> dict[str, np.ndarray]:
             fix=f"correct {file}:{line}",
             code="table-damaged",
         )
+    names = [csv_text.plain(name) for name in names]
     return {name: _column(name, [row[index] for row in rows]) for index, name in enumerate(names)}
 
 
@@ -297,7 +313,7 @@ def _column(name: str, cells: Sequence[str]) -> np.ndarray:
             return np.array([float(cell) if cell else np.nan for cell in cells], dtype=np.float64)
         except ValueError:
             pass
-    return np.array(cells, dtype=np.str_)
+    return np.array([csv_text.plain(cell) for cell in cells], dtype=np.str_)
 
 
 def _read_info(path: Path) -> dict[str, Any]:
@@ -309,11 +325,13 @@ def _read_info(path: Path) -> dict[str, Any]:
             fix="make one: transit data simulate my_views",
             code="viewset-missing",
         )
-    try:
-        info = json.loads((path / INFO).read_text(encoding="utf-8"))
-        version = info["viewset"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise _damaged(path, f"{INFO} cannot be read") from None
+    source = schema.Source(
+        str(path / INFO), "a complete view set", f"remove {path} and make it again", "viewset-damaged"
+    )
+    info = schema.parse(schema.load_text(path / INFO, source), dict[str, Any], source)
+    version = info.get("viewset")
+    if type(version) is not int:
+        raise _damaged(path, f"{INFO} does not say which version it is of")
     if version != VERSION:
         raise TransitError(
             f"{path} is a view set of version {version}",
@@ -366,6 +384,9 @@ def _damaged(path: Path, what: str) -> TransitError:
 
 
 def _npy_header(file: Path) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of a .npy file; mapping it checks that the file is long enough."""
-    array = np.load(file, mmap_mode="r")
-    return array.shape, array.dtype
+    """Shape and type of a .npy file, which is long enough for it."""
+    with file.open("rb") as stream:
+        shape, _, dtype = npy.header(stream, file.stat().st_size)
+        if stream.tell() + math.prod(shape) * dtype.itemsize > file.stat().st_size:
+            raise ValueError("it breaks off before its end")
+    return shape, dtype

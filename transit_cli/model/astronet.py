@@ -63,14 +63,15 @@ class AstroNet(nn.Module):
     Args:
         views: the length in bins of each view, by name; "global" gets the deeper column.
         scalars: number of scalars.
+        outputs: 1 for a binary network, otherwise the number of classes.
 
     Raises:
         ValueError: a view is too short for its poolings (global 125 bins, others 19).
 
-    Shape: a mapping of name -> [B, L] float32 (and "scalars" -> [B, S]) -> logits [B].
+    Shape: a mapping of name -> [B, L] float32 (and "scalars" -> [B, S]) -> logits [B], or [B, outputs].
     """
 
-    def __init__(self, views: Mapping[str, int], scalars: int = 0) -> None:
+    def __init__(self, views: Mapping[str, int], scalars: int = 0, outputs: int = 1) -> None:
         super().__init__()
         self.views = tuple(views)
         self.scalars = scalars
@@ -87,16 +88,18 @@ class AstroNet(nn.Module):
         dense: list[nn.Module] = []
         for index in range(DENSE_LAYERS):
             dense += [nn.Linear(DENSE_UNITS if index else joined, DENSE_UNITS), nn.ReLU()]
-        self.head = nn.Sequential(*dense, nn.Linear(DENSE_UNITS, 1))
+        self.head = nn.Sequential(*dense, nn.Linear(DENSE_UNITS, outputs))
+        self.outputs = outputs
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """One logit per sample: [B]."""
+        """One logit per sample, [B], or one per class, [B, outputs]."""
         features = [column(inputs[name]) for name, column in zip(self.views, self.columns, strict=True)]
         if self.scalars:
             features.append(inputs["scalars"])
-        return self.head(torch.cat(features, dim=1)).squeeze(1)
+        logits = self.head(torch.cat(features, dim=1))
+        return logits.squeeze(1) if self.outputs == 1 else logits
 
 
-def build(views: Mapping[str, int], scalars: int = 0) -> AstroNet:
+def build(views: Mapping[str, int], scalars: int = 0, outputs: int = 1) -> AstroNet:
     """Factory of `astronet`, with the sizes of the paper."""
-    return AstroNet(views, scalars)
+    return AstroNet(views, scalars, outputs)

@@ -1,8 +1,9 @@
 """Networks by name: `two-branch`, `astronet`, an installed plugin's (`transit.models`), or `my_net.py:build`.
 
 A factory is called as `factory(views, scalars)` with the length in bins of each view by name (the global view first)
-and the number of scalars. The network returns one logit per sample, [B] or [B, 1]. Its `forward` takes a mapping if it
-has one argument, and otherwise the inputs in order:
+and the number of scalars. The network returns one logit per sample, [B] or [B, 1]. For several classes it is called
+with `outputs=C` as well, and the network returns [B, C]. Its `forward` takes a mapping if it has one argument, and
+otherwise the inputs in order:
 
     def forward(self, inputs): ...                        one: a mapping, inputs["global"] [B, L], inputs["scalars"] ...
     def forward(self, global_view, local_view): ...       more: the views in the order of `views`, then the scalars
@@ -26,34 +27,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 FACTORY_HELP = "a function of (views, scalars) that returns a torch.nn.Module"
+CLASSES_HELP = "for --target classes: a function of (views, scalars, outputs) whose network returns [B, outputs]"
 
 
-def build(name: str, views: Mapping[str, int], scalars: int = 0) -> nn.Module:
+def build(name: str, views: Mapping[str, int], scalars: int = 0, outputs: int = 1) -> nn.Module:
     """Build a network with random weights from torch's default generator.
 
     Args:
         name: a registered name, or "path.py:factory".
         views: the length in bins of each view, in the order of the inputs.
         scalars: number of scalars.
+        outputs: 1 for a binary network, otherwise the number of classes.
 
     Returns:
-        A module that maps {view: [B, L], "scalars": [B, S]} to logits [B].
+        A module that maps {view: [B, L], "scalars": [B, S]} to logits [B], or [B, outputs] of several classes.
 
     Raises:
         TransitError: the network does not exist, its code fails, or it does not fit the views.
     """
     build_network = factory(name)
     try:
-        network = build_network(dict(views), scalars)
+        network = build_network(dict(views), scalars, **({"outputs": outputs} if outputs > 1 else {}))
     except ValueError as error:
         raise _failure(name, f"does not fit the views: {error}", "views of lengths that it supports") from error
     except (Exception, SystemExit) as error:
-        raise _failure(name, f"cannot be built: {type(error).__name__}: {error}", FACTORY_HELP) from error
+        help_ = CLASSES_HELP if outputs > 1 else FACTORY_HELP
+        raise _failure(name, f"cannot be built: {type(error).__name__}: {error}", help_) from error
     if not isinstance(network, nn.Module):
         raise _failure(name, f"is {type(network).__name__}", FACTORY_HELP)
     if type(network).__module__.startswith("transit_cli."):
         return network
-    network = Adapted(network, tuple(views), scalars)
+    network = Adapted(network, tuple(views), scalars, outputs)
     _try_out(name, network, views, scalars)
     return network
 
@@ -68,18 +72,19 @@ def factory(name: str) -> Callable[..., Any]:
 
 
 class Adapted(nn.Module):
-    """Adapter from a user's network to the interface of transit's: a mapping in, logits [B] out."""
+    """Adapter from a user's network to the interface of transit's: a mapping in, logits [B] or [B, outputs] out."""
 
-    def __init__(self, network: nn.Module, views: tuple[str, ...], scalars: int) -> None:
+    def __init__(self, network: nn.Module, views: tuple[str, ...], scalars: int, outputs: int = 1) -> None:
         super().__init__()
         self.network = network
+        self.outputs = outputs
         self.order = (*views, "scalars") if scalars else views
         self.positional = _arguments(network.forward) > 1
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """One logit per sample: [B]."""
+        """One logit per sample, [B], or one per class, [B, outputs]."""
         logits = self.network(*(inputs[name] for name in self.order)) if self.positional else self.network(inputs)
-        return logits.squeeze(1) if logits.ndim == 2 else logits
+        return logits.squeeze(1) if logits.ndim == 2 and self.outputs == 1 else logits
 
 
 def _arguments(forward: Callable[..., Any]) -> int:
@@ -107,9 +112,11 @@ def _try_out(name: str, network: Adapted, views: Mapping[str, int], scalars: int
         raise _failure(name, f"fails in its first forward pass: {type(error).__name__}: {error}", wanted) from error
     finally:
         network.train(training)
-    if not isinstance(logits, Tensor) or logits.shape != (2,):
+    expected = (2,) if network.outputs == 1 else (2, network.outputs)
+    if not isinstance(logits, Tensor) or logits.shape != expected:
         shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise _failure(name, f"returned {shape} for two samples", "one logit per sample: [2] or [2, 1]")
+        wanted = "one logit per sample: [2] or [2, 1]" if network.outputs == 1 else f"logits {list(expected)}"
+        raise _failure(name, f"returned {shape} for two samples", wanted)
 
 
 def _installed(name: str) -> Callable[..., Any]:

@@ -13,7 +13,8 @@ import json
 from typing import TYPE_CHECKING
 
 from transit_cli.model import registry
-from transit_cli.model.card import Card, parse
+from transit_cli.model.card import Card
+from transit_cli.parsing import schema
 from transit_cli.results import TransitError
 from transit_cli.utils.files import atomic_write
 
@@ -56,27 +57,51 @@ def read_card(file: Path) -> Card:
     return _read(file)[0]
 
 
+def read_header(file: Path) -> Card:
+    """The card of a saved file, without its weights and their checksum; imports no torch.
+
+    Raises:
+        TransitError: the file does not exist, or has no valid card.
+    """
+    return _parse_card(file, _open(file, weights=False)[0])
+
+
 def _read(file: Path) -> tuple[Card, dict[str, Tensor]]:
     """The card and the weights, checked against the checksum."""
+    metadata, weights = _open(file, weights=True)
+    card = _parse_card(file, metadata)
+    if card.version > 1 and metadata.get(_CHECKSUM) != _checksum(metadata[_CARD], weights):
+        raise _unusable(file, "is damaged: its checksum does not match")
+    return card, weights
+
+
+def _open(file: Path, *, weights: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is not a mapping
+        with safe_open(file, framework="pt" if weights else "np") as opened:
+            names = opened.keys() if weights else ()
+            return opened.metadata() or {}, {name: opened.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise _unusable(file, "does not exist") from None
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, LookupError, AttributeError) as error:
         raise _unusable(file, f"cannot be read: {error}") from None
+
+
+def _parse_card(file: Path, metadata: Mapping[str, str]) -> Card:
     if _CARD not in metadata:
         raise _unusable(file, "has no card: transit did not write it")
-    try:
-        card = parse(metadata[_CARD])
-    except ValueError as error:
-        raise _unusable(file, f"has an invalid card: {error}") from None
-    if card.version > 1 and metadata.get(_CHECKSUM) != _checksum(metadata[_CARD], weights):
-        raise _unusable(file, "is damaged: its checksum does not match")
-    return card, weights
+    return schema.parse(metadata[_CARD], Card, _source(file))
+
+
+def read(file: Path) -> tuple[Card, list[dict[str, Tensor]]]:
+    """The card and the weights of each member, on the CPU; nothing is built, and nothing executed.
+
+    Raises:
+        TransitError: the file does not exist or is damaged.
+    """
+    card, weights = _read(file)
+    return card, _split_members(file, card, weights)
 
 
 def load(file: Path, *, trust: bool = False) -> tuple[list[nn.Module], Card]:
@@ -96,7 +121,7 @@ def load(file: Path, *, trust: bool = False) -> tuple[list[nn.Module], Card]:
         _check_shapes(file, card, members[0])
     networks = []
     for state in members:
-        network = registry.build(name, card.views, len(card.scalars))
+        network = registry.build(name, card.views, len(card.scalars), card.outputs)
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
@@ -148,7 +173,7 @@ def _check_shapes(file: Path, card: Card, state: Mapping[str, Tensor]) -> None:
     if not str(getattr(registry.factory(card.network), "__module__", "")).startswith("transit_cli."):
         return
     with torch.device("meta"):
-        expected = registry.build(card.network, card.views, len(card.scalars)).state_dict()
+        expected = registry.build(card.network, card.views, len(card.scalars), card.outputs).state_dict()
     for name, value in expected.items():
         found = state.get(name)
         if found is None or found.shape != value.shape or found.dtype != value.dtype:
@@ -157,10 +182,10 @@ def _check_shapes(file: Path, card: Card, state: Mapping[str, Tensor]) -> None:
             raise _unusable(file, f"does not fit the network {card.network}: {name} is {shown}, not {wanted}")
 
 
+def _source(file: Path) -> schema.Source:
+    wanted = "the model.safetensors of a finished run"
+    return schema.Source(str(file), wanted, f"transit train --resume {file.parent}", "model-unusable")
+
+
 def _unusable(file: Path, problem: str) -> TransitError:
-    return TransitError(
-        f"{file} {problem}",
-        wanted="the model.safetensors of a finished run",
-        fix=f"transit train --resume {file.parent}",
-        code="model-unusable",
-    )
+    return _source(file).error(problem)

@@ -57,8 +57,9 @@ class TwoBranch(nn.Module):
         width: channels of every convolution.
         hidden: units of the hidden layer.
         dropout: dropout probability of the hidden units.
+        outputs: 1 for a binary network, otherwise the number of classes.
 
-    Shape: a mapping of name -> [B, L] float32 (and "scalars" -> [B, S]) -> logits [B].
+    Shape: a mapping of name -> [B, L] float32 (and "scalars" -> [B, S]) -> logits [B], or [B, outputs].
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class TwoBranch(nn.Module):
         width: int = 32,
         hidden: int = 128,
         dropout: float = 0.3,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         self.views = tuple(views)
@@ -82,17 +84,19 @@ class TwoBranch(nn.Module):
             nn.Linear(joined, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden, 1),
+            nn.Linear(hidden, outputs),
         )
+        self.outputs = outputs
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """One logit per sample: [B]."""
+        """One logit per sample, [B], or one per class, [B, outputs]."""
         features = [branch(inputs[name]) for name, branch in zip(self.views, self.branches, strict=True)]
         if self.scalars:
             features.append(inputs["scalars"])
-        return self.head(torch.cat(features, dim=1)).squeeze(1)
+        logits = self.head(torch.cat(features, dim=1))
+        return logits.squeeze(1) if self.outputs == 1 else logits
 
 
-def build(views: Mapping[str, int], scalars: int = 0) -> TwoBranch:
+def build(views: Mapping[str, int], scalars: int = 0, outputs: int = 1) -> TwoBranch:
     """Factory of `two-branch`, with the sizes of the guide."""
-    return TwoBranch(views, scalars)
+    return TwoBranch(views, scalars, outputs=outputs)

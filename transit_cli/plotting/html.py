@@ -35,6 +35,18 @@ figcaption { font-size: .85rem; padding: .25rem .4rem; color: #47505e; }
 th, td { padding: .3rem .8rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
 table { margin: .5rem 0 1rem; } td:first-child { white-space: normal; min-width: 8rem; }
 pre { white-space: pre-wrap; padding: .7rem .9rem; background: var(--card); border-radius: .5rem; }
+figure.plain { background: var(--card); color: var(--ink); } figure.plain figcaption { color: var(--ink); }
+.badge { display: inline-block; padding: 0 .5rem; border-radius: .6rem; border: 2px solid; font-weight: 600; }
+.badge.good { border-color: #009e73; } .badge.bad { border-color: #d55e00; border-style: dashed; }
+.badge.doubt { border-color: #b58900; border-style: dotted; } .badge.none { border-color: var(--line); }
+a { color: inherit; } a:focus-visible, button:focus-visible, summary:focus-visible { outline: 3px solid #0072b2; }
+th button { all: unset; cursor: pointer; font-weight: 600; } th button::after { content: " \\2195"; color: var(--dim); }
+th[aria-sort=ascending] button::after { content: " \\2191"; color: var(--ink); }
+th[aria-sort=descending] button::after { content: " \\2193"; color: var(--ink); }
+.filters { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: end; margin: 1rem 0; }
+.filters label { font-size: .85rem; color: var(--dim); } .filters input, .filters select, .filters button {
+  display: block; font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--line);
+  border-radius: .35rem; padding: .3rem .5rem; max-width: 100%; }
 @media print { body { max-width: none; } figure { break-inside: avoid; } }
 """
 
@@ -77,22 +89,50 @@ def page(
         cards: key figures above the sections: name, value, text below the value.
         warning: text of the warning banner; "" for none.
     """
-    shown = "".join(
-        f'<div class="card"><span>{escape(name)}</span><b>{escape(value)}</b><span>{escape(below)}</span></div>'
-        for name, value, below in cards
-    )
     parts = [f"<h1>{escape(title)}</h1>", *(f'<p class="dim">{escape(line)}</p>' for line in about)]
     if warning:
         parts.append(f'<p class="note">{escape(warning)}</p>')
-    parts.append(f'<div class="cards">{shown}</div>' if shown else "")
+    parts.append(cards_of(cards))
     parts += [_section(section) for section in sections]
+    return opening(title) + "\n".join(parts) + closing()
+
+
+def opening(title: str, style: str = "") -> str:
+    """The beginning of a document, up to the content of its body.
+
+    Args:
+        title: of the document.
+        style: rules besides those that all pages share.
+    """
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n<body>\n"
     )
+
+
+def closing(script: str = "") -> str:
+    """The end of a document, with a script of its own if one is given."""
+    return (f"\n<script>{script}</script>" if script else "") + "\n</body></html>\n"
+
+
+def cards_of(items: Sequence[tuple[str, str, str]]) -> str:
+    """Key figures: name, value and text below the value of each."""
+    shown = "".join(
+        f'<div class="card"><span>{escape(name)}</span><b>{escape(value)}</b><span>{escape(below)}</span></div>'
+        for name, value, below in items
+    )
+    return f'<div class="cards">{shown}</div>' if shown else ""
+
+
+def badge(text: str, kind: str) -> str:
+    """A framed word.
+
+    Args:
+        text: the word.
+        kind: "good", "bad", "doubt" or "none"; frames differ in style as well as in colour.
+    """
+    return f'<span class="badge {kind}">{escape(text)}</span>'
 
 
 def _section(section: Section) -> str:
@@ -101,12 +141,18 @@ def _section(section: Section) -> str:
     parts += [table(item) for item in section.tables]
     if section.plots:
         figures = "".join(
-            f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for svg, caption in section.plots
+            f"<figure>{_described(svg, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+            for svg, caption in section.plots
         )
         parts.append(f'<div class="plots{" wide" if section.wide else ""}">{figures}</div>')
     if section.code:
         parts.append(f"<pre>{escape(section.code)}</pre>")
     return f"<section>{''.join(parts)}</section>"
+
+
+def _described(svg: str, caption: str) -> str:
+    """An SVG element with its caption for screen readers."""
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1) if caption else svg
 
 
 def table(content: Table) -> str:

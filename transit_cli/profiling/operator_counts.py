@@ -156,7 +156,7 @@ def _kernels(execution: str, watch: _Watch) -> AbstractContextManager[None]:
         from transit_cli.model.acceleration import fused
 
         return fused.watch_launches(on_kernel)
-    if execution == "metal":
+    if execution.startswith("metal"):
         from transit_cli.model.acceleration.metal import library
 
         return library.watch_launches(on_kernel)
@@ -173,7 +173,7 @@ def inspect(workload: Workload) -> Inspection:
     flops = FlopCounterMode(display=False)
     watch = _Watch()
     execution = workload.step.settings.execution
-    if execution == "metal":  # its kernels are tried before the first step
+    if execution.startswith("metal"):  # its kernels are tried before the first step
         workload.run_step()
     with _kernels(execution, watch), flops, watch:
         workload.compute(workload.place(group))

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 #: Executions whose phases overlap or cannot be marked, and the closest one whose phases can.
-PROFILABLE_AS = {"replicas": "onednn", "cuda-graph": "eager", "triton": "eager", "metal": "eager"}
+PROFILABLE_AS = {"replicas": "onednn", "cuda-graph": "eager", "triton": "eager"} | dict.fromkeys(
+    ("metal", "metal-matrices"), "eager"
+)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli.data.lightcurves.time_reference import name_of
+from transit_cli.parsing import csv_text
 
 if TYPE_CHECKING:
     from transit_cli.search.source import Light
@@ -126,10 +127,17 @@ def shared(figures: np.ndarray, stars: np.ndarray) -> np.ndarray:
     return others
 
 
+def _cell(value: Any) -> Any:
+    return "" if value is None else csv_text.quoted(value) if isinstance(value, str) else value
+
+
 def text(rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows as lines of CSV, without a header; None is empty."""
+    return lines([row[name] for name in COLUMNS] for row in rows)
+
+
+def lines(rows: Iterable[Iterable[Any]]) -> str:
+    """Cells as lines of CSV; None is empty."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    for row in rows:
-        writer.writerow(["" if row[name] is None else row[name] for name in COLUMNS])
+    csv.writer(out, lineterminator="\n").writerows(map(_cell, row) for row in rows)
     return out.getvalue()

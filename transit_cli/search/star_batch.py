@@ -1,14 +1,14 @@
 """All signals of a batch of stars: the strongest first, its transits masked before the next.
 
-The grid is searched for all stars of the batch together, on the device. What stands out is measured star by star on the
-host (`measurement`), which few stars need. A round masks what it found and searches again those stars on which it found
-something, until nothing is left above the limits.
+The grid is searched for all stars of the batch together, on the device, and what stands out on any of them is measured
+together (`measurement`). A round masks what it found and searches again those stars on which it found something, until
+nothing is left above the limits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,20 +17,19 @@ import torch
 
 from transit_cli.search import engine, grid
 from transit_cli.search.engine import NOISE_WIDTHS, Engine, SearchPlan
-from transit_cli.search.flags import detection_efficiency, notes_of, relation
-from transit_cli.search.measurement import Measured, measure, measure_single, strongest
+from transit_cli.search.signals import peaks
+from transit_cli.search.signals.flags import detection_efficiency, notes_of, relation
+from transit_cli.search.signals.measurement import Candidate, Measured, NoiseTable, measure_all
 
 if TYPE_CHECKING:
     from transit_cli.search.cells import Curve
 
-#: Peaks of the periodogram that are measured, of which the best is taken.
-PEAKS = 3
-#: Neighbouring trial periods that belong to one peak.
-PEAK_WIDTH = 9
 #: Transits are masked over this many durations, and two cells more.
 MASK = 1.3
 #: Rounds in which nothing is reported (something is masked that is no signal), besides one a signal.
 SPARE = 3
+#: Light curves whose noise is measured together.
+NOISES = 64
 #: A peak is measured from this share of the limit on, because the grid loses a little of its S/N.
 NEAR = 0.9
 
@@ -75,6 +74,7 @@ class _Star:
     refit: Callable[[np.ndarray], Curve] | None
     found: list[Found] = field(default_factory=list)
     masked: np.ndarray = field(init=False)
+    fitted_without: np.ndarray | None = None
     spare: int = SPARE
 
     def __post_init__(self) -> None:
@@ -83,6 +83,16 @@ class _Star:
     def left(self) -> Curve:
         """The light curve without what was masked."""
         return self.curve.without(self.masked)
+
+    def without_signals(self) -> Curve:
+        """The light curve over a trend that is fitted without any of the signals."""
+        masked = np.zeros(len(self.curve.time), dtype=bool)
+        for found in self.found:
+            signal = found.measured
+            masked |= signal.inside(self.curve.time, MASK + 2 * self.curve.width / signal.duration)
+        if self.refit is None or np.array_equal(masked, self.fitted_without):
+            return self.curve
+        return self.refit(masked)
 
     def mask(self, signal: Measured, width: float = MASK) -> None:
         """Leave the transits of a signal out from now on."""
@@ -130,8 +140,7 @@ def search(
     active = stars
     while active:
         active = _round(machine, plan, active, limits)
-    for star in stars:
-        _finish(star)
+    _finish(machine, stars)
     return [star.found for star in stars]
 
 
@@ -147,125 +156,112 @@ def signal_to_noise(
 
 def strongest_peaks(machine: Engine, plan: SearchPlan, curves: Sequence[Curve]) -> list[Found | None]:
     """The strongest periodic signal of each star, whatever its S/N; None where no peak can be measured."""
-    spectra, _, noise = signal_to_noise(machine, plan, curves)
+    seen = _Seen.of(machine, plan, curves)
     found: list[Found | None] = []
-    for curve, spectrum, table in zip(curves, spectra, noise.cpu().numpy(), strict=True):
-        best, peak = best_peak(curve, plan, spectrum, _noise_of(table, plan.width))
-        sde = detection_efficiency(spectrum, float(curve.weight.sum()))[peak]
-        found.append(Found(best, float(sde)) if best else None)
+    for curve, spectrum, best in zip(curves, seen.spectra, seen.best(range(len(curves))), strict=True):
+        sde = detection_efficiency(spectrum, float(curve.weight.sum()))
+        found.append(Found(best[0], float(sde[best[1]])) if best else None)
     return found
-
-
-def _round(machine: Engine, plan: SearchPlan, stars: list[_Star], limits: Limits) -> list[_Star]:
-    """One search of all stars; returns those that are to be searched again."""
-    left = [star.left() for star in stars]
-    spectra, data, noise = signal_to_noise(machine, plan, left)
-    singles = _singles(data, noise, plan)
-    table = noise.cpu().numpy()
-    again = []
-    for number, star in enumerate(stars):
-        red = _noise_of(table[number], plan.width)
-        if _look(star, _Seen(left[number], plan, spectra[number], singles[number], red), limits):
-            again.append(star)
-    return [star for star in again if len(star.found) < limits.signals and star.spare > 0]
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one search of a star has shown.
+    """What one search of a batch has shown.
 
     Attributes:
-        curve: the light curve that was searched.
+        machine: the engine.
         plan: what was tried.
-        spectrum: [periods] the best S/N at each.
-        single: S/N, cell and width in cells of the best single transit.
-        noise: of single events, by duration in days.
+        curves: the light curves that were searched.
+        spectra: [stars, periods] the best S/N at each.
+        data: [cells, 2 x stars] on the device.
+        noise: [stars, widths] of single events, on the device.
+        tables: the same for each star, on the host.
     """
 
-    curve: Curve
+    machine: Engine
     plan: SearchPlan
-    spectrum: np.ndarray
-    single: np.ndarray
-    noise: Callable[[float], float]
+    curves: Sequence[Curve]
+    spectra: np.ndarray
+    data: torch.Tensor
+    noise: torch.Tensor
+    tables: list[NoiseTable]
+
+    @classmethod
+    def of(cls, machine: Engine, plan: SearchPlan, curves: Sequence[Curve]) -> _Seen:
+        spectra, data, noise = signal_to_noise(machine, plan, curves)
+        return cls(machine, plan, curves, spectra, data, noise, _tables(noise, plan.width))
+
+    def best(self, stars: Iterable[int]) -> list[tuple[Measured, int] | None]:
+        """For each of some stars the best of its highest peaks, measured, and its place in the periodogram."""
+        rows = list(stars)
+        pairs = [(star, peak) for star in rows for peak in peaks.highest(self.spectra[star])]
+        located = peaks.locate(self.machine, self.data, self.plan, self.noise, pairs)
+        mean = math.sqrt(self.plan.densities[0] * self.plan.densities[1])
+        candidates = []
+        for (star, peak), epoch, duration in zip(pairs, located.epoch, located.duration, strict=True):
+            period, curve = float(self.plan.periods[peak]), self.curves[star]
+            slack = float(2 * grid.duration(period, mean) / (3 * period))  # two steps of the grid, over the span
+            figures = (period, float(curve.time[0] + epoch), float(duration))
+            candidates.append(Candidate(curve, *figures, self.tables[star], slack))
+        best: dict[int, tuple[Measured, int]] = {}
+        for (star, peak), found in zip(pairs, measure_all(candidates, self.machine.exact), strict=True):
+            if found is not None and (star not in best or _is_better(found, best[star][0])):
+                best[star] = found, peak
+        return [best.get(star) for star in rows]
 
 
-def _look(star: _Star, seen: _Seen, limits: Limits) -> bool:
-    """Measure what stands out on one star, report and mask it; whether there was something."""
-    if seen.spectrum.max() >= NEAR * limits.snr:
-        best, peak = best_peak(seen.curve, seen.plan, seen.spectrum, seen.noise)
-        if best is not None and best.single:
-            alone = measure_single(seen.curve, strongest(best), best.duration, seen.noise)
-            if alone is not None and alone.snr >= limits.single:
-                _report(star, Found(alone, np.nan))
-            else:  # a dip that only looks periodic: it is masked, and the search repeated
-                star.mask(replace(best, single=True, epoch=strongest(best)))
-                star.spare -= 1
-            return True
-        if best is not None and best.snr >= limits.snr:
-            sde = detection_efficiency(seen.spectrum, float(seen.curve.weight.sum()))[peak]
+def _is_better(found: Measured, best: Measured) -> bool:
+    """Whether a lower peak of the periodogram is to be preferred."""
+    return found.snr > best.snr * (1.0 if best.single else 1.02)
+
+
+def _round(machine: Engine, plan: SearchPlan, stars: list[_Star], limits: Limits) -> list[_Star]:
+    """One search of all stars; returns those that are to be searched again."""
+    seen = _Seen.of(machine, plan, [star.left() for star in stars])
+    singles = _singles(seen.data, seen.noise, plan)
+    strong = np.flatnonzero(seen.spectra.max(1) >= NEAR * limits.snr).tolist()
+    best = {star: found for star, found in zip(strong, seen.best(strong), strict=True) if found is not None}
+    periodic: dict[int, Found] = {}
+    for star, (signal, peak) in best.items():
+        if not signal.single and signal.snr >= limits.snr:
+            sde = float(detection_efficiency(seen.spectra[star], float(seen.curves[star].weight.sum()))[peak])
             if sde >= limits.sde:
-                _report(star, Found(best, float(sde)))
-                return True
-    snr, cell, width = seen.single
-    if snr >= NEAR * limits.single:
-        centre = float(seen.curve.time[0] + cell * seen.plan.width)
-        alone = measure_single(seen.curve, centre, float(width * seen.plan.width), seen.noise)
-        if alone is not None and alone.snr >= limits.single:
+                periodic[star] = Found(signal, sde)
+    lone: dict[int, Candidate] = {}  # what stands out as one transit
+    for star, curve in enumerate(seen.curves):
+        if star in best and best[star][0].single:
+            centre, duration = best[star][0].strongest, best[star][0].duration
+        elif star not in periodic and singles[star, 0] >= NEAR * limits.single:
+            centre, duration = (
+                float(curve.time[0] + singles[star, 1] * plan.width),
+                float(singles[star, 2] * plan.width),
+            )
+        else:
+            continue
+        lone[star] = Candidate.of_transit(curve, centre, duration, seen.tables[star])
+    measured = dict(zip(lone, measure_all(list(lone.values()), machine.exact), strict=True))
+    again = []
+    for number, star in enumerate(stars):
+        alone = measured.get(number)
+        if number in periodic:
+            _report(star, periodic[number])
+        elif alone is not None and alone.snr >= limits.single:
             _report(star, Found(alone, np.nan))
-            return True
-    return False
+        elif number in best and best[number][0].single:
+            # A dip that only looks periodic: it is masked, and the search repeated.
+            dip = best[number][0]
+            star.mask(replace(dip, single=True, epoch=dip.strongest))
+            star.spare -= 1
+        else:
+            continue
+        again.append(star)
+    return [star for star in again if len(star.found) < limits.signals and star.spare > 0]
 
 
-def best_peak(
-    curve: Curve, plan: SearchPlan, spectrum: np.ndarray, red: Callable[[float], float]
-) -> tuple[Measured | None, int]:
-    """The best of the strongest peaks, measured, and its place in the periodogram."""
-    rest = spectrum.copy()
-    best, place = None, int(spectrum.argmax())
-    for _ in range(PEAKS):
-        peak = int(rest.argmax())
-        if rest[peak] < 0.85 * spectrum.max():
-            break
-        near = slice(max(peak - PEAK_WIDTH, 0), peak + PEAK_WIDTH + 1)
-        rest[near] = -np.inf
-        found = measure_peak(curve, plan, peak, red)
-        if found is not None and (best is None or found.snr > best.snr * (1.02 if not best.single else 1.0)):
-            best, place = found, peak
-    return best, place
-
-
-def measure_peak(curve: Curve, plan: SearchPlan, peak: int, red: Callable[[float], float]) -> Measured | None:
-    """Measure the signal at a peak of the periodogram, on the host."""
-    host = _host()
-    near = slice(max(peak - 1, 0), peak + 2)
-    deficits, weights = curve.on_grid(plan.count)
-    data = host.load(deficits[None], weights[None])
-    noise = torch.tensor([[red(width * plan.width) for width in NOISE_WIDTHS]], dtype=torch.float32)
-    some = replace(plan, periods=plan.periods[near])
-    scores, epochs, durations = host.locate(data, some, noise)
-    at = int(scores.argmax())
-    period = float(some.periods[at])
-    epoch = float(curve.time[0] + epochs[at])
-    mean = math.sqrt(plan.densities[0] * plan.densities[1])
-    slack = float(2 * grid.duration(period, mean) / (3 * period))  # two steps of the grid, in cycles over the span
-    return measure(curve, (period, epoch, float(durations[at])), red, slack)
-
-
-def _host() -> Engine:
-    """An engine for single stars on the CPU."""
-    global _HOST  # noqa: PLW0603 - its matrices are made once
-    if _HOST is None:
-        _HOST = Engine(torch.device("cpu"), 16 << 20)
-    return _HOST
-
-
-_HOST: Engine | None = None
-
-
-def _noise_of(table: np.ndarray, width: float) -> Callable[[float], float]:
-    """The noise of single events as a function of a duration in days, from a row of `engine.noise_by_width`."""
-    days = NOISE_WIDTHS * width
-    return lambda duration: float(np.interp(np.log(max(duration, 1e-6)), np.log(days), table))
+def _tables(noise: torch.Tensor, width: float) -> list[NoiseTable]:
+    """The noise of single events of each star, from `engine.noise_by_width`."""
+    durations = NOISE_WIDTHS * width
+    return [NoiseTable(durations, row) for row in noise.cpu().numpy().astype(float)]
 
 
 def _singles(data: torch.Tensor, noise: torch.Tensor, plan: SearchPlan) -> np.ndarray:
@@ -298,36 +294,41 @@ def _report(star: _Star, found: Found) -> None:
     star.mask(signal)
     if star.refit is not None:
         star.curve = star.refit(star.masked)
+        star.fitted_without = star.masked.copy()
 
 
-def _finish(star: _Star) -> None:
+def _finish(machine: Engine, stars: Sequence[_Star]) -> None:
     """Measure every signal again, over a trend fitted without any of them and with the others masked."""
-    if not star.found:
-        return
-    everything = np.zeros(len(star.curve.time), dtype=bool)
-    signals = [item.measured for item in star.found]
-    for signal in signals:
-        everything |= signal.inside(star.curve.time, MASK + 2 * star.curve.width / signal.duration)
-    curve = star.refit(everything) if star.refit is not None else star.curve
-    for number, found in enumerate(star.found):
-        others = np.zeros(len(curve.time), dtype=bool)
-        for other, signal in enumerate(signals):
-            if other != number:
-                others |= signal.inside(curve.time, 1.0)
-        again = _again(found.measured, curve.without(others), curve)
-        flags = [*found.flags, *notes_of(again, curve)]
-        star.found[number] = Found(again, found.sde, tuple(flags))
+    curves = [star.without_signals() if star.found else star.curve for star in stars]
+    places = [(number, place) for number, star in enumerate(stars) for place in range(len(star.found))]
+    alone = []
+    for number, place in places:
+        others = np.zeros(len(curves[number].time), dtype=bool)
+        for other, found in enumerate(stars[number].found):
+            if other != place:
+                others |= found.measured.inside(curves[number].time, 1.0)
+        alone.append(curves[number].without(others))
+    signals = [stars[number].found[place].measured for number, place in places]
+    candidates = []
+    for signal, curve, noise in zip(signals, alone, _noises(machine, signals, alone), strict=True):
+        if signal.single:
+            candidates.append(Candidate.of_transit(curve, signal.epoch, signal.duration, noise))
+        else:
+            slack = 0.5 * signal.duration / signal.period
+            candidates.append(Candidate(curve, signal.period, signal.epoch, signal.duration, noise, slack))
+    for (number, place), signal, new in zip(places, signals, measure_all(candidates, machine.exact), strict=True):
+        kept = new is not None and new.single == signal.single and new.snr >= 0.5 * signal.snr
+        final = new if kept and new is not None else signal
+        found = stars[number].found[place]
+        stars[number].found[place] = Found(final, found.sde, (*found.flags, *notes_of(final, curves[number])))
 
 
-def _again(signal: Measured, alone: Curve, curve: Curve) -> Measured:
-    deficits, weights = alone.without(signal.inside(curve.time)).on_grid(curve.cells)
-    noise = engine.noise_by_width(_host().load(deficits[None], weights[None])).numpy()[0]
-    red = _noise_of(noise, curve.width)
-    if signal.single:
-        found = measure_single(alone, signal.epoch, signal.duration, red)
-    else:
-        figures = (signal.period, signal.epoch, signal.duration)
-        found = measure(alone, figures, red, 0.5 * signal.duration / signal.period)
-    if found is None or found.single != signal.single or found.snr < 0.5 * signal.snr:
-        return signal
-    return found
+def _noises(machine: Engine, signals: Sequence[Measured], curves: Sequence[Curve]) -> Iterator[NoiseTable]:
+    """The noise of single events of each light curve without its signal."""
+    for first in range(0, len(signals), NOISES):
+        some = range(first, min(first + NOISES, len(signals)))
+        left = [curves[place].without(signals[place].inside(curves[place].time)) for place in some]
+        count = max(curve.cells for curve in left)
+        grids = [curve.on_grid(count) for curve in left]
+        data = machine.load(np.stack([item[0] for item in grids]), np.stack([item[1] for item in grids]))
+        yield from _tables(engine.noise_by_width(data), left[0].width)

@@ -15,7 +15,8 @@ class Batch:
 
     Attributes:
         inputs: views by name, [B, L] float32, and "scalars" [B, S] where the network takes them.
-        targets: [B] float32, 1 for a positive, 0 for a negative; between them after mixup.
+        targets: [B] float32, 1 for a positive, 0 for a negative; between them after mixup. With several classes
+            [B, C], the probability of each.
     """
 
     inputs: dict[str, Tensor]

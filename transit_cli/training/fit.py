@@ -21,6 +21,8 @@ from transit_cli.training.runs import checkpoint, ranking_metrics
 from transit_cli.training.runs.context import FitResult, Position
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from torch import Tensor
 
@@ -50,7 +52,7 @@ class Fit:
         self.device = plan.device
         self.folder = context.run.checkpoints(task.name)
         torch.manual_seed(task.seed)
-        network = plan.build_network()
+        network = plan.build_network(task.member)
         if context.prepare is not None:
             context.prepare(network, plan.device)
         training, self.validation = plan.samples.subset(task.train), plan.samples.subset(task.validation)
@@ -58,11 +60,19 @@ class Fit:
         self._scored = plan.samples.subset(part) if self.processes.world_size > 1 else self.validation
         self.batching = Batching(len(training), settings.batch_size, settings.accumulate)
         self.total_steps = self.batching.steps * settings.epochs
-        weighted = settings.replace(positive_weight=positive_weight(settings, training.targets))
+        weighted, weights = settings, class_weights(settings, training.targets, plan.classes)
+        if not plan.classes:
+            weighted = settings.replace(positive_weight=positive_weight(settings, training.targets))
         few = torch.arange(0, len(training), max(1, len(training) // NOISE_SAMPLES))
         augmentation = Augmentation.of(settings, training.take(few)[0])
         self.learner = Learner(
-            network, plan.device, weighted, self.total_steps, processes=self.processes, augment=augmentation
+            network,
+            plan.device,
+            weighted,
+            self.total_steps,
+            processes=self.processes,
+            augment=augmentation,
+            class_weights=weights,
         )
         self.loader = training.loader(plan.device.torch_device, settings.workers)
         self.position = Position()
@@ -236,7 +246,7 @@ class Fit:
     def _score(self) -> np.ndarray:
         with self.learner.average.applied():
             return self.processes.all_gather(
-                ranking_metrics.score(self.learner.step.network, self._scored, self.device)
+                ranking_metrics.score(self.learner.step.network, self._scored, self.device, self.settings.execution)
             )
 
     def save(self, *, any_rank: bool = False) -> None:
@@ -292,3 +302,19 @@ def positive_weight(settings: TrainSettings, targets: Tensor) -> float:
     if settings.class_weighting == "none" or positives == 0:
         return settings.positive_weight
     return settings.positive_weight * (len(targets) - positives) / positives
+
+
+def class_weights(settings: TrainSettings, targets: Tensor, classes: Sequence[str]) -> list[float]:
+    """The weight of each class in the loss of a network of several classes; empty if all are 1, or it is binary.
+
+    `balanced` gives each class the weight of the largest; `--positive-weight` is that of planets.
+    """
+    if not classes:
+        return []
+    counts = targets.sum(dim=0)
+    balanced = (counts.max() / counts).tolist() if settings.class_weighting == "balanced" else [1.0] * len(classes)
+    weights = [
+        weight * (settings.positive_weight if label == "PC" else 1.0)
+        for label, weight in zip(classes, balanced, strict=True)
+    ]
+    return [] if set(weights) == {1.0} else weights

@@ -2,7 +2,7 @@
 
 On a CPU the samples are divided into pieces whose activations stay in a core's cache, each computed in oneDNN's layout
 by one thread; pieces and networks are distributed over as many threads as torch has. On other devices larger pieces are
-computed one after another, and the device is waited for once, at the end.
+computed one after another, and the device is waited for once, at the end; on MPS Metal kernels are tried.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from transit_cli.model.acceleration import layout
+from transit_cli.training.execution.metal_inference import MetalInference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,19 +34,22 @@ CHUNK = 8192
 
 
 @torch.inference_mode()
-def logits(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], device: Device) -> Tensor:
-    """Logits of all samples by each network in evaluation mode: [M, N] float32 on the CPU.
+def logits(
+    networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], device: Device, *, execution: str = "auto"
+) -> Tensor:
+    """Logits of all samples by each network in evaluation mode: [M, N], or [M, N, C] of classes, float32 on the CPU.
 
     Args:
         networks: on the device; they are left in the mode in which they were.
         inputs: [N, ...] by name, anywhere.
         device: where to compute.
+        execution: that of the training steps, if it was asked for: on MPS, "eager" compiles no kernels.
     """
     modes = [network.training for network in networks]
     for network in networks:
         network.eval()
     try:
-        work = _on_cpu if device.kind == "cpu" else partial(_on_device, device=device)
+        work = _on_cpu if device.kind == "cpu" else partial(_on_device, device=device, execution=execution)
         return work(networks, inputs)
     finally:
         for network, training in zip(networks, modes, strict=True):
@@ -54,13 +58,15 @@ def logits(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], device: 
 
 def _on_cpu(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> Tensor:
     count = len(next(iter(inputs.values())))
-    result = torch.empty(len(networks), count)
+    if count == 0:
+        return torch.empty(len(networks), 0)
+    found: dict[tuple[int, int], Tensor] = {}
 
     def compute(job: tuple[int, int]) -> None:
         member, start = job
         part = slice(start, start + CPU_PIECE)
         with torch.inference_mode():  # each thread has its own
-            result[member, part] = networks[member]({name: values[part] for name, values in inputs.items()})
+            found[job] = networks[member]({name: values[part] for name, values in inputs.items()})
 
     jobs = [(member, start) for start in range(0, count, CPU_PIECE) for member in range(len(networks))]
     threads = min(torch.get_num_threads(), len(jobs))
@@ -72,22 +78,30 @@ def _on_cpu(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> Tens
         else:
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 list(pool.map(compute, jobs))
-    return result
+    starts = range(0, count, CPU_PIECE)
+    return torch.stack([torch.cat([found[member, start] for start in starts]) for member in range(len(networks))])
 
 
-def _on_device(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], *, device: Device) -> Tensor:
+def _on_device(
+    networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], *, device: Device, execution: str
+) -> Tensor:
     count = len(next(iter(inputs.values())))
     found: list[Tensor] = []
     kernels = _kernels(networks) if device.kind == "cuda" and count > DEVICE_PIECE else {}
     piece = FUSED_PIECE if kernels else DEVICE_PIECE
+    compute = MetalInference(networks, device, execution) if device.kind == "mps" else partial(_each, networks)
     with layout.replaced(kernels):
         for start in range(0, count, piece):
             part = {n: values[start : start + piece].to(device.torch_device) for n, values in inputs.items()}
             here = min(piece, count - start)
             if found and here < piece:  # a shape of its own would be compiled on MPS, its graph never given back
                 part = {n: torch.cat([v, v[:1].expand(piece - here, -1)]) for n, v in part.items()}
-            found.append(torch.stack([network(part)[:here].float() for network in networks]))
+            found.append(compute(part)[:, :here])
     return torch.cat(found, dim=1).cpu() if found else torch.empty(len(networks), 0)
+
+
+def _each(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([network(inputs).float() for network in networks])
 
 
 def _kernels(networks: Sequence[nn.Module]) -> dict[nn.Module, Callable[..., Any]]:

@@ -34,6 +34,7 @@ class Learner:
         total_steps: optimizer steps of the whole fit.
         processes: the processes that train it together.
         augment: changes each micro-batch before it trains.
+        class_weights: of a network of several classes, already balanced.
 
     Attributes:
         micro_batch: current samples of a micro-batch: the batch size, or less after memory ran out.
@@ -49,10 +50,11 @@ class Learner:
         *,
         processes: ProcessGroup = SINGLE_PROCESS,
         augment: Callable[[Batch], Batch] | None = None,
+        class_weights: Sequence[float] = (),
     ) -> None:
         self.device = device
         processes.broadcast_weights(network)
-        self.step = OptimizerStep(network, device, settings, total_steps, augment=augment)
+        self.step = OptimizerStep(network, device, settings, total_steps, augment=augment, class_weights=class_weights)
         self.runner = StepRunner(self.step, processes)
         self.average = WeightAverage(network, settings.ema)
         self.micro_batch = settings.batch_size

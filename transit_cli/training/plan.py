@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from transit_cli import console
 from transit_cli.data.simulation.simulate import embedded
 from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision
 from transit_cli.memory import reading
 from transit_cli.model import registry
-from transit_cli.options import DEFAULT_SCALARS
+from transit_cli.model.initialise import Initial, Inputs, initialise
+from transit_cli.options import DEFAULT_SCALARS, MAX_MEMBERS
 from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
 from transit_cli.training.loading.samples import (
     Batching,
     assign_folds,
     check_classes,
+    classes_of,
     labelled_rows,
     read_samples,
     targets,
@@ -27,6 +30,7 @@ from transit_cli.training.loading.samples import (
 )
 from transit_cli.training.loading.scaling import Scaling, scaled
 from transit_cli.training.loading.stream import OnDiskSamples
+from transit_cli.training.runs.initial import describe, open_initial, trained_stars, what_fits
 from transit_cli.utils.cache import cache_folder
 
 if TYPE_CHECKING:
@@ -70,8 +74,11 @@ class Plan:
         precision: the arithmetic of the forward pass.
         viewset: the view set.
         views: the length of each view that the networks get, by name.
-        targets: of all rows of the view set, [N] float32.
+        targets: of all rows of the view set, [N] float32; one-hot [N, C] of several classes.
+        classes: the labels that the networks tell apart; empty for binary ones.
         scalings: how each scalar is scaled.
+        initial: the saved networks that they begin from; None for random weights.
+        taken: what they take of those, see `model.initialise`.
         samples: all rows that train or validate.
         tasks: the networks to train.
     """
@@ -82,9 +89,12 @@ class Plan:
     viewset: ViewSet
     views: Mapping[str, int]
     targets: np.ndarray
+    classes: tuple[str, ...]
     scalings: list[Scaling]
     samples: Samples
     tasks: list[FitTask]
+    initial: Initial | None = None
+    taken: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def total_steps(self) -> int:
@@ -93,9 +103,27 @@ class Plan:
         sizes = (Batching(len(task.train), settings.batch_size, settings.accumulate) for task in self.tasks)
         return settings.epochs * sum(size.steps for size in sizes)
 
-    def build_network(self) -> nn.Module:
-        """A network for these inputs, with new random weights."""
-        return registry.build(self.settings.network, dict(self.views), len(self.scalings))
+    @property
+    def target(self) -> tuple[str, ...]:
+        """The labels whose probability is the score: of several classes, planets or else the first."""
+        if self.classes:
+            return ("PC",) if "PC" in self.classes else self.classes[:1]
+        return self.settings.target
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the networks take and return."""
+        return Inputs(list(self.views), [scaling.column for scaling in self.scalings], self.target, self.classes)
+
+    def build_network(self, member: int = 0) -> nn.Module:
+        """A network for these inputs, with new random weights, or the weights of `initial` where they fit."""
+        network = self._new_network()
+        if self.initial:
+            initialise(network, self.inputs, self.initial, member)
+        return network
+
+    def _new_network(self) -> nn.Module:
+        return registry.build(self.settings.network, dict(self.views), len(self.scalings), len(self.classes) or 1)
 
 
 def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SINGLE_PROCESS) -> Plan:
@@ -109,10 +137,12 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
     Raises:
         TransitError: settings or view set are unusable.
     """
-    viewset = ViewSet.open(settings.viewset or processes.broadcast_from_rank0(lambda: embedded(cache_folder())))
+    folder = settings.viewset or processes.broadcast_from_rank0(lambda: embedded(cache_folder()))
+    viewset = ViewSet.open(folder).checked()
     views = view_lengths(viewset, settings.views)
-    target = targets(viewset, settings.target)
     rows = labelled_rows(viewset, ("train", "val"))
+    classes = classes_of(viewset, rows, settings.target)
+    target = targets(viewset, settings.target, classes)
     scalings = measure_scalings(settings, viewset)
     scalars = scaled({name: column[rows] for name, column in viewset.tces.items()}, scalings) if scalings else None
     samples: Samples
@@ -123,11 +153,32 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
         samples = OnDiskSamples(viewset.path, tuple(views), tensor, torch.from_numpy(target[rows]), rows)
     resolved = precision.resolve(device, settings.precision)
     tasks = _tasks(settings, viewset, rows, target)
-    return Plan(settings, device, resolved, viewset, views, target, scalings, samples, tasks)
+    made = Plan(settings, device, resolved, viewset, views, target, classes, scalings, samples, tasks)
+    return _with_initial(made)
+
+
+def _with_initial(plan: Plan) -> Plan:
+    """The plan with the networks that `--init` names, whose use is said."""
+    initial = open_initial(plan.settings.init, plan.views)
+    if initial is None:
+        return plan
+    taken = what_fits(initial, plan.inputs, plan._new_network, plan.settings.network)  # noqa: SLF001 - its own
+    console.note(f"weights begin from {describe(initial, taken)}")
+    stars = plan.viewset.tces["star"][plan.samples.rows]
+    held_out = np.unique(np.concatenate([stars[task.validation] for task in plan.tasks]))
+    seen = np.isin(held_out, trained_stars(initial))
+    if seen.any():
+        console.warn(
+            f"{initial.name} was trained on {seen.sum():,} of the {len(held_out):,} stars that validate:"
+            " the validation metrics are too good"
+        )
+    return replace(plan, initial=initial, taken=taken)
 
 
 def _tasks(settings: TrainSettings, viewset: ViewSet, rows: np.ndarray, target: np.ndarray) -> list[FitTask]:
     held_out: list[tuple[int | None, np.ndarray]] = [(None, viewset.splits[rows] == "val")]
+    if settings.folds * settings.members > MAX_MEMBERS:
+        settings.refuse("members", f"at most {MAX_MEMBERS} networks in all folds together")
     if settings.folds:
         folds = assign_folds(viewset, rows, settings.folds)
         held_out = [(fold, folds == fold) for fold in range(settings.folds)]
@@ -160,4 +211,5 @@ def measure_scalings(settings: TrainSettings, viewset: ViewSet) -> list[Scaling]
         numeric = {name: values for name, values in viewset.tces.items() if values.dtype.kind == "f"}
         columns = tuple(name for name in DEFAULT_SCALARS if ours and name in numeric)
         columns = tuple(name for name in columns if np.isfinite(numeric[name][rows]).any())
-    return [Scaling.measure(viewset, column, rows) for column in columns]
+    quantiles = settings.scalar_scaling == "quantile"
+    return [Scaling.measure(viewset, column, rows, quantiles=quantiles) for column in columns]

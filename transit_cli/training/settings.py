@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from transit_cli.config import Flag, Panel, Positional, Range, Settings
 from transit_cli.memory.settings import MemorySettings
-from transit_cli.options import OUT, DeviceSettings, ExecutionSettings, InputSettings
+from transit_cli.options import MAX_MEMBERS, OUT, DeviceSettings, ExecutionSettings, InputSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class OptimisationSettings(ExecutionSettings):
 
     panel: ClassVar[str] = "Optimisation"
 
-    accumulate: Annotated[int, Range(1)] = 1
+    accumulate: Annotated[int, Range(1, 1_000_000)] = 1
     "Micro-batches per optimizer step."
 
     optimizer: Literal["adamw", "adam"] = "adamw"
@@ -83,15 +83,18 @@ class DataSettings(InputSettings):
     "View set to train on; by default a simulated one."
 
     target: Annotated[tuple[str, ...], Flag(metavar="LABEL,...")] = ("PC",)
-    "Labels that count as positive: PC for vetting, PC,EB for triage."
+    "Labels that count as positive: PC for vetting, PC,EB for triage; classes tells all labels apart."
+
+    scalar_scaling: Literal["robust", "quantile"] = "robust"
+    "Scalars: robust (median and MAD), or quantile (to a normal distribution: offsets and outliers do not matter)."
 
     loader: Literal["auto", "device", "stream"] = "auto"
     "device keeps all views there, stream reads the disk; auto streams large sets."
 
-    workers: Annotated[int | None, Range(0)] = None
+    workers: Annotated[int | None, Range(0, 1024)] = None
     "Processes that read ahead when streaming; by default one per efficiency core, or up to 4."
 
-    folds: Annotated[int, Range(0)] = 0
+    folds: Annotated[int, Range(0, MAX_MEMBERS)] = 0
     "Cross-validate with so many parts, by star, of train and val together."
 
 
@@ -128,6 +131,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
         "epochs",
         "batch_size",
         "learning_rate",
+        "init",
         "members",
         "seed",
         "device",
@@ -172,17 +176,20 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     """Values of other options: default, guide (the M4 guide's), stable (its remedy for unstable training) or paper
     (AstroNet's)."""
 
-    epochs: Annotated[int, Range(1), Panel("Optimisation")] = 20
+    epochs: Annotated[int, Range(1, 1_000_000), Panel("Optimisation")] = 20
     "Passes over the training rows."
 
     seed: int = 0
     "Seed of the first network; others count up."
 
-    members: Annotated[int, Range(1)] = 1
+    init: Annotated[str, Flag(metavar="pretrained|RUN|FILE")] = ""
+    "Begin from saved networks: pretrained (those that come with transit), a RUN or a model.safetensors."
+
+    members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
     "Networks to train with different seeds and average."
 
     class_weighting: Annotated[Literal["none", "balanced"], Panel("Optimisation")] = "none"
-    "balanced gives all positives together the weight of all negatives (times --positive-weight); or none."
+    "balanced gives each class the weight of the largest (positives times --positive-weight); or none."
 
     ema: Annotated[float, Range(0, 1, open="right"), Panel("Optimisation")] = 0.0
     "Decay per step of a moving average of the weights, which is validated and saved; 0 for none."
@@ -198,6 +205,9 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
 
     empty_cache_epochs: Annotated[int, Range(0), Panel("Device")] = 10
     "Epochs between releases of cached device memory; 0 releases it only under memory pressure."
+
+    calibrate: bool = True
+    "Fit a calibration of the scores on the validation rows, or out of fold."
 
     tensorboard: bool = False
     "Also write TensorBoard event files."

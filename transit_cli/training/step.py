@@ -31,11 +31,12 @@ class OptimizerStep:
     """A network with its loss, optimizer and schedule: the parts of an optimizer step that an executor calls.
 
     Args:
-        network: maps a batch's inputs to logits [B]; it is moved to the device.
+        network: maps a batch's inputs to logits [B], or [B, C] of several classes; it is moved to the device.
         device: where to compute.
         settings: what a step is.
         total_steps: optimizer steps of the whole run, for the schedule.
         augment: changes a micro-batch before it trains, on the device, without waiting for it.
+        class_weights: the weight of each class's samples in the loss of a network of several classes.
 
     Attributes:
         global_step: optimizer steps taken.
@@ -50,6 +51,7 @@ class OptimizerStep:
         total_steps: int,
         *,
         augment: Callable[[Batch], Batch] | None = None,
+        class_weights: Sequence[float] = (),
     ) -> None:
         self.network = network.to(device.torch_device)
         self.device = device
@@ -69,6 +71,7 @@ class OptimizerStep:
         self.precision = precision.resolve(device, settings.precision)
         self.scaler = precision.scaler(device, self.precision)
         self._positive_weight = torch.tensor(settings.positive_weight, device=device.torch_device)
+        self._class_weights = torch.tensor(class_weights, device=device.torch_device) if class_weights else None
 
     def augment_batches(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
         """The micro-batches as they train: augmented, then mixed up."""
@@ -84,8 +87,16 @@ class OptimizerStep:
             return self.loss(self.network(batch.inputs), batch.targets)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean binary cross-entropy of logits [B] against targets [B], in the targets' type, smoothed and weighted."""
-        if smoothing := self.settings.label_smoothing:
+        """Mean cross-entropy of logits against targets, in the targets' type, smoothed and weighted.
+
+        Logits [B] against targets [B] are binary; logits [B, C] against probabilities [B, C] are of several classes.
+        """
+        smoothing = self.settings.label_smoothing
+        if targets.ndim == 2:
+            targets = targets * (1 - smoothing) + smoothing / targets.shape[1] if smoothing else targets
+            weighted = targets if self._class_weights is None else targets * self._class_weights
+            return -(weighted * F.log_softmax(logits.to(targets.dtype), dim=1)).sum() / len(targets)
+        if smoothing:
             targets = targets * (1 - smoothing) + smoothing / 2
         weight = self._positive_weight if self.settings.positive_weight != 1 else None
         return F.binary_cross_entropy_with_logits(logits.to(targets.dtype), targets, pos_weight=weight)

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import socket
 import sys
@@ -156,6 +157,37 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         file.unlink(missing_ok=True)
         os.close(handle)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether another process owns a folder now (`locked`); False on file systems without locks."""
+    folder = folder.resolve()
+    for place in (folder.parent, folder):
+        try:
+            handle = os.open(place / f".{folder.name}{_LOCK}", os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            owner = os.read(handle, 300).decode(errors="replace")
+            if not _ended(owner):  # else trying the lock could get in the way of a process that is taking it over
+                return _lock(handle, wait=False) is False
+        finally:
+            os.close(handle)
+    return False
+
+
+def _ended(owner: str) -> bool:
+    """Whether the process that a lock file names ran on this machine and is no more."""
+    named = re.match(r"process (\d+) on ([^:]*):", owner)
+    if not named or named[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(named[1]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        return False
+    return False
 
 
 def _own(file: Path, folder: Path) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +10,14 @@ import torch
 
 from transit_cli.data.viewset import ViewSet
 from transit_cli.model import saved
-from transit_cli.results import TransitError
+from transit_cli.model.calibration import Calibrations, log_probabilities
+from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import inference
 from transit_cli.training.loading import samples
 from transit_cli.training.loading.scaling import Scaling, scaled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -57,10 +58,36 @@ class Ensemble:
 
     def trained_stars(self) -> NDArray[np.str_]:
         """The stars in the training set; empty if the set is not available."""
+        return self._stars_in(("train", "val") if self.card.folds else ("train",))
+
+    def _stars_in(self, splits: tuple[str, ...]) -> NDArray[np.str_]:
+        """The stars in some splits of the training set; empty if it is not available."""
         if self.training_set is None:
             return np.empty(0, str)
-        splits = ("train", "val") if self.card.folds else ("train",)
         return np.unique(self.training_set.tces["star"][np.isin(self.training_set.splits, splits)])
+
+    def with_target(self, target: Sequence[str]) -> Ensemble:
+        """The same networks, scoring other classes; themselves if `target` is empty.
+
+        Raises:
+            TransitError: the networks do not tell these classes apart.
+        """
+        if not target or list(target) == list(self.target):
+            return self
+        if not self.card.classes or not set(target) < set(self.card.classes):
+            can = (
+                f"one or more of {', '.join(self.card.classes)}, not all"
+                if self.card.classes
+                else ",".join(self.target)
+            )
+            raise TransitError(
+                f"--target {','.join(target)} is not what {self.name} tells apart",
+                wanted=can,
+                fix="omit --target" + ("" if self.card.classes else ", or train with --target classes"),
+                exit_code=ExitCode.USAGE,
+                code="target-unknown",
+            )
+        return replace(self, card=replace(self.card, target=tuple(target)))
 
     def score(
         self,
@@ -68,7 +95,44 @@ class Ensemble:
         tces: Mapping[str, NDArray[Any]],
         tick: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:
-        """The probability that each signal is positive, by each member.
+        """The probability that each signal is positive, by each member, calibrated: [M, N].
+
+        See `probabilities`, whose target classes are added up.
+        """
+        return self.positive(self.probabilities(views, tces, tick))
+
+    def positive(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The probability of the target [...] from those of the classes [..., C]."""
+        return probabilities[..., self.is_target].sum(axis=-1)
+
+    @property
+    def is_target(self) -> NDArray[np.bool_]:
+        """[C] which classes are the target; a binary network has the classes negative and positive."""
+        classes = self.card.classes
+        return np.array([label in self.target for label in classes]) if classes else np.array([False, True])
+
+    def probabilities(
+        self,
+        views: Mapping[str, NDArray[np.float32]],
+        tces: Mapping[str, NDArray[Any]],
+        tick: Callable[[int], object] | None = None,
+    ) -> NDArray[np.float64]:
+        """The probability of each class by each member, calibrated: [M, N, C], as `logits`."""
+        logarithms = log_probabilities(self.logits(views, tces, tick), self.card.outputs)
+        return self.calibrations.overall.apply(logarithms) if self.calibrations else np.exp(logarithms)
+
+    @property
+    def calibrations(self) -> Calibrations | None:
+        """The calibrations in the card."""
+        return Calibrations.parse(self.card.calibration, self.card.outputs)
+
+    def logits(
+        self,
+        views: Mapping[str, NDArray[np.float32]],
+        tces: Mapping[str, NDArray[Any]],
+        tick: Callable[[int], object] | None = None,
+    ) -> NDArray[np.float64]:
+        """The logits of each signal by each member, not calibrated.
 
         Args:
             views: [N, L] by name; views that the networks do not use are ignored.
@@ -76,15 +140,16 @@ class Ensemble:
             tick: called with the number of signals done.
 
         Returns:
-            [M, N]; NaN for signals with values that are not finite.
+            [M, N], or [M, N, C] of several classes; NaN for signals with values that are not finite.
 
         Raises:
             TransitError: a view is missing or has another length.
         """
         self.check({name: values.shape[1] for name, values in views.items()})
-        scalings = [Scaling(**scaling) for scaling in self.card.scalars]
+        scalings = [Scaling(**vars(scaling)) for scaling in self.card.scalars]
         count = len(next(iter(views.values())))
-        scores = np.full((len(self.networks), count), np.nan)
+        outputs = (self.card.outputs,) if self.card.classes else ()
+        logits = np.full((len(self.networks), count, *outputs), np.nan)
         for start in range(0, count, inference.CHUNK):
             chunk = slice(start, start + inference.CHUNK)
             inputs = {name: np.array(views[name][chunk], np.float32) for name in self.card.views}
@@ -92,35 +157,46 @@ class Ensemble:
             if scalings:
                 inputs["scalars"] = scaled({name: column[chunk] for name, column in tces.items()}, scalings)
             if finite.any():
-                scores[:, start : start + len(finite)][:, finite] = self._score(
-                    {name: values[finite] for name, values in inputs.items()}
-                )
+                tensors = {name: torch.from_numpy(values[finite]) for name, values in inputs.items()}
+                found = inference.logits(self.networks, tensors, self.device).numpy().astype(np.float64)
+                logits[:, start : start + len(finite)][:, finite] = found
             if tick:
                 tick(start + len(finite))
-        return scores
-
-    def _score(self, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-        tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
-        logits = inference.logits(self.networks, tensors, self.device).numpy().astype(np.float64)
-        return 1 / (1 + np.exp(-logits))
+        return logits
 
     def score_rows(
         self, viewset: ViewSet, rows: NDArray[np.int64], tick: Callable[[int], object] | None = None
     ) -> NDArray[np.float64]:
-        """Scores of some rows of a view set: [M, R].
+        """Scores of some rows of a view set, see `probabilities_of_rows`: [M, R]."""
+        return self.positive(self.probabilities_of_rows(viewset, rows, tick))
+
+    def probabilities_of_rows(
+        self, viewset: ViewSet, rows: NDArray[np.int64], tick: Callable[[int], object] | None = None
+    ) -> NDArray[np.float64]:
+        """Probabilities of the classes of some rows of a view set: [M, R, C].
 
         For networks that were trained on folds, a star of the training set is scored only by the members that it was
-        held out from; the scores of the other members are NaN.
+        held out from; those of the other members are NaN. A star on which the calibration was fitted gets the one that
+        was fitted without its part of the stars.
         """
         views = {name: viewset.views[name][rows] for name in self.card.views if name in viewset.views}
         self.check(viewset.lengths)
-        scores = self.score(views, {name: column[rows] for name, column in viewset.tces.items()}, tick)
+        logits = self.logits(views, {name: column[rows] for name, column in viewset.tces.items()}, tick)
+        stars = viewset.tces["star"][rows]
         if self.card.folds:
             held_out = samples.assign_folds(viewset, rows, max(self.card.folds) + 1)
-            known = np.isin(viewset.tces["star"][rows], self.trained_stars())
+            known = np.isin(stars, self.trained_stars())
             for member, fold in enumerate(self.card.folds):
-                scores[member, known & (held_out != fold)] = np.nan
-        return scores
+                logits[member, known & (held_out != fold)] = np.nan
+        logarithms = log_probabilities(logits, self.card.outputs)
+        if self.calibrations is None:
+            return np.exp(logarithms)
+        found = self.calibrations.overall.apply(logarithms)
+        part = samples.assign_folds(viewset, rows, len(self.calibrations.parts))
+        part[~np.isin(stars, self._stars_in(("train", "val") if self.card.folds else ("val",)))] = -1
+        for number, calibration in enumerate(self.calibrations.parts):
+            found[:, part == number] = calibration.apply(logarithms[:, part == number])
+        return found
 
     def check(self, lengths: Mapping[str, int]) -> None:
         """Raise the error for views, given by their lengths, that do not fit these networks."""

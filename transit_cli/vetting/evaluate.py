@@ -29,6 +29,7 @@ def evaluate(settings: EvaluateSettings) -> Result:
     if settings.report:
         require_matplotlib("the report (--no-report omits it)")
     ensemble, views = select_inputs(settings)
+    ensemble = ensemble.with_target(settings.target)
     evaluation = evaluate_split(ensemble, views, settings)
     folder = settings.out or _parent_folder(settings.run) / f"evaluate-{views.path.name}-{evaluation.split}"
     with locked(folder):
@@ -57,11 +58,11 @@ def select_inputs(settings: EvaluateSettings) -> tuple[Ensemble, ViewSet]:
                 exit_code=ExitCode.USAGE,
                 code="setting-missing",
             )
-        views = ViewSet.open(path)
+        views = ViewSet.open(path).checked()
         return pretrained.for_lengths(views.lengths, device), views
     ensemble = open_run(run, device, trust=settings.trust)
     if path:
-        return ensemble, ViewSet.open(path)
+        return ensemble, ViewSet.open(path).checked()
     if ensemble.training_set is None:
         raise TransitError(
             f"the view set that {run} was trained on is not where it was",
@@ -69,4 +70,4 @@ def select_inputs(settings: EvaluateSettings) -> tuple[Ensemble, ViewSet]:
             fix=f"transit evaluate {run} VIEWSET",
             code="viewset-missing",
         )
-    return ensemble, ensemble.training_set
+    return ensemble, ensemble.training_set.checked()

@@ -11,6 +11,7 @@ import numpy as np
 from transit_cli import console
 from transit_cli.results import TransitError
 from transit_cli.vetting import groups
+from transit_cli.vetting.classes import ClassEvaluation, evaluate_classes
 from transit_cli.vetting.metrics import LEVEL, best_threshold, estimate
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Evaluation:
         groups: metrics of subsets.
         new_stars: average precision of the stars that were not trained on; None if all are new, or it is not known.
         unusable: indices of labelled signals without a score.
+        classes: what is known of each class, of networks that tell classes apart.
     """
 
     split: str
@@ -58,6 +60,7 @@ class Evaluation:
     groups: Sequence[Group]
     new_stars: Estimate | None
     unusable: NDArray[np.int64]
+    classes: ClassEvaluation | None = None
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -104,9 +107,10 @@ def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSetting
     truth = np.isin(views.labels, ensemble.target)
     _require_both_classes(views, split, truth[rows], ensemble)
     with console.progress("scoring", len(rows)) as bar:
-        members = ensemble.score_rows(views, rows, bar.update)
-    usable = np.isfinite(members).any(0)
-    unusable, rows, members = rows[~usable], rows[usable], members[:, usable]
+        probabilities = ensemble.probabilities_of_rows(views, rows, bar.update)
+    usable = np.isfinite(probabilities).all(2).any(0)
+    unusable, rows, probabilities = rows[~usable], rows[usable], probabilities[:, usable]
+    members = ensemble.positive(probabilities)
     if len(unusable):
         console.warn(f"{len(unusable)} labelled signals have values that are not finite and are left out")
     positive, scores, stars = truth[rows], mean_score(members), views.tces["star"][rows]
@@ -121,7 +125,13 @@ def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSetting
         if not seen.all():
             new = estimate(positive[~seen], scores[~seen], stars[~seen], threshold, resamples=settings.resamples)
             new_stars = new["average_precision"]
-    return Evaluation(split, rows, positive, members, threshold, origin, metrics, subsets, new_stars, unusable)
+    of_classes = None
+    if ensemble.card.classes:
+        mean = np.stack([mean_score(part) for part in np.moveaxis(probabilities, 2, 0)], axis=1)
+        of_classes = evaluate_classes(ensemble.card.classes, mean, views.labels[rows], stars, settings.resamples)
+    return Evaluation(
+        split, rows, positive, members, threshold, origin, metrics, subsets, new_stars, unusable, of_classes
+    )
 
 
 def _resolve_split(ensemble: Ensemble, views: ViewSet, wanted: str) -> str:
@@ -209,6 +219,7 @@ def to_document(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble) -> d
         "threshold": evaluation.threshold,
         "threshold_from": evaluation.threshold_from,
         "confusion": evaluation.confusion(),
+        "classes": evaluation.classes.document() if evaluation.classes else None,
         "groups": [dataclasses.asdict(group) for group in evaluation.groups],
         "worst_false_positives": false_positives,
         "worst_false_negatives": false_negatives,
@@ -241,4 +252,6 @@ def score_columns(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble) ->
     columns: dict[str, Any] = {"row": rows} | {name: views.tces[name][rows] for name in names}
     columns |= {"positive": evaluation.truth.astype(int), "score": evaluation.scores, "spread": evaluation.spread}
     columns |= {f"score_{index + 1}": scores for index, scores in enumerate(evaluation.members)}
+    if found := evaluation.classes:
+        columns |= {f"probability_{name}": found.probabilities[:, place] for place, name in enumerate(found.classes)}
     return columns | {"trained_on": [ensemble.trained_on] * len(rows)}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 GROUP_COLUMNS = {"snr": "signal-to-noise", "period_days": "period (days)", "depth_ppm": "depth (ppm)"}
 GROUPS_PER_COLUMN = 4
 GROUP_RESAMPLES = 300
-GROUP_METRICS = ("average_precision", "roc_auc", "recall", "precision")
+GROUP_METRICS = ("average_precision", "roc_auc", "recall", "precision", "calibration_error")
 
 
 @dataclass(frozen=True)

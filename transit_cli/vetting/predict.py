@@ -10,6 +10,7 @@ import numpy as np
 from transit_cli import console
 from transit_cli.data.viewset import write_table
 from transit_cli.device.select import select
+from transit_cli.model.calibration import shift_prior
 from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.utils.files import atomic_output, locked
@@ -19,7 +20,7 @@ from transit_cli.vetting.evaluation import mean_score
 from transit_cli.vetting.scored_signals import Signals, from_catalog, from_light_curve, from_viewset
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -58,11 +59,11 @@ def predict(settings: PredictSettings) -> Result:
 def open_inputs(settings: PredictSettings, run: Path | None, path: Path, folder: Path) -> tuple[Ensemble, Signals]:
     """The network and the signals of any kind of input."""
     device = select(settings.device)
-    ensemble = open_run(run, device, trust=settings.trust) if run else None
+    ensemble = open_run(run, device, trust=settings.trust).with_target(settings.target) if run else None
     if path.is_dir():
         signals = from_viewset(path)
-        return ensemble or pretrained.for_lengths(signals.lengths, device), signals
-    ensemble = ensemble or pretrained.open_named(pretrained.DEFAULT, device)
+        return ensemble or pretrained.for_lengths(signals.lengths, device).with_target(settings.target), signals
+    ensemble = ensemble or pretrained.open_named(pretrained.DEFAULT, device).with_target(settings.target)
     if settings.light_curves:
         lengths, check = ensemble.card.views, settings.check_periods
         return ensemble, from_catalog(path, settings.light_curves, folder, lengths, check=check)
@@ -80,30 +81,81 @@ def open_inputs(settings: PredictSettings, run: Path | None, path: Path, folder:
 def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folder: Path) -> Result:
     """Score folded signals, and write scores.csv and the plots."""
     with console.progress("scoring", len(signals)) as bar:
-        members = ensemble.score(signals.views, signals.tces, bar.update)
+        probabilities = scored(ensemble, signals.views, signals.tces, settings.prior, bar.update)
+    members = ensemble.positive(probabilities)
     scores = mean_score(members)
     errors = [
         error or ("" if np.isfinite(value) else "a view has values that are not finite")
         for error, value in zip(signals.errors, scores, strict=True)
     ]
-    checks = {name: mean_score(ensemble.score(other, signals.tces)) for name, other in signals.other_periods.items()}
-    rows = _rows(ensemble, signals, members, errors, checks)
+    checks = {
+        name: mean_score(ensemble.positive(scored(ensemble, other, signals.tces, settings.prior)))
+        for name, other in signals.other_periods.items()
+    }
+    rows = _rows(ensemble, signals, probabilities, errors, checks)
     order = np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable")
     for index in order[: settings.max_plots]:
         if not errors[index]:
             rows[index]["plot"] = _plot(folder, signals, rows[index], int(index))
     with atomic_output(folder / "scores.csv") as temporary:
         write_table(temporary, {name: [row[name] for row in rows] for name in rows[0]} if rows else {})
-    return _result(ensemble, rows, order, folder)
+    return _result(ensemble, rows, order, folder, settings.prior)
+
+
+def scored(
+    ensemble: Ensemble,
+    views: Mapping[str, NDArray[np.float32]],
+    tces: Mapping[str, NDArray[Any]],
+    prior: float | None,
+    tick: Callable[[int], object] | None = None,
+) -> NDArray[np.float64]:
+    """Probabilities of the classes by each member, [M, N, C], for signals of which `prior` are of the target.
+
+    Raises:
+        TransitError: there is a prior, but it is not known how frequent the target was where the scores hold.
+    """
+    probabilities = ensemble.probabilities(views, tces, tick)
+    if prior is None:
+        return probabilities
+    calibrations = ensemble.calibrations
+    if calibrations is None:
+        raise TransitError(
+            f"--prior is given, and the scores of {ensemble.name} are not calibrated",
+            wanted="networks with a calibration, which records how frequent each class was",
+            fix="omit --prior, or train with validation rows and --calibrate",
+            exit_code=ExitCode.USAGE,
+            code="not-calibrated",
+        )
+    before = float(np.array(calibrations.shares)[ensemble.is_target].sum())
+    return shift_prior(probabilities, ensemble.is_target, before, prior)
+
+
+def _impostor(ensemble: Ensemble, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    """The probability of each class, and the most probable one that is not the target; {} for a binary network.
+
+    Args:
+        ensemble: the networks.
+        probabilities: [M, C] of one signal.
+    """
+    classes = ensemble.card.classes
+    if not classes:
+        return {}
+    mean = probabilities.mean(axis=0)
+    row: dict[str, Any] = {f"probability_{name}": value for name, value in zip(classes, mean, strict=True)}
+    if not np.isfinite(mean).all():
+        return row | {"impostor": "", "impostor_probability": np.nan}
+    best = int(np.argmax(np.where(ensemble.is_target, -1.0, mean)))
+    return row | {"impostor": classes[best], "impostor_probability": mean[best]}
 
 
 def _rows(
     ensemble: Ensemble,
     signals: Signals,
-    members: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
     errors: Sequence[str],
     checks: dict[str, NDArray[np.float64]],
 ) -> list[dict[str, Any]]:
+    members = ensemble.positive(probabilities)
     scores = mean_score(members)
     rows: list[dict[str, Any]] = []
     names = ("star", "signal", "period_days", "epoch_days", "duration_hours", "depth_ppm", "label")
@@ -112,6 +164,7 @@ def _rows(
         row |= {name: signals.tces[name][place] for name in names if name in signals.tces}
         row |= {"score": scores[place], "spread": members[:, place].std() if np.isfinite(scores[place]) else np.nan}
         row |= {f"score_{member + 1}": value for member, value in enumerate(members[:, place])}
+        row |= _impostor(ensemble, probabilities[:, place])
         row |= {f"score_{name}_period": values[place] for name, values in checks.items()}
         row |= {"error": error, "plot": "", "trained_on": ensemble.trained_on}
         rows.append(row)
@@ -119,27 +172,36 @@ def _rows(
 
 
 def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
+    """Its name in `folder`: the files of a folder do not depend on where it lies."""
     from transit_cli.vetting import evaluation_plots
 
     title = f"{row.get('star', '')} {row.get('signal', '')}".strip() or f"row {place}"
     about = f"{title}: score {row['score']:.3f} +- {row['spread']:.3f}  (trained on {row['trained_on']})"
     figure = evaluation_plots.folded({name: values[place] for name, values in signals.views.items()}, about)
     evaluation_plots.save(figure, folder, f"signal_{place}")
-    return str(folder / f"signal_{place}.png")
+    return f"signal_{place}.png"
 
 
-def _result(ensemble: Ensemble, rows: Sequence[dict[str, Any]], order: NDArray[np.int64], folder: Path) -> Result:
+def _result(
+    ensemble: Ensemble,
+    rows: Sequence[dict[str, Any]],
+    order: NDArray[np.int64],
+    folder: Path,
+    prior: float | None,
+) -> Result:
     failed = [row for row in rows if row["error"]]
     shown = [rows[place] for place in order[:SHOWN]]
     target = ",".join(ensemble.target)
     checked = [name for name in ("half", "double") if rows and f"score_{name}_period" in rows[0]]
-    columns = ("star", "signal", "score", "spread", *(f"{name} period" for name in checked), "error")
+    impostor = ("impostor",) if ensemble.card.classes else ()
+    columns = ("star", "signal", "score", "spread", *impostor, *(f"{name} period" for name in checked), "error")
     cells = [
         (
             row.get("star", ""),
             row.get("signal", ""),
             _format(row["score"]),
             _format(row["spread"]),
+            *(f"{row['impostor']} {_format(row['impostor_probability'])}" for _ in impostor),
             *(_format(row[f"score_{name}_period"]) for name in checked),
             row["error"],
         )
@@ -148,10 +210,16 @@ def _result(ensemble: Ensemble, rows: Sequence[dict[str, Any]], order: NDArray[n
     more = f"; {len(rows) - SHOWN} more in scores.csv" if len(rows) > SHOWN else ""
     note = f"score: probability of {target}, mean of {len(ensemble.networks)} network(s) trained on "
     note += ensemble.trained_on + more
+    if impostor:
+        note += "; impostor: the most probable other class"
+    if prior is not None:
+        note += f"; of the new signals {prior:g} are taken to be {target}"
     best = rows[order[0]] if rows and not rows[order[0]]["error"] else None
     verdict = f"{len(rows) - len(failed):,} signals scored"
     if len(rows) - len(failed) == 1 and best:
         verdict = f"score {best['score']:.3f} +- {best['spread']:.3f} for {target}"
+        if impostor:
+            verdict += f"; most probable impostor {best['impostor']} ({best['impostor_probability']:.3f})"
     verdict += f", {len(failed)} could not be" if failed else ""
     warnings = [text for row in rows if (text := _period_warning(row, checked))][:SHOWN]
     data = {
@@ -160,6 +228,9 @@ def _result(ensemble: Ensemble, rows: Sequence[dict[str, Any]], order: NDArray[n
         "errors": len(failed),
         "run": ensemble.name,
         "target": list(ensemble.target),
+        "classes": list(ensemble.card.classes),
+        "calibrated": ensemble.calibrations is not None,
+        "prior": prior,
         "trained_on": ensemble.trained_on,
         "scores_file": str(folder / "scores.csv"),
     }

@@ -67,6 +67,26 @@ def confusion_table(evaluation: Evaluation, ensemble: Ensemble) -> Table:
     )
 
 
+def classes_tables(evaluation: Evaluation) -> list[Table]:
+    """The confusion matrix of the classes and the metrics of each, of networks that tell classes apart."""
+    found = evaluation.classes
+    if found is None:
+        return []
+    confusion = Table(
+        ("label", *(f"predicted {name}" for name in found.classes)),
+        [(label, *row.tolist()) for label, row in zip(found.labels, found.confusion, strict=True)],
+        note="predicted: the most probable class",
+    )
+    metrics = Table(
+        ("class against the rest", "AP (95 %)", "ECE"),
+        [
+            (name, str(metrics["average_precision"]), f"{metrics['calibration_error'].value:.3f}")
+            for name, metrics in found.metrics.items()
+        ],
+    )
+    return [confusion, metrics]
+
+
 def groups_tables(evaluation: Evaluation) -> list[Table]:
     """One table per column by which the set was divided."""
     tables = []
@@ -78,12 +98,13 @@ def groups_tables(evaluation: Evaluation) -> list[Table]:
                 group.positives,
                 _short(group.metrics["average_precision"]),
                 _short(group.metrics["recall"]),
+                f"{group.metrics['calibration_error'].value:.3f}",
             )
             for group in evaluation.groups
             if group.column == column
         ]
         if rows:
-            tables.append(Table((title, "signals", "positives", "AP (95 %)", "recall (95 %)"), rows))
+            tables.append(Table((title, "signals", "positives", "AP (95 %)", "recall (95 %)", "ECE"), rows))
     return tables
 
 
@@ -167,7 +188,10 @@ def _page(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble, plot_folde
     drawn = {name: (plots.save(figure, plot_folder, name), text) for name, (figure, text) in captioned.items()}
     false_positives, false_negatives = describe_errors(evaluation, views)
     sections = [
-        html.Section("Metrics", tables=[metrics_table(evaluation), confusion_table(evaluation, ensemble)]),
+        html.Section(
+            "Metrics",
+            tables=[metrics_table(evaluation), confusion_table(evaluation, ensemble), *classes_tables(evaluation)],
+        ),
         html.Section("", plots=[plot for name, plot in drawn.items() if not name.startswith("by_")]),
         html.Section(
             "By signal-to-noise, period and depth",
@@ -249,6 +273,7 @@ def result(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble, files: di
     blocks = [
         metrics_table(evaluation),
         confusion_table(evaluation, ensemble),
+        *classes_tables(evaluation),
         *groups_tables(evaluation),
         *errors_tables(evaluation, views),
     ]

@@ -57,7 +57,7 @@ class Signals:
 
 def from_viewset(path: Path) -> Signals:
     """The signals of a view set, including those that were dropped when it was made."""
-    viewset = ViewSet.open(path)
+    viewset = ViewSet.open(path).checked()
     views: dict[str, NDArray[np.float32]] = dict(viewset.views)
     tces, errors = dict(viewset.tces), [""] * len(viewset)
     if viewset.dropped:

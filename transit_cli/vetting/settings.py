@@ -1,4 +1,4 @@
-"""Settings of `transit evaluate` and `transit predict`."""
+"""Settings of `transit evaluate`, `transit predict` and `transit vet`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ class EvaluateSettings(DeviceSettings):
 
     viewset: Annotated[Path | None, Positional("VIEWSET")] = None
     "View set with labels; by default the one that the run was trained on."
+
+    target: Annotated[tuple[str, ...], Flag(metavar="LABEL,...")] = ()
+    "Classes to score, of a network that tells classes apart; by default planet candidates."
 
     split: Literal["auto", "test", "val", "train", "all", "folds"] = "auto"
     "Rows to evaluate; auto takes folds for a run with --folds on its own set, otherwise test, or val without one."
@@ -49,6 +52,12 @@ class PredictSettings(DeviceSettings):
     input: Annotated[Path | None, Positional("INPUT")] = None
     "View set, light curve (with --period, --epoch and --duration), or catalog (with --light-curves)."
 
+    target: Annotated[tuple[str, ...], Flag(metavar="LABEL,...")] = ()
+    "Classes to score, of a network that tells classes apart; by default planet candidates."
+
+    prior: Annotated[float | None, Range(0, 1, open="both")] = None
+    "Share of the target among the new signals, if it differs from that of the labelled ones."
+
     light_curves: Annotated[Path | None, Flag(metavar="FOLDER")] = None
     "Folder with the light curves of a catalog's stars."
 
@@ -69,6 +78,44 @@ class PredictSettings(DeviceSettings):
 
     out: Annotated[Path | None, OUT] = None
     "Folder for scores.csv and the plots; by default predict-INPUT in the current folder."
+
+    trust: bool = False
+    "Execute the Python file of RUN's own network; use it only if you trust who wrote the run."
+
+
+@dataclass(frozen=True, kw_only=True)
+class VetSettings(DeviceSettings):
+    """Options of `transit vet`."""
+
+    catalog: Annotated[Path, Positional("CATALOG")]
+    "Table of signals, as `transit data prepare` reads it; omit it to search the light curves first."
+
+    light_curves: Annotated[Path, Positional("LIGHT_CURVES")]
+    "Folder with the light curves, searched with its subfolders."
+
+    out: Annotated[Path | None, Positional("OUT")] = None
+    "Folder for vetting.html, candidates.csv and signals.jsonl."
+
+    run: Annotated[Path | None, Flag(metavar="RUN")] = None
+    "Network: a folder that `transit train` wrote; by default the one that comes with transit."
+
+    mission: Literal["kepler", "k2", "tess"] | None = None
+    "Mission of star numbers and times, if the files do not give it."
+
+    flux_column: str = ""
+    "Flux column, in place of the preferred one."
+
+    max_sheets: Annotated[int, Range(0)] = 500
+    "Most signals with plots on the page, in the catalog's order; the table always has all."
+
+    pdf: bool = False
+    "Also write one PDF page per signal, into OUT/pdf."
+
+    workers: Annotated[int, Range(0)] = 0
+    "Processes; 0 for one per core."
+
+    overwrite: Annotated[bool, Flag()] = False
+    "Replace the files in OUT if they are of other input or options."
 
     trust: bool = False
     "Execute the Python file of RUN's own network; use it only if you trust who wrote the run."

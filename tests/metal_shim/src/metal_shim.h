@@ -10,6 +10,7 @@
 typedef unsigned int uint;
 typedef unsigned short ushort;
 typedef unsigned char uchar;
+typedef unsigned long ulong;
 typedef _Float16 half;
 
 extern "C" {
@@ -129,11 +130,59 @@ template <class T> T simd_sum(T v, SHIM_LINE) { return shim::Lanes<T>(v, 1, line
 template <class T> T simd_max(T v, SHIM_LINE) { return shim::Lanes<T>(v, 2, line).reduce([](T a, T b) { return a < b ? b : a; }); }
 template <class T> T simd_shuffle_xor(T v, ushort mask, SHIM_LINE) { shim::Lanes<T> lanes(v, 3, line); return lanes.from(lanes.all.lane ^ mask); }
 template <class T> T simd_shuffle_down(T v, ushort by, SHIM_LINE) { shim::Lanes<T> lanes(v, 4, line); return lanes.from(lanes.all.lane + by); }
+
+// ---------------------------------------------------------------------------------------------- SIMD-group matrices
+// 8 x 8, two elements a lane; which ones is not documented, so that kernels may not know either. The lanes meet in a product,
+// and with checks in loads and stores too, which all lanes of a SIMD-group have to reach.
+template <class T, int C, int R> struct simdgroup_matrix {
+  static_assert(R == 8 && C == 8, "SIMD-group matrices are 8 x 8");
+  T held[2];
+};
+typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
+template <class T, int C, int R> simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(T value) {
+  simdgroup_matrix<T, C, R> made;
+  made.held[0] = made.held[1] = value;
+  return made;
+}
+namespace shim {
+inline void meet(int operation, int line) {
+#ifdef SHIM_CHECKS
+  (void)Lanes<int>(0, operation, line);
+#endif
+}
+template <class F> void elements(ulong stride, vec<ulong, 2> origin, bool transposed, F f) {
+  const uint lane = shim_position(6, 0);
+  for (uint i = 0; i < 2; ++i) {
+    const ulong row = lane / 4, column = lane % 4 * 2 + i;
+    f(i, ((transposed ? column : row) + origin.y) * stride + (transposed ? row : column) + origin.x);
+  }
+}
+}  // namespace shim
+template <class T> void simdgroup_load(simdgroup_matrix<T, 8, 8>& to, const T* from, ulong stride = 8,
+                                       vec<ulong, 2> origin = vec<ulong, 2>(0), bool transposed = false, SHIM_LINE) {
+  shim::meet(20, line);
+  shim::elements(stride, origin, transposed, [&](uint i, ulong at) { to.held[i] = from[at]; });
+}
+template <class T> void simdgroup_store(simdgroup_matrix<T, 8, 8> from, T* to, ulong stride = 8,
+                                        vec<ulong, 2> origin = vec<ulong, 2>(0), bool transposed = false, SHIM_LINE) {
+  shim::meet(21, line);
+  shim::elements(stride, origin, transposed, [&](uint i, ulong at) { to[at] = from.held[i]; });
+}
+inline void simdgroup_multiply_accumulate(simdgroup_float8x8& d, simdgroup_float8x8 a, simdgroup_float8x8 b,
+                                          simdgroup_float8x8 c, SHIM_LINE) {
+  struct Pair { float a[2], b[2]; };
+  const shim::Lanes<Pair> all(Pair{{a.held[0], a.held[1]}, {b.held[0], b.held[1]}}, 22, line);
+  const uint lane = all.all.lane;
+  d = c;
+  for (uint k = 0; k < 8; ++k)
+    for (uint i = 0; i < 2; ++i)
+      d.held[i] = fma(all[lane / 4 * 4 + k / 2].a[k % 2], all[k * 4 + lane % 4].b[i], d.held[i]);
+}
 #undef SHIM_LINE
 }  // namespace metal
 
 #define SHIM_VECTORS(T) typedef metal::vec<T, 2> T##2; typedef metal::vec<T, 3> T##3; typedef metal::vec<T, 4> T##4;
-SHIM_VECTORS(float) SHIM_VECTORS(int) SHIM_VECTORS(uint)
+SHIM_VECTORS(float) SHIM_VECTORS(int) SHIM_VECTORS(uint) SHIM_VECTORS(ulong)
 #undef SHIM_VECTORS
 
 // Address spaces are erased here; opencl_types.h has clang check them. `threadgroup` before a variable has been rewritten.

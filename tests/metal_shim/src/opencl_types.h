@@ -10,7 +10,7 @@ typedef unsigned long ulong;
   typedef T T##2 __attribute__((ext_vector_type(2))); \
   typedef T T##3 __attribute__((ext_vector_type(3))); \
   typedef T T##4 __attribute__((ext_vector_type(4)));
-VECTORS(float) VECTORS(half) VECTORS(int) VECTORS(uint)
+VECTORS(float) VECTORS(half) VECTORS(int) VECTORS(uint) VECTORS(ulong)
 #undef VECTORS
 #define bfloat half  // as a type with conversions of its own, it would need a constructor for each address space
 #define INFINITY __builtin_inff()
@@ -27,6 +27,16 @@ template <class T> T simd_sum(T);
 template <class T> T simd_max(T);
 template <class T> T simd_shuffle_xor(T, ushort);
 template <class T> T simd_shuffle_down(T, ushort);
+template <class T, int C, int R> struct simdgroup_matrix { T held; };
+typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
+template <class T, int C, int R> simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(T);
+#define MATRICES_IN(SPACE) \
+  template <class T> void simdgroup_load(__private simdgroup_matrix<T, 8, 8>&, const SPACE T*, ulong = 8, ulong2 = 0, bool = false); \
+  template <class T> void simdgroup_store(simdgroup_matrix<T, 8, 8>, SPACE T*, ulong = 8, ulong2 = 0, bool = false);
+MATRICES_IN(__local) MATRICES_IN(__global)
+#undef MATRICES_IN
+template <class T> void simdgroup_multiply_accumulate(__private simdgroup_matrix<T, 8, 8>&, simdgroup_matrix<T, 8, 8>,
+                                                      simdgroup_matrix<T, 8, 8>, simdgroup_matrix<T, 8, 8>);
 }
 #define device __global
 #define threadgroup __local

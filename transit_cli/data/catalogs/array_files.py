@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import math
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from transit_cli.data import npy
 from transit_cli.data.catalogs import tfrecord
 from transit_cli.results import TransitError
+from transit_cli.utils import bounded
 from transit_cli.utils.packages import require
 
 if TYPE_CHECKING:
@@ -95,17 +100,36 @@ def _read(file: Path) -> dict[str, np.ndarray]:
 def _load(file: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name, or the one of a .npy file by the file's name."""
     try:
-        with file.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {file.stem: loaded}
-            with loaded:
-                members = {name: loaded[name] for name in loaded.files}
-            if other := [name for name, array in members.items() if not isinstance(array, np.ndarray)]:
-                raise ValueError(f"{other[0]!r} in it is not an array")  # noqa: TRY301 - named with its file
-            return members
+        content = bounded.read_bytes(file)
+        if content[:2] != b"PK":
+            return {file.stem: _npy(io.BytesIO(content), len(content))}
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            bounded.check(sum(member.file_size for member in members), len(content))
+            found = {}
+            for member in members:
+                with archive.open(member) as stream:
+                    found[member.filename.removesuffix(".npy")] = _npy(stream, member.file_size)
+            return found
     except Exception as error:  # noqa: BLE001 - zipfile, zlib and the parser of the headers raise many kinds
         raise _damaged(file, error) from None
+
+
+def _npy(stream: IO[bytes], size: int) -> np.ndarray:
+    """The array in a .npy file of `size` bytes.
+
+    Raises:
+        ValueError: it is not one, holds Python objects, or its header declares more than the file has.
+    """
+    shape, fortran, dtype = npy.header(stream, size)
+    declared = math.prod(shape) * dtype.itemsize
+    content = stream.read(declared)
+    if len(content) != declared:
+        raise ValueError("it breaks off before its end")
+    if stream.read(1):  # and zipfile compares the checksum once the end is reached
+        raise ValueError("there are bytes behind its array")
+    array = np.frombuffer(content, dtype) if declared else np.empty(math.prod(shape), dtype)
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
 
 
 def _damaged(file: Path, error: Exception) -> TransitError:
@@ -119,10 +143,18 @@ def _damaged(file: Path, error: Exception) -> TransitError:
 
 def _read_hdf5(file: Path) -> dict[str, np.ndarray]:
     h5py = require("h5py", "data", "reading HDF5")
-    found = {}
+    found: dict[str, np.ndarray] = {}
+    size = file.stat().st_size
 
-    def take(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim:
+    def take(name: str, item: Any) -> None:
+        if not isinstance(item, h5py.Dataset) or not item.ndim:
+            return
+        if item.external or item.is_virtual:
+            raise ValueError(f"{name} lies in another file")
+        bounded.check(item.nbytes + sum(array.nbytes for array in found.values()), size)
+        if item.dtype.hasobject:  # text of any length, each of which may be the whole file
+            found[name] = _texts(item, size)
+        else:
             found[name] = np.asarray(item)
 
     try:
@@ -131,6 +163,18 @@ def _read_hdf5(file: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # noqa: BLE001 - HDF5 raises many kinds for a damaged file
         raise _damaged(file, error) from None
     return found
+
+
+def _texts(item: Any, size: int) -> np.ndarray:
+    if item.ndim != 1 or item.dtype.fields or len(item) > size:
+        raise ValueError(f"{item.name} is not a list of text")
+    values = np.empty(len(item), object)
+    held = 0
+    for index in range(len(item)):
+        values[index] = item[index]
+        held += len(values[index]) if isinstance(values[index], str | bytes) else size
+        bounded.check(held, size)
+    return values
 
 
 def _matrix(feature: tfrecord.Feature) -> np.ndarray:

@@ -21,6 +21,8 @@ from transit_cli.data.catalogs.stars import stars
 from transit_cli.data.catalogs.vocabulary import STAR_IDS
 from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.split import SPLITS, split
+from transit_cli.data.views.make import recipe_for
+from transit_cli.data.views.measure_views import view_scalars
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.utils.files import locked
 
@@ -278,10 +280,27 @@ def _import_views(settings: ImportSettings) -> Result:
     notes += _departures(views, kept)
     recipe = {"imported": True, "names": names, "split": settings.split, "files": len(np.unique(tces["source"]))}
     views = {name: view[kept] for name, view in views.items()}
-    made = viewset.write(settings.out, views, {name: v[kept] for name, v in tces.items()}, recipe, dropped)
+    tces = {name: values[kept] for name, values in tces.items()}
+    measured, measured_notes = _measured(views, tces)
+    notes += measured_notes
+    made = viewset.write(settings.out, views, {**measured, **tces}, recipe, dropped)
     for text in notes:
         console.note(text)
     return _result(settings, made, names, notes, len(reasons))
+
+
+def _measured(views: Mapping[str, np.ndarray], tces: Columns) -> tuple[Columns, list[str]]:
+    """Columns measured on the views, for what the files do not state; and notes."""
+    bins = f"{views['global'].shape[1]}/{views['local'].shape[1]}"
+    try:
+        recipe = recipe_for(bins)
+    except ValueError:
+        return {}, [f"nothing is measured on views of {bins} bins"]
+    duration = tces["duration_hours"] / 24
+    columns = view_scalars(views, tces["period_days"], duration, span=recipe.local_span, width=recipe.local_width)
+    present = {name: values for name, values in columns.items() if np.isfinite(values).any()}
+    note = f"measured on the views, with local views of +-{recipe.local_span:g} durations: {', '.join(present)}"
+    return present, [note]
 
 
 def _departures(views: Mapping[str, np.ndarray], kept: np.ndarray) -> list[str]:

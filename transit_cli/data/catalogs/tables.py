@@ -8,7 +8,6 @@ width), the text tables of the NASA Exoplanet Archive, ExoFOP and VizieR, and ha
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
 from collections.abc import Sequence
@@ -23,7 +22,9 @@ from transit_cli.data.catalogs.vocabulary import (
     plain,
     split_unit,
 )
+from transit_cli.parsing import csv_text
 from transit_cli.results import TransitError
+from transit_cli.utils import bounded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,10 +53,10 @@ def read_table_file(path: Path) -> SourceTable:
         TransitError: the file cannot be read, or is no table.
     """
     try:
-        content = path.read_bytes()
+        content = bounded.read_bytes(path)
         if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (OSError, EOFError) as error:
+            content = bounded.gunzip(content)
+    except (OSError, ValueError) as error:
         raise unreadable(path, getattr(error, "strerror", None) or str(error)) from None
     if (kind := typed_tables.kind_of(content)) is not None:
         return typed_tables.read(path, content, kind)
@@ -82,7 +83,7 @@ def _decoded(path: Path, content: bytes) -> tuple[str, list[str]]:
             raise unreadable(path, f"it is not text, though it begins as {encoding.upper()}") from None
         text = content.decode("latin-1")
         notes = ["the text is not UTF-8 and is read as Latin-1; numbers and catalog names do not depend on it"]
-    if re.search(r"[\x00-\x08\x0e-\x1a\x7f]", text):
+    if re.search(r"[\x00-\x08\x0e-\x1b\x7f]", text):
         raise unreadable(path, "it is not text")
     return text, notes
 
@@ -141,7 +142,7 @@ def _cells(
     header = _split(path, [commented], best)[0] if header_in_comment else rows.pop(0)
     notes = ["the header is the last comment line"] if header_in_comment else []
     header = [cell.strip() for cell in header]
-    rows = [[cell.strip() for cell in row] for row in rows]
+    rows = [[csv_text.plain(cell.strip()) for cell in row] for row in rows]
     while len(header) > 1 and not header[-1] and all(len(row) < len(header) or not row[-1] for row in rows):
         rows = [row[: len(header) - 1] for row in rows]  # a separator at the end of every line
         header = header[:-1]
@@ -180,11 +181,10 @@ def _split(path: Path, lines: Sequence[str], delimiter: str) -> list[list[str]]:
 
 def _fixed_width(lines: Sequence[str]) -> list[list[str]]:
     """Cells between the positions that are blank in every line."""
-    width = max(map(len, lines))
-    blank = [all(len(line) <= at or line[at] == " " for line in lines) for at in range(width)] + [True]
+    used = {at for line in lines for at, character in enumerate(line) if character != " "}
     edges: list[tuple[int, int]] = []
     start = None
-    for at, empty in enumerate(blank):
+    for at, empty in enumerate(at not in used for at in range(max(used, default=0) + 2)):
         if not empty and start is None:
             start = at
         elif empty and start is not None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transit_cli.results import TransitError
+from transit_cli.utils import bounded
 from transit_cli.utils.packages import require
 
 if TYPE_CHECKING:
@@ -58,12 +60,12 @@ def read(path: Path) -> dict[str, Feature]:
     Raises:
         TransitError: the file is truncated or damaged (the record is named), or does not hold Examples.
     """
-    data = path.read_bytes()
+    data = bounded.read_bytes(path)
     if data[:2] == b"\x1f\x8b":
         try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError) as error:
-            raise _damaged(path, f"it cannot be decompressed: {error}") from None
+            data = bounded.gunzip(data)
+        except ValueError as error:
+            raise _damaged(path, str(error)) from None
     starts, lengths = _records(data, path)
     try:
         return _decode(np.frombuffer(data, np.uint8), starts, starts + lengths)
@@ -84,7 +86,7 @@ def is_tfrecord(path: Path) -> bool:
         with gzip.open(path) as file:
             try:
                 head = file.read(12)
-            except (OSError, EOFError):
+            except (OSError, EOFError, zlib.error):
                 return False
     return len(head) == 12 and struct.unpack_from("<I", head, 8)[0] == _masked_crc(head[:8])
 
@@ -131,10 +133,14 @@ def _decode(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> dict[str,
         raise _Malformed
     record, entry, entry_end = _entries(data, filled, begin, end)
     key, key_end = _field(data, entry, _FIELD_1)
+    if (key_end > entry_end).any():
+        raise _Malformed
     named = _group(data, key, key_end - key)
     has_value = key_end < entry_end
     value, value_end = key_end.copy(), key_end.copy()
     value[has_value], value_end[has_value] = _field(data, key_end[has_value], _FIELD_2)
+    if (value_end > entry_end).any() or 8 * len(named) * records > bounded.limit(len(data)):
+        raise _Malformed
     features = {}
     for name, members in named.items():
         rows = record[members]
@@ -280,11 +286,11 @@ def _texts(data: np.ndarray, at: np.ndarray, end: np.ndarray) -> _Values:
     row = np.arange(len(at))
     while len(at):
         begin, after = _field(data, at, _FIELD_1)
+        if (after > end).any():
+            raise _Malformed
         values += [data[start:stop].tobytes() for start, stop in zip(begin.tolist(), after.tolist(), strict=True)]
         owners.append(row)
         count[row] += 1
-        if (after > end).any():
-            raise _Malformed
         left = after < end
         row, at, end = row[left], after[left], end[left]
     order = np.argsort(np.concatenate(owners), kind="stable") if owners else np.empty(0, np.int64)

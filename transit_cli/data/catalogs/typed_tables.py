@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import io
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transit_cli.data import parquet
 from transit_cli.data.catalogs.source_table import SourceTable, unreadable
-from transit_cli.utils import packages
+from transit_cli.data.lightcurves import fits
+from transit_cli.utils import bounded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +55,11 @@ def read(path: Path, content: bytes, kind: str) -> SourceTable:
     from astropy.table import Table
 
     _register_mission_times()
+    if kind == "votable" and (problem := _votable_problem(content)):
+        raise unreadable(path, problem)
     try:
+        if kind == "fits":
+            fits.check_sizes(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # units that astropy does not know, and other remarks of its readers
             if kind.startswith("ascii."):
@@ -68,6 +74,24 @@ def read(path: Path, content: bytes, kind: str) -> SourceTable:
             path, f"it is not {name} that can be read: {reason}", f"correct {path}, or export it as CSV"
         ) from None
     return _source_table(table)
+
+
+def _votable_problem(content: bytes) -> str:
+    """Why a VOTable is not read, or "": astropy would fetch what a STREAM refers to, and allocate what it declares."""
+    if re.search(rb"<!(DOCTYPE|ENTITY)", content, re.IGNORECASE) or re.search(rb"<[\w:]*STREAM\b[^>]*\bhref", content):
+        return "it refers to other files"
+    sizes = re.findall(rb"\bnrows\s*=\s*[\"']\s*(\d+)", content)
+    sizes += [
+        part
+        for shape in re.findall(rb"\barraysize\s*=\s*[\"']([^\"']*)", content)
+        for part in re.findall(rb"\d+", shape)
+    ]
+    if declared := max((int(size[:20]) for size in sizes), default=0):
+        try:
+            bounded.check(declared, len(content))
+        except bounded.TooLargeError as error:
+            return str(error)
+    return ""
 
 
 def _register_mission_times() -> None:
@@ -124,12 +148,10 @@ def _plain_value(value: Any) -> Any:
 
 
 def _parquet(path: Path, content: bytes) -> SourceTable:
-    packages.require("pyarrow", "", "reading Parquet")
-    parquet = importlib.import_module("pyarrow.parquet")
     try:
-        table = parquet.read_table(io.BytesIO(content))
-    except Exception as error:  # noqa: BLE001 - pyarrow raises many kinds for a damaged table
-        raise unreadable(path, f"it is not Parquet that can be read: {str(error).splitlines()[0]}") from None
+        table = parquet.read(content, "reading Parquet")
+    except ValueError as error:
+        raise unreadable(path, str(error)) from None
     columns: dict[str, Sequence[Any]] = {}
     units: dict[str, str] = {}
     float32 = set()

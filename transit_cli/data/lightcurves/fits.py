@@ -5,7 +5,6 @@ Sizes that a header declares are compared with the file before anything is alloc
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
 import warnings
@@ -19,16 +18,15 @@ import numpy as np
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.products import Product, recognise
 from transit_cli.data.lightcurves.raw import CORRECTED, FLUX_COLUMNS, TIME_COLUMNS, RawTable, find_time
+from transit_cli.utils import bounded
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: A compressed file may hold this many bytes.
-MAX_BYTES = 1 << 31
 #: Largest number of tables and images in a file.
 MAX_TABLES = 5000
-#: Largest number of columns of a table (FITS Standard 4.0, section 7.3.1).
-MAX_COLUMNS = 999
+#: Largest number of columns of a table and of axes of an array (FITS Standard 4.0, sections 4.4.1 and 7.3.1).
+MAX_COLUMNS = MAX_AXES = 999
 
 #: Header keywords that are read.
 STAR_KEYWORDS = ("TICID", "TIC_ID", "TIC", "KEPLERID", "EPICID", "EPIC", "TARGETID", "GAIADR3", "OBJECT", "TARGNAME")
@@ -37,6 +35,7 @@ TIME_KEYWORDS += ("TIMEZERO", "TIMEOFFS", "TIMEUNIT", "TIMESYS")
 KEYWORDS = (
     *("MISSION", "TELESCOP", "ORIGIN", "AUTHOR", "CREATOR", "LITE", "EXT_NAME", "GAIA-ID", "GAIAID"),
     *("QUARTER", "CAMPAIGN", "SECTOR", "PHEPOCH", "PHNORM", "TGLCVER"),
+    *("TEFF", "LOGG", "RADIUS", "TESSMAG", "KEPMAG"),
     *STAR_KEYWORDS,
     *TIME_KEYWORDS,
 )
@@ -83,6 +82,7 @@ def open_fits(file: Path) -> RawTable:
         table, others = _choose(found, names, product)
         header = _values([table.header, *(other.header for other in tables)]) if len(found) > 1 else header
         columns = {name.upper(): name for name in table.columns.names}
+        _check_datasum(table, content)
         rows = _rows(table, content)
         units = {upper: str(table.columns[name].unit or "") for upper, name in columns.items()}
         nulls = {upper: table.columns[name].null for upper, name in columns.items()}
@@ -95,9 +95,27 @@ def open_fits(file: Path) -> RawTable:
         )
 
 
+def check_sizes(content: bytes) -> None:
+    """Raise `UnreadableError` if a FITS file declares more data than it has; astropy would look for them for ever."""
+    with _opened(content) as tables:
+        for table in tables:
+            _is_table(table, len(content))
+
+
 @contextmanager
 def _open(file: Path) -> Iterator[tuple[Any, bytes]]:
     """The HDUs of a FITS file and its bytes; every failure and every sign of truncation is an `UnreadableError`."""
+    try:
+        content = bounded.read_bytes(file)
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+    content = _decompress(content) if content[:2] == b"\x1f\x8b" else content
+    with _opened(content) as tables:
+        yield tables, content
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Any]:
     from astropy.io import fits
     from astropy.io.fits.verify import VerifyWarning
 
@@ -106,15 +124,21 @@ def _open(file: Path) -> Iterator[tuple[Any, bytes]]:
         warnings.filterwarnings("error", message=".*truncated.*")
         warnings.simplefilter("ignore", VerifyWarning)
         try:
-            content = file.read_bytes()
-            content = _decompress(content) if content[:2] == b"\x1f\x8b" else content
+            _check_counts(content)
             with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True) as tables:
                 _load_headers(tables)
-                yield tables, content
+                yield tables
         except UnreadableError:
             raise
         except Exception as error:
             raise _unreadable(error) from error
+
+
+def _check_counts(content: bytes) -> None:
+    """Refuse numbers of axes and columns beyond the standard's: astropy loops over them."""
+    for keyword, number in re.findall(rb"(NAXIS  |TFIELDS) = *([0-9]+)", content):
+        if int(number[:9]) > MAX_AXES:
+            raise UnreadableError(f"a header declares {keyword.decode().strip()} {number[:20].decode()}")
 
 
 def _load_headers(tables: Any) -> None:
@@ -132,18 +156,14 @@ def _load_headers(tables: Any) -> None:
 
 
 def _decompress(content: bytes) -> bytes:
-    """The content of a gzip file of at most `MAX_BYTES`."""
-    if len(content) > 8 and int.from_bytes(content[-4:], "little") < MAX_BYTES:  # the size, modulo 4 GiB
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            found = stream.read(MAX_BYTES)
-            if not stream.read(1):
-                return found
-    raise UnreadableError(f"the compressed file holds more than {MAX_BYTES:,} bytes")
+    """The content of a gzip file."""
+    try:
+        return bounded.gunzip(content)
+    except ValueError as error:
+        raise UnreadableError(str(error)) from None
 
 
 def _unreadable(error: Exception) -> UnreadableError:
-    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
-        return UnreadableError(error.strerror or str(error))
     text = re.split(r"[\n,]|\. ", str(error).strip())[0]
     if "truncated" in text or isinstance(error, EOFError | zlib.error) or "end of file" in text.lower():
         return UnreadableError("the file breaks off before its end")
@@ -171,6 +191,20 @@ def _is_table(hdu: Any, size: int) -> bool:
     if not 0 <= declared <= size or not 0 <= int(header.get("TFIELDS", 0)) <= MAX_COLUMNS:
         raise UnreadableError(f"its header declares {declared:,} bytes of data in a file of {size:,}")
     return getattr(hdu, "columns", None) is not None
+
+
+def _check_datasum(hdu: Any, content: bytes) -> None:
+    """Compare the data of an HDU with its DATASUM, if it has one (FITS Standard 4.0, appendix J)."""
+    declared = str(hdu.header.get("DATASUM", "")).strip()
+    if not declared:
+        return
+    about = hdu.fileinfo()
+    data = content[about["datLoc"] : about["datLoc"] + about["datSpan"]]
+    total = int(np.frombuffer(data, ">u4").sum(dtype=np.uint64))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    if declared != str(total):
+        raise UnreadableError("its data are damaged: they do not have the checksum in the header (DATASUM)")
 
 
 def _choose(found: Sequence[Any], names: Mapping[int, Sequence[str]], product: Product) -> tuple[Any, tuple[str, ...]]:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transit_cli.data import parquet
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.products import recognise
 from transit_cli.data.lightcurves.raw import RawTable, find_time
+from transit_cli.utils import bounded
 from transit_cli.utils.packages import require
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ def open_table(file: Path) -> RawTable:
 
 
 def _text(file: Path) -> str:
-    content = file.read_bytes()
+    content = bounded.read_bytes(file)
     if b"\0" in content[:4096]:
         encoding = "utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else ""
         if not encoding:
@@ -208,11 +210,10 @@ def _mixin(column: Any) -> tuple[np.ndarray | None, str]:
 def _parquet(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
     """Columns of a Parquet file, or of the one row of nested lists that some data sets have per star."""
     pyarrow = require("pyarrow", "data", f"reading {file.name}")
-    reader = require("pyarrow.parquet", "data", f"reading {file.name}")
     try:
-        table = reader.read_table(file)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise UnreadableError(f"not a Parquet file that can be read ({str(error).splitlines()[0][:120]})") from error
+        table = parquet.read(bounded.read_bytes(file), f"reading {file.name}")
+    except ValueError as error:
+        raise UnreadableError(str(error)) from error
     meta = {
         key.decode(errors="replace").upper(): value.decode(errors="replace")
         for key, value in (table.schema.metadata or {}).items()

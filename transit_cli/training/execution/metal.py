@@ -7,7 +7,7 @@ PyTorch, and so are all later ones.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 
@@ -42,6 +42,8 @@ class Metal(Executor):
     """
 
     name = "metal"
+    #: Whether SIMD-groups multiply by 8 x 8 matrices.
+    matrices: ClassVar[bool] = False
 
     def __init__(self, step: OptimizerStep, data_parallel: DataParallel | None = None) -> None:
         if step.device.kind != "mps":
@@ -51,7 +53,7 @@ class Metal(Executor):
         if any(parameter.dtype != torch.float32 for parameter in step.parameters):
             raise UnsupportedExecution("its parameters are not float32")
         super().__init__(step)
-        self._library = Library(cast("CompilingDevice", step.device).compile_shader)
+        self._library = Library(cast("CompilingDevice", step.device).compile_shader, matrices=self.matrices)
         self._gradients = Gradients(self._library, step.parameters)
         self._forwards = layers.forwards(step.network, self._library, self._gradients)
         if not self._forwards:
@@ -111,3 +113,14 @@ class Metal(Executor):
         finally:
             self._gradients.forget()
         return loss
+
+
+class MetalMatrices(Metal):
+    """The same kernels, whose SIMD-groups multiply by 8 x 8 matrices where a layer has the channels for it."""
+
+    name = "metal-matrices"
+    matrices = True
+
+
+#: The executions with Metal kernels, the one that every other depends on first.
+METAL: dict[str, type[Metal]] = {kind.name: kind for kind in (Metal, MetalMatrices)}

@@ -20,7 +20,7 @@ from transit_cli.training.execution.base import Executor
 from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread
 from transit_cli.training.execution.cuda_graph import CudaGraph, TritonGraph
 from transit_cli.training.execution.errors import UnsupportedExecution
-from transit_cli.training.execution.metal import Metal
+from transit_cli.training.execution.metal import METAL, Metal
 from transit_cli.training.execution.replicas import MIN_SAMPLES, Replicas
 from transit_cli.utils.cache import MeasurementCache
 
@@ -76,9 +76,9 @@ def choose(
     if step.settings.execution != "auto":
         return _requested(step, batch, data_parallel)
     names = candidates(step, batch, distributed=data_parallel is not None)
-    compare = preferred == Metal.name  # with eager again: the Mac or its system may be another
-    if preferred in names and not compare:
-        names = [preferred]
+    compare = preferred in METAL  # with eager again: the Mac or its system may be another
+    if preferred in names:
+        names = [names[0], preferred] if compare else [preferred]
     worth_timing = _worth_timing(batch) or Metal.name in names  # it is never taken without
     if len(names) > 1 and data_parallel is None and worth_timing and not compare:
         names = [_fastest(step, _sample(batch), names)]
@@ -111,7 +111,8 @@ def candidates(step: OptimizerStep, batch: Batch, *, distributed: bool = False) 
     if device.can_capture and not step.scaler.is_enabled():
         return list(CAPTURING)
     if device.kind != "cpu":
-        return [Executor.name, Metal.name] if device.kind == "mps" else [Executor.name]
+        binary = batch.targets.ndim == 1  # the loss of the Metal kernels
+        return [Executor.name, *METAL] if device.kind == "mps" and binary else [Executor.name]
     if distributed:  # each process has a core, and all would have to agree on a timing
         return [OneDnn.name if _worth_timing(batch) else Executor.name]
     if not _worth_timing(batch):
@@ -145,8 +146,10 @@ def _make(name: str, step: OptimizerStep, batch: Batch, data_parallel: DataParal
         return Executor(step, data_parallel)
     if name in CAPTURING:
         return CAPTURING[name](step, data_parallel)
-    if name == Metal.name:
-        return Metal(step, data_parallel)
+    if name in METAL:
+        if batch.targets.ndim > 1:
+            raise UnsupportedExecution("the loss of the Metal kernels is binary")
+        return METAL[name](step, data_parallel)
     if step.device.kind != "cpu":
         raise UnsupportedExecution(f"it needs a CPU, and this is {step.device.kind}")
     if name in CPU:
@@ -208,21 +211,26 @@ def equivalent_executors(step: OptimizerStep, batch: Batch, names: list[str]) ->
     """
     executors: dict[str, Executor] = {}
     expected: tuple[Tensor, Tensor] | None = None
+    refused = False
     exact = step.device.kind != "cuda" and step.precision == "fp32"
     tolerance = GRADIENT_TOLERANCE if exact else ROUNDED_GRADIENT_TOLERANCE
     with preserve_state(step) as state:
         for name in names:
+            if name in METAL and refused:  # for a reason that all of them have
+                continue
             try:
                 executor = _make(name, step, batch)
                 found = _gradients(step, executor, batch, state)
             except (UnsupportedExecution, TransitError, RuntimeError) as error:
                 if expected is None or step.device.is_out_of_memory(error):
                     raise
+                refused |= name == Metal.name
                 _tell_unused(name, str(error))
                 continue
             if expected is None:
                 expected = found
             elif not all(_difference(*pair) <= tolerance for pair in zip(found, expected, strict=True)):
+                refused |= name == Metal.name
                 _tell_unused(name, f"loss or gradients differ from {names[0]} by more than {tolerance:g}")
                 continue
             executors[name] = executor
@@ -248,9 +256,10 @@ def _difference(found: Tensor, expected: Tensor) -> float:
 
 
 def _tell_unused(name: str, reason: str) -> None:
-    """Say why the one fast execution of a Mac is not used; a CPU has others."""
-    if name == Metal.name:
-        console.note(f"Metal kernels are not used: {(reason.splitlines() or [''])[0]}")
+    """Say why an execution of a Mac is not used; a CPU has others."""
+    if name in METAL:
+        what = "Metal kernels are" if name == Metal.name else f"{name} is"
+        console.note(f"{what} not used: {(reason.splitlines() or [''])[0]}")
 
 
 def _gradients(step: OptimizerStep, executor: Executor, batch: Batch, state: Tensor) -> tuple[Tensor, Tensor]:

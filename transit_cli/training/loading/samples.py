@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transit_cli.data.viewset import ViewSet
 
 Inputs = dict[str, Tensor]
+#: The value of --target that tells all labels of a set apart.
+CLASSES = "classes"
 
 
 def labelled_rows(viewset: ViewSet, splits: Sequence[str]) -> np.ndarray:
@@ -52,17 +54,39 @@ def assign_folds(viewset: ViewSet, rows: np.ndarray, count: int) -> np.ndarray:
     return np.array([numbers[star] for star in viewset.tces["star"][rows]])
 
 
-def targets(viewset: ViewSet, positive: Sequence[str]) -> np.ndarray:
-    """1 for rows whose label is one of `positive`, else 0: float32 [N].
+def classes_of(viewset: ViewSet, rows: np.ndarray, target: Sequence[str]) -> tuple[str, ...]:
+    """The labels of these rows if the target is `CLASSES`, in the order of `LABELS`; otherwise none.
+
+    Raises:
+        TransitError: all rows have the same label.
+    """
+    if tuple(target) != (CLASSES,):
+        return ()
+    present = set(viewset.labels[rows].tolist())
+    found = tuple(label for label in LABELS[:-1] if label in present)
+    if len(found) < 2:
+        raise TransitError(
+            f"all labelled rows of {viewset.path} are {found[0]}",
+            wanted="rows of at least two labels for --target classes",
+            fix=f"transit data info {viewset.path}",
+            code="one-class",
+        )
+    return found
+
+
+def targets(viewset: ViewSet, positive: Sequence[str], classes: Sequence[str] = ()) -> np.ndarray:
+    """1 for rows whose label is one of `positive`, else 0: float32 [N]; with classes one-hot, [N, C].
 
     Raises:
         TransitError: a name in `positive` is not a label.
     """
+    if classes:
+        return (viewset.labels[:, None] == np.array(classes)).astype(np.float32)
     unknown = [label for label in positive if label not in LABELS[:-1]]
     if unknown or not positive:
         raise TransitError(
             f"--target is {','.join(positive) or 'empty'}",
-            wanted=f"one or more of {', '.join(LABELS[:-1])}, with commas between",
+            wanted=f"one or more of {', '.join(LABELS[:-1])}, with commas between; or {CLASSES} alone",
             fix="give another --target",
             exit_code=ExitCode.USAGE,
             code="target-unknown",
@@ -92,7 +116,7 @@ class Samples(Protocol):
 
     @property
     def targets(self) -> Tensor:
-        """[N] float32."""
+        """[N] float32; [N, C] of several classes."""
         ...
 
     @property
@@ -133,7 +157,7 @@ class InMemorySamples:
 
     Attributes:
         inputs: views [N, L] and "scalars" [N, S], float32.
-        targets: [N] float32.
+        targets: [N] float32; [N, C] of several classes.
         rows: the rows of the view set, [N].
     """
 
@@ -258,6 +282,9 @@ def not_finite_error(path: Path, view: str, row: int) -> TransitError:
 
 def check_classes(viewset: ViewSet, targets: np.ndarray, positive: Sequence[str], what: str) -> None:
     """Raise the error for rows of a single class."""
+    if targets.ndim == 2:
+        _check_all_classes(viewset, targets, what)
+        return
     share = float(targets.mean())
     if 0 < share < 1:
         return
@@ -265,5 +292,16 @@ def check_classes(viewset: ViewSet, targets: np.ndarray, positive: Sequence[str]
         f"of the {what} rows of {viewset.path}, {'all' if share else 'none'} are {' or '.join(positive)}",
         wanted="positives and negatives to train on",
         fix="give another --target: " + ", ".join(sorted(set(viewset.labels) - {UNKNOWN})),
+        code="one-class",
+    )
+
+
+def _check_all_classes(viewset: ViewSet, targets: np.ndarray, what: str) -> None:
+    if targets.any(axis=0).all():
+        return
+    raise TransitError(
+        f"the {what} rows of {viewset.path} lack a class that others have",
+        wanted="training rows of every class",
+        fix=f"label more rows, or change a rare label in {viewset.path / 'tces.csv'}; transit data info {viewset.path}",
         code="one-class",
     )

@@ -15,21 +15,31 @@ if TYPE_CHECKING:
     from transit_cli.data.viewset import ViewSet
 
 
+#: Quantiles of a column's values that are kept.
+KNOTS = 64
+_SHARES = (np.arange(KNOTS) + 0.5) / KNOTS
+
+
 @dataclass(frozen=True)
 class Scaling:
-    """How a column of the table is scaled: (x - center) / scale, clipped to +-5, where x is the value or its log10.
+    """How a column of the table is scaled.
 
-    A missing value becomes 0, the median of the training rows.
+    By default (x - center) / scale, clipped to +-5, where x is the value or its log10. With knots, the quantiles of the
+    training rows become those of the normal distribution, with linear interpolation between them: neither an offset nor
+    a few huge values matter. A missing value becomes 0, the median of the training rows.
     """
 
     column: str
     log: bool
     center: float
     scale: float
+    knots: tuple[float, ...] = ()
 
     @classmethod
-    def measure(cls, viewset: ViewSet, column: str, rows: np.ndarray) -> Scaling:
+    def measure(cls, viewset: ViewSet, column: str, rows: np.ndarray, *, quantiles: bool = False) -> Scaling:
         """Median and 1.4826 MAD over `rows`, which train; of the logarithm if all values are positive.
+
+        With `quantiles`, `KNOTS` quantiles of the values instead.
 
         Raises:
             TransitError: the set has no such numeric column, or it has no finite values.
@@ -45,6 +55,8 @@ class Scaling:
                 fix="give other --scalars, or --scalars= for none",
                 code="scalar-missing",
             )
+        if quantiles:
+            return cls(column, log=False, center=0.0, scale=1.0, knots=tuple(np.quantile(values, _SHARES).tolist()))
         log = bool((values > 0).all())
         values = np.log10(values) if log else values
         center = float(np.median(values))
@@ -53,9 +65,20 @@ class Scaling:
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """A column's values, scaled, as float32."""
+        if self.knots:
+            return np.nan_to_num(_normal_scores(values, np.array(self.knots))).astype(np.float32)
         with np.errstate(divide="ignore", invalid="ignore"):
             scaled = ((np.log10(values) if self.log else values) - self.center) / self.scale
         return np.clip(np.nan_to_num(scaled, posinf=5, neginf=-5), -5, 5).astype(np.float32)
+
+
+def _normal_scores(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """The normal quantiles of values between the knots; equal knots give the middle of theirs; NaN stays."""
+    from scipy.special import ndtri
+
+    known, place, count = np.unique(knots, return_inverse=True, return_counts=True)
+    scores = np.bincount(place, ndtri(np.linspace(0, 1, len(knots) + 2)[1:-1])) / count
+    return np.where(np.isnan(values), np.nan, np.interp(values, known, scores))
 
 
 def scaled(tces: Mapping[str, np.ndarray], scalings: Sequence[Scaling]) -> np.ndarray:

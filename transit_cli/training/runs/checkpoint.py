@@ -80,17 +80,38 @@ def latest(folder: Path) -> dict[str, Any] | None:
     """
     remove_abandoned(folder)
     for file in reversed(files(folder)):
-        state = load(file)
-        if state is not None:
-            return state
+        if load(file) is not None:
+            break
         console.warn(f"the checkpoint {file} is corrupt: resuming from the previous one")
         file.unlink()
-    return None
+    return _last(folder)
 
 
-def latest_steps(folder: Path) -> int:
-    """The optimizer steps of the last valid checkpoint, 0 if there is none."""
-    return next((steps_of(file) for file in reversed(files(folder)) if load(file) is not None), 0)
+def completed_epochs(folder: Path) -> int:
+    """The completed epochs of the last valid checkpoint, 0 if there is none."""
+    state = _last(folder)
+    return _epochs(state) if state else 0
+
+
+def _last(folder: Path) -> dict[str, Any] | None:
+    """The valid checkpoint of most steps; of two after the same step, that of more completed epochs.
+
+    Times do not decide: clocks are set back.
+    """
+    found: list[tuple[int, dict[str, Any]]] = []
+    for file in reversed(files(folder)):
+        if found and steps_of(file) != found[0][0]:
+            break
+        if (state := load(file)) is not None:
+            found.append((steps_of(file), state))
+    return max((state for _, state in found), key=_epochs, default=None)
+
+
+def _epochs(state: dict[str, Any]) -> int:
+    """The completed epochs of a checkpoint, 0 if it does not say."""
+    position = state.get("position")
+    epoch = position.get("epoch") if isinstance(position, dict) else None
+    return epoch if type(epoch) is int else 0
 
 
 def at(folder: Path, steps: int) -> dict[str, Any] | None:
@@ -106,9 +127,9 @@ def prune(folder: Path, keep: int, best: Collection[int]) -> None:
 
 
 def files(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, in the order of their steps; of two after the same step, the newer one last."""
+    """The checkpoints in a folder, in the order of their steps."""
     found = [file for file in folder.glob("step-*.pt") if _NAME.fullmatch(file.name)]
-    return sorted(found, key=lambda file: (steps_of(file), file.stat().st_mtime_ns))
+    return sorted(found, key=lambda file: (steps_of(file), file.name))
 
 
 def steps_of(file: Path) -> int:

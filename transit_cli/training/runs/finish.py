@@ -12,16 +12,22 @@ import numpy as np
 from transit_cli import __version__, console
 from transit_cli.data.viewset import write_table
 from transit_cli.model import saved
-from transit_cli.model.card import Card
+from transit_cli.model.calibration import log_probabilities
+from transit_cli.model.card import Card, ScalarCard
 from transit_cli.results import Result, Table
 from transit_cli.training.distributed import under_torchrun
+from transit_cli.training.loading.samples import assign_folds
 from transit_cli.training.runs import bench_record, ranking_metrics
+from transit_cli.training.runs.calibrate import fit_calibrations
+from transit_cli.training.runs.initial import describe
+from transit_cli.training.runs.ranking_metrics import calibration_error
 from transit_cli.training.runs.run import SCORES
 from transit_cli.utils.files import atomic_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from transit_cli.model.calibration import Calibrations
     from transit_cli.training.plan import Plan
     from transit_cli.training.runs.context import FitResult
     from transit_cli.training.runs.run import Run
@@ -31,24 +37,36 @@ def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
     """Write the scores and the trained networks, and measure them on the rows held out from them."""
     settings, viewset = plan.settings, plan.viewset
     rows, logits, folds = held_out_scores(fitted)
-    probabilities = 1 / (1 + np.exp(-logits))
-    score = probabilities.mean(axis=0)
-    found = ranking_metrics.ranking(plan.targets[rows], np.log(score.clip(1e-12)) - np.log((1 - score).clip(1e-12)))
+    outputs = len(plan.classes) or 1
+    raw = np.exp(log_probabilities(logits, outputs))
+    found = ranking_metrics.ranking(plan.targets[rows], _ensemble_logits(raw.mean(axis=0), outputs))
+    truth = (plan.targets[rows].argmax(axis=1) if plan.classes else plan.targets[rows]).astype(np.int64)
+    fitted_on = fit_calibrations(viewset, rows, logits, truth, settings.folds) if settings.calibrate else None
+    probabilities = _calibrated(plan, rows, logits, fitted_on) if fitted_on else raw
+    positive = [label in plan.target for label in plan.classes] if plan.classes else [False, True]
+    members = probabilities[..., positive].sum(axis=-1)
+    score = members.mean(axis=0)
+    found["calibration_error"] = calibration_error(np.isin(viewset.labels[rows], plan.target), score)
     table: dict[str, Any] = {"row": rows}
     table |= {name: viewset.tces[name][rows] for name in ("star", "signal", "label", "split")}
-    table |= {"fold": folds, "score": score, "spread": probabilities.std(axis=0)}
+    table |= {"fold": folds, "score": score, "spread": members.std(axis=0)}
+    for place, label in enumerate(plan.classes):
+        table[f"probability_{label}"] = probabilities[..., place].mean(axis=0)
     with atomic_output(run.path / SCORES) as temporary:
         write_table(temporary, table)
     card = Card(
         network=_card_name(settings.network),
         views=dict(plan.views),
-        scalars=[vars(scaling) for scaling in plan.scalings],
-        target=settings.target,
+        scalars=tuple(ScalarCard(**vars(scaling)) for scaling in plan.scalings),
+        target=plan.target,
+        classes=plan.classes,
         members=len(fitted),
-        folds=[fit.task.fold for fit in fitted if fit.task.fold is not None],
+        folds=tuple(fit.task.fold for fit in fitted if fit.task.fold is not None),
         trained_on=f"{len(fitted[0].task.train)} signals of {viewset.path.name}"
         + (" (simulated)" if viewset.simulated else ""),
         simulated=viewset.simulated,
+        calibration=fitted_on.document() if fitted_on else {},
+        initialised=describe(plan.initial, plan.taken) if plan.initial else "",
         figures={f"validation_{name}": value for name, value in found.items()},
         transit=__version__,
     )
@@ -56,9 +74,26 @@ def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
     return compare_with_bench(_result(plan, run, fitted, found), plan, run)
 
 
-def held_out_scores(fitted: Sequence[FitResult]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, their logits [M, R] by the M members that were not trained on them, and their fold (-1 without folds).
+def _ensemble_logits(probabilities: np.ndarray, outputs: int) -> np.ndarray:
+    """Logits [R], or [R, C] of classes, of the members' mean probabilities [R, 2] or [R, C]."""
+    logarithms = np.log(probabilities.clip(1e-12))
+    return logarithms[:, 1] - logarithms[:, 0] if outputs == 1 else logarithms
 
+
+def _calibrated(plan: Plan, rows: np.ndarray, logits: np.ndarray, fitted_on: Calibrations) -> np.ndarray:
+    """Probabilities [M, R, C] of held-out rows, each calibrated without its part of the stars."""
+    logarithms = log_probabilities(logits, len(plan.classes) or 1)
+    part = assign_folds(plan.viewset, rows, len(fitted_on.parts))
+    found = np.empty_like(logarithms)
+    for number, calibration in enumerate(fitted_on.parts):
+        found[:, part == number] = calibration.apply(logarithms[:, part == number])
+    return found
+
+
+def held_out_scores(fitted: Sequence[FitResult]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, their logits by the M members that were not trained on them, and their fold (-1 without folds).
+
+    Logits are [M, R], or [M, R, C] of several classes.
     With folds, each row is scored only by the networks of its own fold.
     """
     parts: dict[int | None, list[FitResult]] = {}
@@ -99,9 +134,7 @@ def _result(plan: Plan, run: Run, fitted: Sequence[FitResult], found: dict[str, 
             )
             for row in rows
         ],
-        note="AP: average precision on validation rows, which chose nothing unless --patience is given."
-        if not settings.folds
-        else "AP: average precision on the fold held out from each network.",
+        note=_note(plan),
     )
     held_out = "out-of-fold" if settings.folds else "validation"
     simulated = ", simulated data" if plan.viewset.simulated else ""
@@ -114,6 +147,10 @@ def _result(plan: Plan, run: Run, fitted: Sequence[FitResult], found: dict[str, 
         "average_precision": found["average_precision"],
         "roc_auc": found["roc_auc"],
         "loss": found["loss"],
+        "calibration_error": found["calibration_error"],
+        "classes": list(plan.classes),
+        "init": plan.initial.name if plan.initial else "",
+        "taken": dict(plan.taken),
         "held_out": held_out,
         "target": settings.target,
         "viewset": plan.viewset.path,
@@ -124,6 +161,13 @@ def _result(plan: Plan, run: Run, fitted: Sequence[FitResult], found: dict[str, 
         "fits": rows,
     }
     return Result(data, [table], verdict)
+
+
+def _note(plan: Plan) -> str:
+    note = "AP: average precision on "
+    note += "the fold held out from each network" if plan.settings.folds else "validation rows"
+    note += f", mean over {', '.join(plan.classes)}" if plan.classes else ""
+    return note + ("." if plan.settings.folds else ", which chose nothing unless --patience is given.")
 
 
 def compare_with_bench(result: Result, plan: Plan, run: Run) -> Result:

@@ -6,11 +6,13 @@ runs/NAME/
   metrics.jsonl       one line per epoch of every fit
   checkpoints/FIT/    see `training.checkpoint`
   scores.csv          the held-out rows with their scores
+  init.safetensors    a copy of the networks that the run began from (--init)
   model.safetensors   the trained networks, see `model.saved`
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import json
@@ -24,19 +26,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 from transit_cli import __version__, config, console
 from transit_cli.parsing import schema
 from transit_cli.results import ExitCode, TransitError, plain
+from transit_cli.training.runs.initial import CONFIG, INIT
 from transit_cli.training.settings import TrainSettings
 from transit_cli.utils.files import atomic_write, is_temporary, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from transit_cli.data.viewset import ViewSet
     from transit_cli.device.base import Device
     from transit_cli.training.distributed import ProcessGroup
     from transit_cli.training.plan import Plan
 
-CONFIG, ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
-    "config.yaml",
+ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
     "environment.json",
     "metrics.jsonl",
     "checkpoints",
@@ -88,12 +90,26 @@ class EpochRecord:
         step: optimizer steps taken.
         micro_batch: samples per micro-batch; 0 if it was not recorded.
         samples_per_second: speed of the epoch; 0 if it was not recorded.
+        epoch: number of the epoch, from 1; 0 if it was not recorded.
+        loss: mean training loss; None if it was not recorded.
+        learning_rate: at the end of the epoch; None if it was not recorded.
+        seconds: training time of the fit so far; 0 if it was not recorded.
+        memory_bytes: memory of the driver at the end of the epoch; 0 if it was not recorded.
+        validation_average_precision: on the validation rows; None if it was not recorded or is undefined.
+        validation_loss: on the validation rows; None if it was not recorded or is undefined.
     """
 
     fit: str
     step: Annotated[int, config.Range(0)]
     micro_batch: int = 0
     samples_per_second: float = 0.0
+    epoch: Annotated[int, config.Range(0)] = 0
+    loss: float | None = None
+    learning_rate: float | None = None
+    seconds: float = 0.0
+    memory_bytes: int = 0
+    validation_average_precision: float | None = None
+    validation_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +131,9 @@ class Run:
         """The epochs in metrics.jsonl."""
         return [record for _, record in self._lines()]
 
-    def truncate_metrics(self, steps: Mapping[str, int]) -> None:
-        """Drop the lines beyond the checkpoint that is resumed from (its steps, by fit): those epochs are repeated."""
-        kept = [line + "\n" for line, record in self._lines() if record.step <= steps.get(record.fit, 0)]
+    def truncate_metrics(self, epochs: Mapping[str, int]) -> None:
+        """Drop the lines of epochs that will be repeated: those beyond the completed epochs of each fit."""
+        kept = [line + "\n" for line, record in self._lines() if record.epoch <= epochs.get(record.fit, 0)]
         atomic_write(self.path / METRICS, "".join(kept))
 
     def _lines(self) -> list[tuple[str, EpochRecord]]:
@@ -161,11 +177,33 @@ def open_run(plan: Plan, processes: ProcessGroup) -> Iterator[Run]:
                 path = settings.out or _lock_new_name(stack)
                 if settings.out:
                     stack.enter_context(locked(path))
-                run = create(settings, path, plan.viewset, plan.device)
-            run.truncate_metrics({t.name: checkpoint.latest_steps(run.checkpoints(t.name)) for t in plan.tasks})
+                before = {file.name for file in path.iterdir()} if path.is_dir() else None
+                run = create(settings, path, plan)
+                stack.push(lambda kind, *_: kind is not None and _discard_empty(run, plan, before))
+            run.truncate_metrics({t.name: checkpoint.completed_epochs(run.checkpoints(t.name)) for t in plan.tasks})
             return run
 
         yield processes.broadcast_from_rank0(open_)
+
+
+def _discard_empty(run: Run, plan: Plan, before: Collection[str] | None) -> bool:
+    """Remove what `create` wrote, after a failure before the first epoch and the first checkpoint; returns False.
+
+    `before` names the files that were in the folder; None if there was no folder.
+    """
+    from transit_cli.training.runs import checkpoint
+
+    if not run.history() and not any(checkpoint.files(run.checkpoints(task.name)) for task in plan.tasks):
+        copy = Path(plan.settings.network.rpartition(":")[0]).name
+        for name in {CONFIG, ENVIRONMENT, METRICS, copy} - {"", *(before or ())}:
+            (run.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it has other files
+            for folder in (*(run.checkpoints(task.name) for task in plan.tasks), run.path / CHECKPOINTS):
+                if folder.is_dir():
+                    folder.rmdir()
+            if before is None:
+                run.path.rmdir()
+    return False
 
 
 def _copy_network_source(settings: TrainSettings, run: Run) -> None:
@@ -176,7 +214,7 @@ def _copy_network_source(settings: TrainSettings, run: Run) -> None:
             atomic_write(run.path / source.name, source.read_bytes())
 
 
-def create(settings: TrainSettings, path: Path, viewset: ViewSet, device: Device) -> Run:
+def create(settings: TrainSettings, path: Path, plan: Plan) -> Run:
     """Create the folder of a new run, which this process owns, with its configuration and environment.
 
     Raises:
@@ -184,7 +222,7 @@ def create(settings: TrainSettings, path: Path, viewset: ViewSet, device: Device
     """
     left = {file.name for file in path.iterdir() if not is_temporary(file)} if path.is_dir() else set()
     network = Path(settings.network.rpartition(":")[0]).name
-    if left - {ENVIRONMENT, network} or (path.exists() and not path.is_dir()):  # CONFIG is written last
+    if left - {ENVIRONMENT, INIT, network} or (path.exists() and not path.is_dir()):  # CONFIG is written last
         is_run = CONFIG in left
         raise TransitError(
             f"{path} {'contains a run' if is_run else 'exists'} already",
@@ -193,10 +231,15 @@ def create(settings: TrainSettings, path: Path, viewset: ViewSet, device: Device
             exit_code=ExitCode.USAGE,
             code="run-exists",
         )
-    atomic_write(path / ENVIRONMENT, json.dumps(plain(environment(viewset, device)), indent=2) + "\n")
+    about = environment(plan.viewset, plan.device)
+    if plan.initial:
+        about["init"] = {"from": plan.initial.name, "trained_on": plan.initial.card.trained_on, "taken": plan.taken}
+        atomic_write(path / INIT, plan.initial.file.read_bytes())
+    atomic_write(path / ENVIRONMENT, json.dumps(plain(about), indent=2) + "\n")
     run = Run(path)
     _copy_network_source(settings, run)
-    atomic_write(path / CONFIG, config.to_yaml(settings.replace(viewset=viewset.path.absolute(), out=path), "train"))
+    given = settings.replace(viewset=plan.viewset.path.absolute(), out=path)
+    atomic_write(path / CONFIG, config.to_yaml(given, "train"))
     return run
 
 
@@ -209,12 +252,7 @@ def resumed(settings: TrainSettings) -> TrainSettings:
     path = settings.resume
     assert path is not None
     if not (path / CONFIG).is_file():
-        raise TransitError(
-            f"{path} contains no run" if path.is_dir() else f"{path} does not exist",
-            wanted=f"a folder that `transit train` wrote, with {CONFIG}",
-            fix="transit train --resume " + (", or ".join(map(str, runs_near(path))) or "RUN"),
-            code="run-missing",
-        )
+        raise missing_run(path, "transit train --resume ")
     before = config.resolve(TrainSettings, {}, path / CONFIG)
     given = [name for name, source in settings.sources.items() if source != "default"]
     changed = [
@@ -231,7 +269,8 @@ def resumed(settings: TrainSettings) -> TrainSettings:
             code="run-changed",
         )
     kept = {name: getattr(settings, name) for name in given if name in RESUMABLE_OPTIONS}
-    return before.replace(**kept, network=_own_copy(before.network, path))
+    init = str(path / INIT) if before.init and (path / INIT).is_file() else before.init
+    return before.replace(**kept, network=_own_copy(before.network, path), init=init)
 
 
 def _own_copy(network: str, run: Path) -> str:
@@ -317,6 +356,16 @@ def environment(viewset: ViewSet, device: Device) -> dict[str, Any]:
         "device": {"kind": device.kind, "name": device.facts.name, "software": device.facts.software},
         "viewset": describe(viewset),
     }
+
+
+def missing_run(path: Path, command: str = "") -> TransitError:
+    """The error for a folder that contains no run; its fix names runs that exist, after `command`."""
+    return TransitError(
+        f"{path} contains no run" if path.is_dir() else f"{path} does not exist",
+        wanted=f"a folder that `transit train` wrote, with {CONFIG}",
+        fix=(command or "give the folder of a run: ") + (", or ".join(map(str, runs_near(path))) or "RUN"),
+        code="run-missing",
+    )
 
 
 def runs_near(path: Path) -> list[Path]:

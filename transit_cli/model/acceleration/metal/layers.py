@@ -1,7 +1,7 @@
 """Which of a network's layers run as Metal kernels, without touching its parameters.
 
-Where convolutions, max-poolings and ReLUs follow each other in an `nn.Sequential`, as many of them as there is a kernel
-for are computed by it, and so is the head of `two-branch`. Everything else runs as it does without.
+Where convolutions, max-poolings, dense layers and ReLUs follow each other in an `nn.Sequential`, as many of them as have
+a kernel are computed by it, and so is the head of `two-branch`. Everything else runs as it does without.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from transit_cli.model.acceleration.metal.dense import Dense
 from transit_cli.model.acceleration.metal.functions import (
     BINS,
     MOST_SLOTS,
@@ -43,17 +44,20 @@ MOST_TAPS = 15
 MOST_POOLED = 254
 #: Features and units of a head that a threadgroup can hold.
 MOST_UNITS = 2048
+#: Inputs and units of a dense layer: PyTorch divides a longer sum among threadgroups, and this kernel does not.
+MOST_DENSE = 2048
 
-Piece = tuple[Convolution | Pooling, tuple[nn.Module, ...]]
+LayerKernel = Convolution | Pooling | Dense
+Piece = tuple[LayerKernel, tuple[nn.Module, ...]]
 
 
-def forwards(network: nn.Module, library: Library, gradients: Gradients) -> dict[nn.Module, Callable[..., Any]]:
+def forwards(network: nn.Module, library: Library, gradients: Gradients | None) -> dict[nn.Module, Callable[..., Any]]:
     """Forwards for `layout.replaced` that compute what there are kernels for; empty where there is nothing.
 
     Args:
         network: on the device.
         library: the kernels.
-        gradients: where the gradients of weights go; `collect` it after each backward pass.
+        gradients: where the gradients of weights go; `collect` it after each backward pass. None where there is none.
     """
     found: dict[nn.Module, Callable[..., Any]] = {}
     for module in network.modules():
@@ -70,7 +74,7 @@ def forwards(network: nn.Module, library: Library, gradients: Gradients) -> dict
     return found
 
 
-def _pieces(layers: Sequence[nn.Module], library: Library, gradients: Gradients) -> list[nn.Module | Piece]:
+def _pieces(layers: Sequence[nn.Module], library: Library, gradients: Gradients | None) -> list[nn.Module | Piece]:
     pieces: list[nn.Module | Piece] = []
     index = 0
     while index < len(layers):
@@ -81,8 +85,8 @@ def _pieces(layers: Sequence[nn.Module], library: Library, gradients: Gradients)
 
 
 def _kernel(
-    layers: Sequence[nn.Module], library: Library, gradients: Gradients
-) -> tuple[Convolution | Pooling | None, int]:
+    layers: Sequence[nn.Module], library: Library, gradients: Gradients | None
+) -> tuple[LayerKernel | None, int]:
     """The kernel for the first of these layers, and how many of them it computes."""
     kinds = [type(layer) if _plain(layer) else None for layer in layers[:3]]
     first = layers[0]
@@ -97,6 +101,9 @@ def _kernel(
         return Convolution(first, after, library, gradients), taken
     if kinds[:2] == [nn.MaxPool1d, nn.ReLU] and (pools := plain_pooling(first)) and pools[0] <= MOST_POOLED:
         return Pooling(*pools, library), 2
+    if isinstance(first, nn.Linear) and kinds[0] is nn.Linear and _dense_fits(first):
+        relu = kinds[1:2] == [nn.ReLU]
+        return Dense(first, relu, library, gradients), 1 + relu
     return None, 1
 
 
@@ -118,11 +125,15 @@ def _fits(layer: nn.Conv1d) -> bool:
     return plain_convolution(layer) and small and _float32(layer)
 
 
+def _dense_fits(layer: nn.Linear) -> bool:
+    return layer.bias is not None and max(layer.in_features, layer.out_features) <= MOST_DENSE and _float32(layer)
+
+
 def _float32(layer: nn.Module) -> bool:
     return all(parameter.dtype == torch.float32 for parameter in layer.parameters())
 
 
-def _head(layers: Sequence[nn.Module], library: Library, gradients: Gradients) -> Head | None:
+def _head(layers: Sequence[nn.Module], library: Library, gradients: Gradients | None) -> Head | None:
     if not all(_plain(layer) and _float32(layer) for layer in layers):
         return None
     match layers:
@@ -152,8 +163,12 @@ def _run(pieces: Sequence[nn.Module | Piece], values: Tensor) -> Tensor:
     return values
 
 
-def _can_take(kernel: Convolution | Pooling, values: Tensor) -> bool:
-    if values.ndim != 3 or values.dtype not in TYPES or values.numel() == 0:
+def _can_take(kernel: LayerKernel, values: Tensor) -> bool:
+    if values.dtype not in TYPES or values.numel() == 0:
+        return False
+    if isinstance(kernel, Dense):
+        return values.ndim == 2 and len(values) * MOST_DENSE <= MOST_NUMBERS
+    if values.ndim != 3:
         return False
     samples, _, length = values.shape
     if isinstance(kernel, Pooling):

@@ -68,10 +68,11 @@ class Library:
 
     Args:
         compile_: makes an object of a source, whose attributes are its kernels; raises what it likes.
+        matrices: whether SIMD-groups multiply by 8 x 8 matrices where channels are many enough.
     """
 
-    def __init__(self, compile_: Callable[[str], Any]) -> None:
-        self._compile = compile_
+    def __init__(self, compile_: Callable[[str], Any], *, matrices: bool = False) -> None:
+        self._compile, self.matrices = compile_, matrices
         self._kernels: dict[object, Kernel] = {}
         self._compiled: dict[str, Any] = {}
 

@@ -1,6 +1,6 @@
 // Each channel's average and maximum, and max-pooling followed by ReLU.
 //
-// Defined before: VALUE (type in memory), SIZE and STRIDE of the max-pooling.
+// Defined before: VALUE (type in memory), SIZE and STRIDE of the max-pooling, KEEP (1 or 0: whether the origin is stored).
 
 // values [B, C, L] -> result [B, 2 C]: averages, then maxima; place [B, C]: the maximum's bin, the first of several.
 // A SIMD-group has a channel. threads: 32 x B x C in groups of 256.
@@ -50,7 +50,7 @@ kernel void NAME(pool)(
     if (value > most || not_a_number(value)) { most = value; which = bin; }
   }
   result[number] = VALUE(passes(most) ? most : 0.0f);
-  origin[number] = passes(most) ? uchar(which) : uchar(255);
+  if (KEEP) origin[number] = passes(most) ? uchar(which) : uchar(255);
 }
 
 // gradient, origin [rows, L_OUT] -> wanted [rows, L]; each bin gathers its own. threads: numel of wanted.

@@ -1,0 +1,1 @@
+"""Run folders, read: `transit runs` and `transit watch`."""

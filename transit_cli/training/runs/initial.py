@@ -1,0 +1,103 @@
+"""`transit train --init`: which saved networks new ones begin from, and what of them is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from transit_cli.data.viewset import ViewSet
+from transit_cli.model import pretrained, saved
+from transit_cli.model.initialise import Initial, initialise
+from transit_cli.results import ExitCode, TransitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import nn
+
+    from transit_cli.model.initialise import Inputs
+
+#: Files of a run: its options, and the copy of the networks that it began from.
+CONFIG, INIT = "config.yaml", "init.safetensors"
+#: The value of --init that names the networks that come with transit.
+PRETRAINED = "pretrained"
+
+
+def open_initial(init: str, lengths: Mapping[str, int]) -> Initial | None:
+    """The saved networks that `--init` names; None for "". Their weights are read, and nothing is executed.
+
+    Args:
+        init: "pretrained", a run's folder, a file, or "".
+        lengths: the length of each view of the new networks.
+
+    Raises:
+        TransitError: there are none, or they cannot be read.
+    """
+    if not init:
+        return None
+    if init == PRETRAINED:
+        name = pretrained.name_for(lengths, "omit --init, or give a RUN of views of these lengths")
+        file = pretrained.files()[name]
+        return Initial(f"the pretrained network ({name.replace('-', '/')})", file, *saved.read(file))
+    path = Path(init).expanduser()
+    file = path / saved.FILE if path.is_dir() else path
+    if not file.is_file():
+        unfinished = (path / CONFIG).is_file()
+        raise TransitError(
+            f"--init {init} {'is a run that has not finished' if unfinished else 'does not exist'}",
+            wanted=f"{PRETRAINED}, the folder of a finished run, or a {saved.FILE}",
+            fix=f"transit train --resume {path}" if unfinished else f"--init {PRETRAINED}",
+            exit_code=ExitCode.USAGE,
+            code="init-missing",
+        )
+    return Initial(init, file, *saved.read(file))
+
+
+def what_fits(initial: Initial, inputs: Inputs, build: Callable[[], nn.Module], network: str) -> dict[str, str]:
+    """What a new network takes from the saved ones, see `model.initialise`; torch's random state is left as it is.
+
+    Raises:
+        TransitError: nothing fits.
+    """
+    with torch.random.fork_rng(devices=[]):
+        taken = initialise(build(), inputs, initial, 0)
+    if set(taken.values()) > {"new"} or "new" not in taken.values():
+        return taken
+    raise TransitError(
+        f"--init {initial.name} is a network {initial.card.network}, of which nothing fits {network}",
+        wanted="saved networks of the same kind",
+        fix=f"--network {initial.card.network}, or omit --init",
+        exit_code=ExitCode.USAGE,
+        code="init-unfit",
+    )
+
+
+def describe(initial: Initial, taken: Mapping[str, str]) -> str:
+    """One line: what was taken, and what is new."""
+    new = [name for name, source in taken.items() if source == "new"]
+    used = [name if source in {name, "taken"} else f"{name} from {source}" for name, source in taken.items()]
+    used = [text for text, name in zip(used, taken, strict=True) if name not in new]
+    shown = ", ".join(used) if len(used) <= 8 else f"{len(used)} parameters"
+    return f"{initial.name}: {shown}" + (f"; new: {', '.join(new[:8])}" if new else "")
+
+
+def trained_stars(initial: Initial) -> np.ndarray:
+    """The stars that a run's networks were trained on; empty if its view set is not known or not there any more."""
+    from transit_cli import config
+    from transit_cli.training.settings import TrainSettings
+
+    run = initial.file.parent
+    if not (run / CONFIG).is_file() or initial.file.name == INIT:  # the copy in a run that is resumed
+        return np.empty(0, str)
+    try:
+        path = config.resolve(TrainSettings, {}, run / CONFIG).viewset
+        if path is None:
+            return np.empty(0, str)
+        viewset = ViewSet.open(path)
+    except TransitError:
+        return np.empty(0, str)
+    splits = ("train", "val") if initial.card.folds else ("train",)
+    return np.unique(viewset.tces["star"][np.isin(viewset.splits, splits)])

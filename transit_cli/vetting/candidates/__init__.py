@@ -1,0 +1,1 @@
+"""`transit vet`: from signals and light curves to vetted candidates."""

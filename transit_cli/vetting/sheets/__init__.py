@@ -1,0 +1,1 @@
+"""Vetting sheets: the plots and tables of every signal, on one page."""

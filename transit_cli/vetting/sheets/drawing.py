@@ -1,0 +1,42 @@
+"""The plots of a sheet as HTML, drawn by the worker that vetted the signal."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transit_cli.plotting import svg
+from transit_cli.vetting.sheets import pdf_page
+from transit_cli.vetting.sheets.panels import panels_of
+
+if TYPE_CHECKING:
+    from transit_cli.vetting.candidate_tests.candidate import Candidate
+    from transit_cli.vetting.candidate_tests.model_shift import ModelShift
+    from transit_cli.vetting.candidates.star_light import StarLight
+
+#: Points of a thumbnail.
+POINTS = 50
+
+
+def draw(
+    light: StarLight, candidate: Candidate, found: ModelShift | None, *, panels: bool
+) -> tuple[str, str, list[dict[str, Any]]]:
+    """The plots of a signal as HTML, its thumbnail, and the plots as data if `panels`."""
+    made = panels_of(light, candidate, found)
+    figures = "".join(
+        f'<figure class="plain{" wide" if panel.wide else ""}"><figcaption>{escape(panel.title)}</figcaption>'
+        f'<div class="scroll">{svg.svg(panel)}</div></figure>'
+        for panel in made
+    )
+    return figures, _thumbnail(candidate), [pdf_page.document(panel) for panel in made] if panels else []
+
+
+def _thumbnail(candidate: Candidate) -> str:
+    reach = min(2 * candidate.signal.duration, candidate.signal.period / 2)
+    number = np.floor((candidate.phase / reach + 1) / 2 * POINTS).astype(np.int64)
+    near = (number >= 0) & (number < POINTS)
+    total = np.bincount(number[near], candidate.weight[near], POINTS)
+    sums = np.bincount(number[near], (candidate.weight * candidate.flux)[near], POINTS)
+    return svg.thumbnail(np.where(total > 0, sums / np.maximum(total, 1e-9), np.nan), "folded transit")

@@ -1,0 +1,52 @@
+"""The script of the page: sorting, filtering, and opening the sheet that a link leads to."""
+
+SCRIPT = """
+const table = document.getElementById('signals'), body = table.tBodies[0], rows = [...body.rows];
+const value = (row, column) => { const cell = row.cells[column]; return cell.dataset.v ?? null; };
+let numeric = column => rows.every(row => value(row, column) === null || !isNaN(parseFloat(value(row, column))));
+for (const head of table.tHead.rows[0].cells) {
+  const button = head.querySelector('button');
+  if (!button) continue;
+  button.onclick = () => {
+    const column = head.cellIndex, up = head.ariaSort !== 'ascending', numbers = numeric(column);
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute('aria-sort');
+    head.ariaSort = up ? 'ascending' : 'descending';
+    const compare = (a, b) => {
+      const x = value(a, column), y = value(b, column);
+      if (x === null || y === null) return (x === null) - (y === null);
+      const order = numbers ? parseFloat(x) - parseFloat(y) : x.localeCompare(y, undefined, {numeric: true});
+      return up ? order : -order;
+    };
+    body.append(...rows.slice().sort(compare));
+  };
+}
+const field = name => document.getElementById(name), columns = {snr: 7, network: 3};
+const texts = rows.map(row => row.textContent.toLowerCase());
+function filter() {
+  const text = field('text').value.toLowerCase(), verdict = field('verdict').value;
+  let shown = 0;
+  rows.forEach((row, index) => {
+    let keep = texts[index].includes(text) && (!verdict || row.dataset.code === verdict);
+    for (const name in columns) {
+      const least = parseFloat(field(name).value);
+      if (!isNaN(least)) keep = keep && parseFloat(value(row, columns[name]) ?? NaN) >= least;
+    }
+    row.hidden = !keep;
+    shown += keep;
+    const sheet = document.getElementById(row.querySelector('a').hash.slice(1));
+    if (sheet) sheet.hidden = !keep;
+  });
+  field('count').textContent = `${shown} of ${rows.length} signals`;
+}
+field('filters').oninput = filter;
+field('filters').onreset = () => setTimeout(filter);
+field('filters').onsubmit = event => event.preventDefault();
+function open() {
+  const sheet = location.hash && document.getElementById(location.hash.slice(1));
+  if (sheet && sheet.tagName === 'DETAILS') { sheet.open = true; sheet.scrollIntoView(); }
+}
+addEventListener('hashchange', open);
+table.addEventListener('click', event => { if (event.target.closest('a')) setTimeout(open); });
+filter();
+open();
+"""
