@@ -16,7 +16,7 @@ import numpy as np
 
 from transit_cli.data.views.binning import bin_medians, fill_empty, interpolate_empty, median
 from transit_cli.data.views.folding import Folded, Signal, UnusableError, fold
-from transit_cli.data.views.measure import measure, secondary_phase
+from transit_cli.data.views.measure import measure
 from transit_cli.data.views.measure_folded import folded_scalars
 from transit_cli.options import MAX_BINS
 
@@ -132,6 +132,12 @@ def normalise(view: np.ndarray, scale: float | None = None) -> np.ndarray:
     """
     level = median(view)
     return (view - level) / (_scale(view, level) if scale is None else scale)
+
+
+def unit_depth(views: np.ndarray) -> np.ndarray:
+    """Views [N, L] with median 0, each divided by its own depth, so that its minimum is -1; flat ones stay."""
+    depth = -views.min(axis=1, keepdims=True)
+    return views / np.where(depth > 0, depth, 1).astype(views.dtype)
 
 
 def check_depth(scalars: Mapping[str, float]) -> None:
