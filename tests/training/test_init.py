@@ -8,6 +8,7 @@ import torch
 
 from transit_cli import config
 from transit_cli.model import registry, saved
+from transit_cli.model.card import ScalarCard
 from transit_cli.model.initialise import Initial, Inputs, initialise
 from transit_cli.results import TransitError
 from transit_cli.training.settings import TrainSettings
@@ -19,8 +20,8 @@ VIEWS = {"global": 40, "local": 20}
 def initial(views=VIEWS, scalars=0, classes=(), target=("PC",), network="two-branch"):
     torch.manual_seed(1)
     states = [registry.build(network, views, scalars, len(classes) or 1).state_dict() for _ in range(2)]
-    columns = [{"column": f"c{number}", "log": False, "center": 0.0, "scale": 1.0} for number in range(scalars)]
-    card = saved.Card(network, views, list(target), list(classes), columns, 2)
+    columns = tuple(ScalarCard(f"c{number}", False, 0.0, 1.0) for number in range(scalars))
+    card = saved.Card(network, views, tuple(target), tuple(classes), columns, 2)
     return Initial("saved", None, card, states)
 
 

@@ -91,7 +91,7 @@ def metadata(ensemble: Ensemble) -> str:
             "made_by": "for each column: x = log10(value) where log, else the value; (x - center) / scale, "
             "clipped to -5 ... 5; where there are knots, the (i + 1) / (knots + 1) quantiles of the normal distribution at "
             "the knots (equal knots share their mean), linear between, constant beyond; 0 for a missing value",
-            "columns": [dict(scaling) for scaling in card.scalars],
+            "columns": [dataclasses.asdict(scaling) for scaling in card.scalars],
         }
     members = len(ensemble.networks)
     if card.classes:

@@ -63,7 +63,7 @@ class Inputs:
     @classmethod
     def of(cls, card: Card) -> Inputs:
         """Those of saved networks."""
-        columns = [str(scalar["column"]) for scalar in card.scalars]
+        columns = [scalar.column for scalar in card.scalars]
         return cls(list(card.views), columns, list(card.target), list(card.classes))
 
 

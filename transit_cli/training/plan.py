@@ -16,7 +16,7 @@ from transit_cli.device import precision
 from transit_cli.memory import reading
 from transit_cli.model import registry
 from transit_cli.model.initialise import Initial, Inputs, initialise
-from transit_cli.options import DEFAULT_SCALARS
+from transit_cli.options import DEFAULT_SCALARS, MAX_MEMBERS
 from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
 from transit_cli.training.loading.samples import (
     Batching,
@@ -177,6 +177,8 @@ def _with_initial(plan: Plan) -> Plan:
 
 def _tasks(settings: TrainSettings, viewset: ViewSet, rows: np.ndarray, target: np.ndarray) -> list[FitTask]:
     held_out: list[tuple[int | None, np.ndarray]] = [(None, viewset.splits[rows] == "val")]
+    if settings.folds * settings.members > MAX_MEMBERS:
+        settings.refuse("members", f"at most {MAX_MEMBERS} networks in all folds together")
     if settings.folds:
         folds = assign_folds(viewset, rows, settings.folds)
         held_out = [(fold, folds == fold) for fold in range(settings.folds)]

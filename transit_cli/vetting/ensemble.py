@@ -146,7 +146,7 @@ class Ensemble:
             TransitError: a view is missing or has another length.
         """
         self.check({name: values.shape[1] for name, values in views.items()})
-        scalings = [Scaling(**scaling) for scaling in self.card.scalars]
+        scalings = [Scaling(**vars(scaling)) for scaling in self.card.scalars]
         count = len(next(iter(views.values())))
         outputs = (self.card.outputs,) if self.card.classes else ()
         logits = np.full((len(self.networks), count, *outputs), np.nan)

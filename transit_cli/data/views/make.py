@@ -17,6 +17,8 @@ import numpy as np
 from transit_cli.data.views.binning import bin_medians, fill_empty, interpolate_empty, median
 from transit_cli.data.views.folding import Folded, Signal, UnusableError, fold
 from transit_cli.data.views.measure import measure, secondary_phase
+from transit_cli.data.views.measure_folded import folded_scalars
+from transit_cli.options import MAX_BINS
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def recipe_for(lengths: str, *, secondary: bool = False, odd_even: bool = False)
     found = re.fullmatch(r"(\d+)/(\d+)", lengths.strip())
     if found is None or min(int(found[1]), int(found[2])) < 10:
         raise ValueError("two numbers of bins as in 2001/201, each at least 10")
+    if max(int(found[1][:20]), int(found[2][:20])) > MAX_BINS:
+        raise ValueError(f"at most {MAX_BINS:,} bins: light curves have fewer cadences")
     bins = {"global_bins": int(found[1]), "local_bins": int(found[2])}
     base = TESS if bins == {"global_bins": 201, "local_bins": 61} else KEPLER
     width = max(base.local_width, 2 * base.local_span / bins["local_bins"])
@@ -152,9 +156,8 @@ def make_views(
         recipe: lengths and widths.
 
     Returns:
-        The views by name, float32; and scalars for the TCE's row (see `measure`; with the respective views also
-        secondary_phase_days, secondary_depth_ppm, odd_transits, even_transits). If all observed transits are odd, or
-        all are even, the missing view is a copy of the local view.
+        The views by name, float32; and scalars for the TCE's row (see `measure` and `folded_scalars`). If all observed
+        transits are odd, or all are even, the missing view is a copy of the local view.
 
     Raises:
         UnusableError: the signal cannot become views; the message is the reason.
@@ -169,17 +172,13 @@ def make_views(
     local = local_bins(folded, recipe)
     scale = scale_of(local)
     views = {"global": normalise(global_bins(folded, recipe)), "local": normalise(local)}
+    scalars |= folded_scalars(folded, views["global"])
     if recipe.secondary:
-        phase, depth, _ = secondary_phase(folded)
-        there = fold(time, flux, Signal(signal.period, signal.epoch + phase, signal.duration))
+        there = fold(time, flux, Signal(signal.period, signal.epoch + scalars["secondary_phase_days"], signal.duration))
         views["secondary"] = normalise(local_bins(there, recipe), scale)
-        scalars |= {"secondary_phase_days": phase, "secondary_depth_ppm": 1e6 * depth / float(np.median(flux))}
     if recipe.odd_even:
         parity = folded.cycle % 2
-        inside = np.abs(folded.phase) < signal.duration / 2
         for name, value in (("odd", 1), ("even", 0)):
-            transits = len(np.unique(folded.cycle[inside & (parity == value)]))
-            one = local_bins(folded.where(parity == value), recipe) if transits else local
+            one = local_bins(folded.where(parity == value), recipe) if scalars[f"{name}_transits"] else local
             views[name] = normalise(one, scale)
-            scalars[f"{name}_transits"] = float(transits)
     return {name: view.astype(np.float32) for name, view in views.items()}, scalars

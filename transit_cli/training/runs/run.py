@@ -87,7 +87,6 @@ class EpochRecord:
 
     Attributes:
         fit: name of the fit.
-        epoch: completed epochs.
         step: optimizer steps taken.
         micro_batch: samples per micro-batch; 0 if it was not recorded.
         samples_per_second: speed of the epoch; 0 if it was not recorded.
@@ -101,11 +100,10 @@ class EpochRecord:
     """
 
     fit: str
-    epoch: Annotated[int, config.Range(1)]
     step: Annotated[int, config.Range(0)]
     micro_batch: int = 0
     samples_per_second: float = 0.0
-    epoch: int = 0
+    epoch: Annotated[int, config.Range(0)] = 0
     loss: float | None = None
     learning_rate: float | None = None
     seconds: float = 0.0
