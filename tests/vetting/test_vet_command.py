@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -268,3 +272,21 @@ def test_two_hundred_sheets_stay_responsive(vetted, tmp_path):
                 page.js(f"{code}; new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
                 seconds.append(time.perf_counter() - begin)
             assert min(seconds) < 1.0
+
+
+@pytest.mark.torture
+def test_a_killed_run_resumes_and_gives_the_same_bytes(places, vetted, tmp_path):
+    out = tmp_path / "out"
+    code = "from transit_plugins.vet import app; app()"
+    arguments = [str(path) for path in (places / "signals.csv", places / "light", out)]
+    command = [sys.executable, "-c", code, *arguments, "--workers", "1", "--device", "cpu", "--quiet"]
+    process = subprocess.Popen(command, start_new_session=True)
+    work = tmp_path / ".out.work"
+    while not list(work.glob("*.json")) and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 1 <= len(list(work.glob("*.json"))) < len(STARS) + 1
+    subprocess.run(command, check=True, timeout=300)
+    assert (out / "candidates.csv").read_bytes() == (vetted[0] / "candidates.csv").read_bytes()
+    assert not work.exists()
