@@ -15,7 +15,7 @@ import pytest
 from tests import browser
 from transit_cli.data.catalogs import catalog as catalogs
 from transit_cli.data.simulation.systems import Orbit, eclipse
-from transit_cli.results import TransitError
+from transit_cli.results import Result, TransitError
 from transit_cli.vetting.candidates import vet_run
 from transit_cli.vetting.settings import VetSettings
 
@@ -180,7 +180,7 @@ def test_a_test_that_fails_inside_costs_one_signal(places, tmp_path, monkeypatch
     assert "planted" not in reasons["planet"]
 
 
-def test_without_a_catalog_the_light_curves_are_searched_first(places, tmp_path):
+def test_without_a_catalog_the_light_curves_are_searched_first(places, tmp_path, monkeypatch):
     from transit_cli.search.settings import SearchSettings
 
     folder = tmp_path / "light"
@@ -196,6 +196,9 @@ def test_without_a_catalog_the_light_curves_are_searched_first(places, tmp_path)
     )
     result = vet_run.vet(settings(places, tmp_path / "vetted", catalog=found, light_curves=folder))
     assert result.data["dispositions"]["PC"] == 1
+    monkeypatch.setattr("transit_cli.search.search_run.search", lambda _: Result({"signals": 0}))
+    nothing = vet_run.vet(VetSettings(catalog=folder, light_curves=tmp_path / "empty", device="cpu"))
+    assert (nothing.data["signals"], "found nothing" in nothing.verdict) == ([], True)
     with pytest.raises(TransitError, match="there is no OUT"):
         vet_run.vet(VetSettings(catalog=found, light_curves=folder))
 
