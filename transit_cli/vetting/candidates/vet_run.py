@@ -263,7 +263,7 @@ def _assemble(
         stream.writelines(candidate_table.line(row) for row, _, _ in _rows(files, dropped))
     with atomic_output(out / SIGNALS) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(plain(row)) + "\n" for row, _, _ in _rows(files, dropped))
-    about = page.About(str(settings.catalog), str(settings.light_curves), ensemble.name, ensemble.trained_on)
+    about = page.About(settings.catalog.name, settings.light_curves.name, ensemble.name, ensemble.trained_on)
     with atomic_output(out / PAGE) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(page.page(lambda: _rows(files, dropped), about))
     if settings.pdf:
