@@ -71,6 +71,9 @@ class PrepareSettings(Settings):
     odd_even: bool = False
     "Add views of the odd and of the even transits."
 
+    views: Annotated[tuple[str, ...], Flag(metavar="NAME,...")] = ()
+    "More views: local_scatter, local_empty, global_scatter, global_empty, half_period, transits, centroid."
+
     detrend: str = "spline"
     "Method for the trend: spline, or one of wotan's such as biweight (needs wotan)."
 
