@@ -193,7 +193,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the folder of results")
     parser.add_argument("--cases", type=int, default=350, help="light curves of each kind, half of them with a planet")
-    parser.add_argument("--first", type=int, default=0, help="number of the first, for a second process beside the first")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first, for a second process beside the first"
+    )
     parser.add_argument("--real", type=Path, help="a folder of light curves to inject into")
     parser.add_argument("--programs", nargs="*", default=list(PROGRAMS), choices=list(PROGRAMS))
     parser.add_argument("--report", action="store_true", help="only print the tables")

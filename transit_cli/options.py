@@ -9,6 +9,8 @@ from transit_cli.config import Flag, Settings
 
 #: The views that `transit data prepare` makes.
 VIEWS = ("global", "local", "secondary", "odd", "even")
+#: The most bins of a view: no light curve has more cadences; and networks of an ensemble.
+MAX_BINS, MAX_MEMBERS = 1_000_000, 1000
 #: The mark of every option `--out`.
 OUT = Flag("-o")
 
@@ -94,7 +96,7 @@ class BinsSettings(Settings):
         try:
             parse_bins(self.bins)
         except ValueError:
-            self.refuse("bins", "two lengths of at least 4 bins, such as 2001/201")
+            self.refuse("bins", f"two lengths of 4 to {MAX_BINS:,} bins, such as 2001/201")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +119,11 @@ def parse_bins(bins: str, views: tuple[str, ...] = ("global", "local")) -> dict[
     """The length of each view, from bins written as "2001/201": views other than the global one have the second.
 
     Raises:
-        ValueError: the bins are written otherwise, or fewer than 4.
+        ValueError: the bins are written otherwise, or fewer than 4, or more than `MAX_BINS`.
     """
     of_global, of_others = map(int, bins.split("/"))
     if min(of_global, of_others) < 4:
         raise ValueError("fewer than 4 bins")
+    if max(of_global, of_others) > MAX_BINS:
+        raise ValueError(f"more than {MAX_BINS:,} bins")
     return {name: of_global if name == "global" else of_others for name in views}

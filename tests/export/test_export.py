@@ -47,9 +47,9 @@ def signals(run):
     rows = np.arange(50)
     scores = ensemble.score_rows(viewset, rows).mean(0)
     (scaling,) = ensemble.card.scalars
-    period = viewset.tces[scaling["column"]][rows]
-    scaled = (np.log10(period) if scaling["log"] else period) - scaling["center"]
-    scalars = np.clip(scaled / scaling["scale"], -5, 5).astype(np.float32)[:, None]
+    period = viewset.tces[scaling.column][rows]
+    scaled = (np.log10(period) if scaling.log else period) - scaling.center
+    scalars = np.clip(scaled / scaling.scale, -5, 5).astype(np.float32)[:, None]
     return {name: np.array(viewset.views[name][rows]) for name in ensemble.card.views} | {"scalars": scalars}, scores
 
 

@@ -108,7 +108,7 @@ def test_a_cut_file_is_refused(content, tmp_path, length):
 def test_lengths_that_would_need_gigabytes_are_refused_before_they_are_allocated(tmp_path):
     state = registry.build("astronet", {"global": 125}).state_dict()
     file = tmp_path / saved.FILE
-    saved.save(file, [state], Card("astronet", {"global": 10**7}, ["PC"]))
+    saved.save(file, [state], Card("astronet", {"global": 10**6}, ["PC"]))
     with pytest.raises(TransitError, match="does not fit the network"):
         saved.load(file)
 

@@ -12,6 +12,7 @@ import numpy as np
 from tests.torture import forked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 #: Files whose content depends on the time or the place.
@@ -55,19 +56,15 @@ class Command:
         return self.name in {"simulate", "import", "export"} and (folder / out).exists()
 
 
-def table(tallies: list[Tally]) -> str:
-    """The rows as lines, followed by the problems."""
-    lines = [f"{'what':<28} {'problems':>8}  outcomes"]
+def report(tallies: Iterable[Tally]) -> None:
+    """Print the table, row by row; fail if there is a problem."""
+    problems = []
+    print(f"\n{'what':<28} {'problems':>8}  outcomes")
     for tally in tallies:
         outcomes = ", ".join(f"{name} {count}" for name, count in sorted(tally.outcomes.items()))
-        lines.append(f"{tally.name:<28} {len(tally.problems):>8}  {outcomes}")
-    return "\n".join(lines + [problem for tally in tallies for problem in tally.problems])
-
-
-def report(tallies: list[Tally]) -> None:
-    """Print the table; fail if there is a problem."""
-    print("\n" + table(tallies))
-    assert not any(tally.problems for tally in tallies), table(tallies)
+        print("\n".join([f"{tally.name:<28} {len(tally.problems):>8}  {outcomes}", *tally.problems]), flush=True)
+        problems += tally.problems
+    assert not problems, "\n".join(problems)
 
 
 def write_light_curves(folder: Path, stars: int = 4) -> None:
@@ -133,7 +130,7 @@ def long_commands() -> list[Command]:
         {
             "evaluate --report": ["evaluate", "run", "--out", "OUT", "--resamples", "20", "--device", "cpu"],
             "probe-batch": ["probe-batch", "set", "--device", "cpu", "--only-best", "--write", "OUT"],
-            "profile": ["profile", *steps, "--out", "OUT"],
+            "profile": ["profile", *steps, "--report", "--out", "OUT"],
         }
     )
 

@@ -30,7 +30,7 @@ def mount(tmp_path):
 
 def fuzz_all(folder, count, seed, only=None):
     found = {name: kind for name, kind in kinds.kinds(folder).items() if only is None or name in only}
-    return [mutation.fuzz(name, kind, count, random.Random(f"{seed} {name}")) for name, kind in found.items()]
+    return (mutation.fuzz(name, kind, count, random.Random(f"{seed} {name}")) for name, kind in found.items())
 
 
 def test_mutated_files_are_read_or_refused(made):
@@ -56,29 +56,29 @@ def times(count):
 @pytest.mark.torture
 def test_many_kills(made):
     folder, commands = made
-    counts = [(command, 25) for command in commands] + [(command, 4) for command in inputs.long_commands()]
+    counts = [(command, 25) for command in commands] + [(command, 2) for command in inputs.long_commands()]
     inputs.report(
-        [processes.kill(folder, one, times(count), random.Random(f"{SEED} {one.name}")) for one, count in counts]
+        processes.kill(folder, one, times(count), random.Random(f"{SEED} {one.name}")) for one, count in counts
     )
 
 
 @pytest.mark.torture
 def test_two_processes_and_limits(made):
     folder, commands = made
-    tallies = [processes.two_at_once(folder, command, times(3)) for command in commands]
-    inputs.report(tallies + [processes.limited(folder, command, processes.LIMITS) for command in commands])
+    inputs.report(processes.two_at_once(folder, command, times(3)) for command in commands)
+    inputs.report(processes.limited(folder, command, processes.LIMITS) for command in commands)
 
 
 @pytest.mark.torture
 def test_disks(made, mount):
     folder, commands = made
-    tallies = [disks.read_only(folder, command, mount) for command in commands]
-    tallies += [disks.no_inodes(folder, command, mount, range(1, 10, 2)) for command in commands]
-    inputs.report(tallies + [disks.full_disk(folder, command, mount, times(20)) for command in commands])
+    inputs.report(disks.read_only(folder, command, mount) for command in commands)
+    inputs.report(disks.no_inodes(folder, command, mount, range(1, 10, 2)) for command in commands)
+    inputs.report(disks.full_disk(folder, command, mount, times(20)) for command in commands)
 
 
 @pytest.mark.torture
 def test_power_cuts(made, mount):
     folder, commands = made
     moments = random.Random(SEED)
-    inputs.report([disks.power_cut(folder, command, mount, times(4), moments) for command in commands])
+    inputs.report(disks.power_cut(folder, command, mount, times(4), moments) for command in commands)

@@ -56,7 +56,7 @@ def test_a_run_learns_and_is_complete(settings, tmp_path):
     view_set = viewset.ViewSet.open(settings().viewset)
     rows = scores["row"].astype(int)
     inputs = {name: torch.from_numpy(view_set.views[name][rows]) for name in card.views}
-    scalings = [Scaling(**scaling) for scaling in card.scalars]
+    scalings = [Scaling(**vars(scaling)) for scaling in card.scalars]
     assert [scaling.column for scaling in scalings] == ["period_days"]
     inputs["scalars"] = torch.from_numpy(scaled({k: v[rows] for k, v in view_set.tces.items()}, scalings))
     with torch.inference_mode():

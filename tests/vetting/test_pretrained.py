@@ -19,7 +19,7 @@ def test_they_are_small_and_say_what_they_learned_from():
         assert card.simulated
         assert "simulated" in card.trained_on
         assert card.members > 1, "a spread needs more than one"
-        assert card.scalars == [], "views alone: how periods of simulated labels are spread is nothing to learn from"
+        assert card.scalars == (), "views alone: how periods of simulated labels are spread is nothing to learn from"
 
 
 @pytest.mark.parametrize("lengths", [tuple(map(int, name.split("-"))) for name in pretrained.files()])

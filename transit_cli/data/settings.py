@@ -80,7 +80,7 @@ class PrepareSettings(Settings):
     flux_column: str = ""
     "Flux column, in place of the preferred one."
 
-    workers: Annotated[int, Range(0)] = 0
+    workers: Annotated[int, Range(0, 1024)] = 0
     "Processes; 0 for one per core."
 
     scheduler: Annotated[str, Flag(metavar="ADDRESS")] = ""
@@ -160,10 +160,10 @@ class SimulateSettings(Settings):
     out: Annotated[Path, Positional("OUT")]
     "The folder of the new view set."
 
-    tces: Annotated[int, Range(1)] = 4000
+    tces: Annotated[int, Range(1, 1_000_000_000)] = 4000
     "Number of TCEs: a quarter planets, a quarter eclipsing binaries, half junk."
 
-    seed: Annotated[int, Range(0)] = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     "Seed; the same seed gives the same set."
 
     mission: Literal["kepler", "tess"] = "kepler"
@@ -178,5 +178,5 @@ class SimulateSettings(Settings):
     odd_even: bool = False
     "Add views of the odd and of the even transits."
 
-    workers: Annotated[int, Range(0)] = 0
+    workers: Annotated[int, Range(0, 1024)] = 0
     "Processes; 0 for one per core. The set does not depend on it."

@@ -16,6 +16,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,9 +27,10 @@ from typing import Any
 import numpy as np
 
 from transit_cli import __version__
+from transit_cli.data import npy
 from transit_cli.data.catalogs import vocabulary
 from transit_cli.data.edited import ROW, STARS, reconcile, stars_checksum
-from transit_cli.parsing import csv_text
+from transit_cli.parsing import csv_text, schema
 from transit_cli.results import TransitError
 from transit_cli.utils.files import atomic_output, make_folder, remove_abandoned
 
@@ -323,11 +325,13 @@ def _read_info(path: Path) -> dict[str, Any]:
             fix="make one: transit data simulate my_views",
             code="viewset-missing",
         )
-    try:
-        info = json.loads((path / INFO).read_text(encoding="utf-8"))
-        version = info["viewset"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise _damaged(path, f"{INFO} cannot be read") from None
+    source = schema.Source(
+        str(path / INFO), "a complete view set", f"remove {path} and make it again", "viewset-damaged"
+    )
+    info = schema.parse(schema.load_text(path / INFO, source), dict[str, Any], source)
+    version = info.get("viewset")
+    if type(version) is not int:
+        raise _damaged(path, f"{INFO} does not say which version it is of")
     if version != VERSION:
         raise TransitError(
             f"{path} is a view set of version {version}",
@@ -380,6 +384,9 @@ def _damaged(path: Path, what: str) -> TransitError:
 
 
 def _npy_header(file: Path) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of a .npy file; mapping it checks that the file is long enough."""
-    array = np.load(file, mmap_mode="r")
-    return array.shape, array.dtype
+    """Shape and type of a .npy file, which is long enough for it."""
+    with file.open("rb") as stream:
+        shape, _, dtype = npy.header(stream, file.stat().st_size)
+        if stream.tell() + math.prod(shape) * dtype.itemsize > file.stat().st_size:
+            raise ValueError("it breaks off before its end")
+    return shape, dtype

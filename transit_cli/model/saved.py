@@ -13,7 +13,8 @@ import json
 from typing import TYPE_CHECKING
 
 from transit_cli.model import registry
-from transit_cli.model.card import Card, parse
+from transit_cli.model.card import Card
+from transit_cli.parsing import schema
 from transit_cli.results import TransitError
 from transit_cli.utils.files import atomic_write
 
@@ -90,10 +91,7 @@ def _open(file: Path, *, weights: bool) -> tuple[dict[str, str], dict[str, Tenso
 def _parse_card(file: Path, metadata: Mapping[str, str]) -> Card:
     if _CARD not in metadata:
         raise _unusable(file, "has no card: transit did not write it")
-    try:
-        return parse(metadata[_CARD])
-    except ValueError as error:
-        raise _unusable(file, f"has an invalid card: {error}") from None
+    return schema.parse(metadata[_CARD], Card, _source(file))
 
 
 def read(file: Path) -> tuple[Card, list[dict[str, Tensor]]]:
@@ -184,10 +182,10 @@ def _check_shapes(file: Path, card: Card, state: Mapping[str, Tensor]) -> None:
             raise _unusable(file, f"does not fit the network {card.network}: {name} is {shown}, not {wanted}")
 
 
+def _source(file: Path) -> schema.Source:
+    wanted = "the model.safetensors of a finished run"
+    return schema.Source(str(file), wanted, f"transit train --resume {file.parent}", "model-unusable")
+
+
 def _unusable(file: Path, problem: str) -> TransitError:
-    return TransitError(
-        f"{file} {problem}",
-        wanted="the model.safetensors of a finished run",
-        fix=f"transit train --resume {file.parent}",
-        code="model-unusable",
-    )
+    return _source(file).error(problem)

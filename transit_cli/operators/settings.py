@@ -32,7 +32,7 @@ class FallbackTestSettings(StepFactorySettings, DeviceSettings):
 
     first: ClassVar[tuple[str, ...]] = (*StepFactorySettings.first, "device")
 
-    steps: Annotated[int, Range(0)] = 50
+    steps: Annotated[int, Range(0, 1_000_000)] = 50
     "Training steps to compare with the CPU; 0 skips this part."
 
     timeout: Annotated[float, Range(1)] = 120.0

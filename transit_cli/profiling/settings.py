@@ -29,7 +29,7 @@ class ProfileSettings(StepSettings, NetworkSettings, BinsSettings, DeviceSetting
     inference: bool = False
     "Profile only the forward pass, as `transit predict` runs it."
 
-    growth_steps: Annotated[int, Range(0)] = 200
+    growth_steps: Annotated[int, Range(0, 1_000_000)] = 200
     "Steps over which memory must not grow; 0 skips the check."
 
     try_: bool = False

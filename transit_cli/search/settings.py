@@ -56,7 +56,7 @@ class SearchSettings(MemorySettings):
     device: Literal["auto", "mps", "cuda", "cpu"] = "auto"
     "Where to compute."
 
-    workers: Annotated[int, Range(0)] = 0
+    workers: Annotated[int, Range(0, 1024)] = 0
     "Processes that read and detrend; 0 is one per core."
 
     overwrite: Annotated[bool, Flag()] = False

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from transit_cli.config import Flag, Panel, Positional, Range, Settings
 from transit_cli.memory.settings import MemorySettings
-from transit_cli.options import OUT, DeviceSettings, ExecutionSettings, InputSettings
+from transit_cli.options import MAX_MEMBERS, OUT, DeviceSettings, ExecutionSettings, InputSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class OptimisationSettings(ExecutionSettings):
 
     panel: ClassVar[str] = "Optimisation"
 
-    accumulate: Annotated[int, Range(1)] = 1
+    accumulate: Annotated[int, Range(1, 1_000_000)] = 1
     "Micro-batches per optimizer step."
 
     optimizer: Literal["adamw", "adam"] = "adamw"
@@ -88,13 +88,16 @@ class DataSettings(InputSettings):
     scalar_scaling: Literal["robust", "quantile"] = "robust"
     "Scalars: robust (median and MAD), or quantile (to a normal distribution: offsets and outliers do not matter)."
 
+    unit_depth: Annotated[tuple[str, ...], Flag(metavar="VIEW,...")] = ()
+    "Views to divide by their own depth, as global and local ones are: sets differ in it for secondary, odd and even."
+
     loader: Literal["auto", "device", "stream"] = "auto"
     "device keeps all views there, stream reads the disk; auto streams large sets."
 
-    workers: Annotated[int | None, Range(0)] = None
+    workers: Annotated[int | None, Range(0, 1024)] = None
     "Processes that read ahead when streaming; by default one per efficiency core, or up to 4."
 
-    folds: Annotated[int, Range(0)] = 0
+    folds: Annotated[int, Range(0, MAX_MEMBERS)] = 0
     "Cross-validate with so many parts, by star, of train and val together."
 
 
@@ -176,7 +179,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     """Values of other options: default, guide (the M4 guide's), stable (its remedy for unstable training) or paper
     (AstroNet's)."""
 
-    epochs: Annotated[int, Range(1), Panel("Optimisation")] = 20
+    epochs: Annotated[int, Range(1, 1_000_000), Panel("Optimisation")] = 20
     "Passes over the training rows."
 
     seed: int = 0
@@ -185,8 +188,11 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     init: Annotated[str, Flag(metavar="pretrained|RUN|FILE")] = ""
     "Begin from saved networks: pretrained (those that come with transit), a RUN or a model.safetensors."
 
-    members: Annotated[int, Range(1)] = 1
+    members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
     "Networks to train with different seeds and average."
+
+    processes: Annotated[int | None, Range(1), Panel("Device")] = None
+    "Networks to train at the same time on a CPU, one thread each; by default one per core where it pays."
 
     class_weighting: Annotated[Literal["none", "balanced"], Panel("Optimisation")] = "none"
     "balanced gives each class the weight of the largest (positives times --positive-weight); or none."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from transit_cli.data.views.make import unit_depth
 from transit_cli.data.viewset import ViewSet
 from transit_cli.model import saved
 from transit_cli.model.calibration import Calibrations, log_probabilities
@@ -146,13 +147,14 @@ class Ensemble:
             TransitError: a view is missing or has another length.
         """
         self.check({name: values.shape[1] for name, values in views.items()})
-        scalings = [Scaling(**scaling) for scaling in self.card.scalars]
+        scalings = [Scaling(**vars(scaling)) for scaling in self.card.scalars]
         count = len(next(iter(views.values())))
         outputs = (self.card.outputs,) if self.card.classes else ()
         logits = np.full((len(self.networks), count, *outputs), np.nan)
         for start in range(0, count, inference.CHUNK):
             chunk = slice(start, start + inference.CHUNK)
             inputs = {name: np.array(views[name][chunk], np.float32) for name in self.card.views}
+            inputs |= {name: unit_depth(inputs[name]) for name in self.card.unit_depth}
             finite = np.all([np.isfinite(view).all(1) for view in inputs.values()], axis=0)
             if scalings:
                 inputs["scalars"] = scaled({name: column[chunk] for name, column in tces.items()}, scalings)

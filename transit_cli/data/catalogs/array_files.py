@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from transit_cli.data import npy
 from transit_cli.data.catalogs import tfrecord
 from transit_cli.results import TransitError
 from transit_cli.utils import bounded
@@ -120,16 +121,8 @@ def _npy(stream: IO[bytes], size: int) -> np.ndarray:
     Raises:
         ValueError: it is not one, holds Python objects, or its header declares more than the file has.
     """
-    version = np.lib.format.read_magic(stream)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"a .npy file of version {version}")
-    shape, fortran, dtype = readers[version](stream)
-    if dtype.hasobject or not dtype.itemsize:
-        raise ValueError(f"it holds {'Python objects' if dtype.hasobject else 'values of no bytes'}")
+    shape, fortran, dtype = npy.header(stream, size)
     declared = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or not 0 <= declared <= size:
-        raise ValueError(f"its header declares {declared:,} bytes in a file of {size:,}")
     content = stream.read(declared)
     if len(content) != declared:
         raise ValueError("it breaks off before its end")

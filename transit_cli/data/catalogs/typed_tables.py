@@ -11,6 +11,7 @@ import numpy as np
 
 from transit_cli.data import parquet
 from transit_cli.data.catalogs.source_table import SourceTable, unreadable
+from transit_cli.data.lightcurves import fits
 from transit_cli.utils import bounded
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def read(path: Path, content: bytes, kind: str) -> SourceTable:
     if kind == "votable" and (problem := _votable_problem(content)):
         raise unreadable(path, problem)
     try:
+        if kind == "fits":
+            fits.check_sizes(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # units that astropy does not know, and other remarks of its readers
             if kind.startswith("ascii."):

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Largest number of tables and images in a file.
 MAX_TABLES = 5000
-#: Largest number of columns of a table (FITS Standard 4.0, section 7.3.1).
-MAX_COLUMNS = 999
+#: Largest number of columns of a table and of axes of an array (FITS Standard 4.0, sections 4.4.1 and 7.3.1).
+MAX_COLUMNS = MAX_AXES = 999
 
 #: Header keywords that are read.
 STAR_KEYWORDS = ("TICID", "TIC_ID", "TIC", "KEPLERID", "EPICID", "EPIC", "TARGETID", "GAIADR3", "OBJECT", "TARGNAME")
@@ -95,9 +95,27 @@ def open_fits(file: Path) -> RawTable:
         )
 
 
+def check_sizes(content: bytes) -> None:
+    """Raise `UnreadableError` if a FITS file declares more data than it has; astropy would look for them for ever."""
+    with _opened(content) as tables:
+        for table in tables:
+            _is_table(table, len(content))
+
+
 @contextmanager
 def _open(file: Path) -> Iterator[tuple[Any, bytes]]:
     """The HDUs of a FITS file and its bytes; every failure and every sign of truncation is an `UnreadableError`."""
+    try:
+        content = bounded.read_bytes(file)
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+    content = _decompress(content) if content[:2] == b"\x1f\x8b" else content
+    with _opened(content) as tables:
+        yield tables, content
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Any]:
     from astropy.io import fits
     from astropy.io.fits.verify import VerifyWarning
 
@@ -106,15 +124,21 @@ def _open(file: Path) -> Iterator[tuple[Any, bytes]]:
         warnings.filterwarnings("error", message=".*truncated.*")
         warnings.simplefilter("ignore", VerifyWarning)
         try:
-            content = bounded.read_bytes(file)
-            content = _decompress(content) if content[:2] == b"\x1f\x8b" else content
+            _check_counts(content)
             with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True) as tables:
                 _load_headers(tables)
-                yield tables, content
+                yield tables
         except UnreadableError:
             raise
         except Exception as error:
             raise _unreadable(error) from error
+
+
+def _check_counts(content: bytes) -> None:
+    """Refuse numbers of axes and columns beyond the standard's: astropy loops over them."""
+    for keyword, number in re.findall(rb"(NAXIS  |TFIELDS) = *([0-9]+)", content):
+        if int(number[:9]) > MAX_AXES:
+            raise UnreadableError(f"a header declares {keyword.decode().strip()} {number[:20].decode()}")
 
 
 def _load_headers(tables: Any) -> None:
@@ -140,8 +164,6 @@ def _decompress(content: bytes) -> bytes:
 
 
 def _unreadable(error: Exception) -> UnreadableError:
-    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
-        return UnreadableError(error.strerror or str(error))
     text = re.split(r"[\n,]|\. ", str(error).strip())[0]
     if "truncated" in text or isinstance(error, EOFError | zlib.error) or "end of file" in text.lower():
         return UnreadableError("the file breaks off before its end")

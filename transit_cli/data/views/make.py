@@ -19,6 +19,7 @@ from transit_cli.data.views.extra_views import length_of, scatter_and_emptiness,
 from transit_cli.data.views.folding import Folded, Signal, UnusableError, fold
 from transit_cli.data.views.measure import measure
 from transit_cli.data.views.measurements.folded import folded_scalars
+from transit_cli.options import MAX_BINS
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def recipe_for(lengths: str, *, secondary: bool = False, odd_even: bool = False,
     found = re.fullmatch(r"(\d+)/(\d+)", lengths.strip())
     if found is None or min(int(found[1]), int(found[2])) < 10:
         raise ValueError("two numbers of bins as in 2001/201, each at least 10")
+    if max(int(found[1][:20]), int(found[2][:20])) > MAX_BINS:
+        raise ValueError(f"at most {MAX_BINS:,} bins: light curves have fewer cadences")
     bins = {"global_bins": int(found[1]), "local_bins": int(found[2])}
     base = TESS if bins == {"global_bins": 201, "local_bins": 61} else KEPLER
     width = max(base.local_width, 2 * base.local_span / bins["local_bins"])
@@ -136,6 +139,12 @@ def normalise(view: np.ndarray, scale: float | None = None) -> np.ndarray:
     """
     level = median(view)
     return (view - level) / (_scale(view, level) if scale is None else scale)
+
+
+def unit_depth(views: np.ndarray) -> np.ndarray:
+    """Views [N, L] with median 0, each divided by its own depth, so that its minimum is -1; flat ones stay."""
+    depth = -views.min(axis=1, keepdims=True)
+    return views / np.where(depth > 0, depth, 1).astype(views.dtype)
 
 
 def check_depth(scalars: Mapping[str, float]) -> None:

@@ -13,7 +13,7 @@ from transit_cli import __version__, console
 from transit_cli.data.viewset import write_table
 from transit_cli.model import saved
 from transit_cli.model.calibration import log_probabilities
-from transit_cli.model.card import Card
+from transit_cli.model.card import Card, ScalarCard
 from transit_cli.results import Result, Table
 from transit_cli.training.distributed import under_torchrun
 from transit_cli.training.loading.samples import assign_folds
@@ -57,11 +57,12 @@ def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
     card = Card(
         network=_card_name(settings.network),
         views=dict(plan.views),
-        scalars=[vars(scaling) for scaling in plan.scalings],
+        unit_depth=tuple(name for name in settings.unit_depth if name in plan.views),
+        scalars=tuple(ScalarCard(**vars(scaling)) for scaling in plan.scalings),
         target=plan.target,
         classes=plan.classes,
         members=len(fitted),
-        folds=[fit.task.fold for fit in fitted if fit.task.fold is not None],
+        folds=tuple(fit.task.fold for fit in fitted if fit.task.fold is not None),
         trained_on=f"{len(fitted[0].task.train)} signals of {viewset.path.name}"
         + (" (simulated)" if viewset.simulated else ""),
         simulated=viewset.simulated,

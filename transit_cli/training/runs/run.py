@@ -57,6 +57,7 @@ RESUMABLE_OPTIONS = frozenset(
         "memory_limit",
         "loader",
         "workers",
+        "processes",
         "tensorboard",
     }
 )
@@ -87,11 +88,9 @@ class EpochRecord:
 
     Attributes:
         fit: name of the fit.
-        epoch: completed epochs.
         step: optimizer steps taken.
         micro_batch: samples per micro-batch; 0 if it was not recorded.
         samples_per_second: speed of the epoch; 0 if it was not recorded.
-        epoch: number of the epoch, from 1; 0 if it was not recorded.
         loss: mean training loss; None if it was not recorded.
         learning_rate: at the end of the epoch; None if it was not recorded.
         seconds: training time of the fit so far; 0 if it was not recorded.
@@ -105,7 +104,6 @@ class EpochRecord:
     step: Annotated[int, config.Range(0)]
     micro_batch: int = 0
     samples_per_second: float = 0.0
-    epoch: int = 0
     loss: float | None = None
     learning_rate: float | None = None
     seconds: float = 0.0
