@@ -5,6 +5,7 @@ import pytest
 
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import LightCurve, stitch
+from transit_cli.data.simulation.simulate import one
 from transit_cli.data.views.extra_views import NAMES, TRANSITS
 from transit_cli.data.views.folding import Signal, phases
 from transit_cli.data.views.make import make_views, recipe_for
@@ -102,3 +103,15 @@ def test_extra_views_say_what_bins_and_transits_hold():
     rows = views["transits"].reshape(TRANSITS, 61)
     assert (np.median(rows[:, 26:35], axis=1) < -0.7).all()
     assert np.abs(np.median(views["half_period"])) < 0.05
+
+
+def test_simulated_background_binaries_pull_the_centroid_and_others_do_not():
+    found = [one(3, number, "tess", recipe_for("201/61", extra=("centroid",))) for number in range(60)]
+    rows = [row for _, row in found]
+    sigma = np.array([row["centroid_offset_significance"] for row in rows])
+    beside = np.array(["background" in row["source"] for row in rows])
+    assert beside.sum() >= 3
+    assert all(row["label"] == "EB" for row, is_beside in zip(rows, beside, strict=True) if is_beside)
+    assert np.nanmedian(sigma[beside]) > 5
+    assert np.nanmedian(np.abs(sigma[~beside])) < 2
+    assert {len(views["centroid"]) for views, _ in found} == {61}

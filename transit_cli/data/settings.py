@@ -100,7 +100,7 @@ class InjectSettings(Settings):
     catalog: Annotated[Path | None, Flag(metavar="FILE")] = None
     "Table of known signals, whose transits are cut out first."
 
-    tces: Annotated[int, Range(1)] = 2000
+    tces: Annotated[int, Range(1, 1_000_000_000)] = 2000
     "Number of injections, the same for every star."
 
     kinds: Annotated[tuple[str, ...], Flag(metavar="KIND,...")] = (
@@ -109,7 +109,7 @@ class InjectSettings(Settings):
     )
     "planet, binary, background-binary and variable are injected; inverted and scrambled are false alarms of the noise."
 
-    seed: Annotated[int, Range(0)] = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     "Seed; the same seed and light curves give the same set."
 
     mission: Literal["kepler", "k2", "tess"] | None = None
@@ -130,7 +130,7 @@ class InjectSettings(Settings):
     flux_column: str = ""
     "Flux column, in place of the preferred one."
 
-    workers: Annotated[int, Range(0)] = 0
+    workers: Annotated[int, Range(0, 1024)] = 0
     "Processes; 0 for one per core. The set does not depend on it."
 
 
@@ -224,6 +224,9 @@ class SimulateSettings(Settings):
 
     odd_even: bool = False
     "Add views of the odd and of the even transits."
+
+    views: Annotated[tuple[str, ...], Flag(metavar="NAME,...")] = ()
+    "More views: local_scatter, local_empty, global_scatter, global_empty, half_period, transits, centroid."
 
     workers: Annotated[int, Range(0, 1024)] = 0
     "Processes; 0 for one per core. The set does not depend on it."

@@ -28,7 +28,7 @@ LABELS = {
     "planet": "PC",
     "binary": "EB",
     "background-binary": "EB",
-    "variable": "J",
+    "variable": "O",
     "inverted": "J",
     "scrambled": "J",
 }

@@ -157,6 +157,7 @@ def _one(task: Task, number: int, curve: LightCurve, star: Star) -> tuple[dict[s
             check_depth(scalars)
         except (NotInjectedError, UnusableError):
             continue
+        scalars |= {"depth_ppm": scalars["measured_depth_ppm"], "snr": scalars["measured_snr"]}
         scalars |= _centroid(task, curve, made, scalars["measured_depth_ppm"] * 1e-6, views)
         return views, _row(task, number, kind, curve, made) | scalars
     return None
