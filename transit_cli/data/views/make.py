@@ -16,7 +16,7 @@ import numpy as np
 
 from transit_cli.data.views.binning import bin_medians, fill_empty, interpolate_empty, median
 from transit_cli.data.views.folding import Folded, Signal, UnusableError, fold
-from transit_cli.data.views.measure import measure, secondary_phase
+from transit_cli.data.views.measure import measure
 from transit_cli.data.views.measure_folded import folded_scalars
 from transit_cli.options import MAX_BINS
 
