@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.target import mission_of, star_in_name
 from transit_cli.data.lightcurves.text_tables import NoLightCurveError
 from transit_cli.results import TransitError
+from transit_cli.utils import remote
 from transit_cli.utils.cache import cache_folder
 from transit_cli.utils.files import atomic_write
 
@@ -87,6 +88,9 @@ class FileIndex:
             TransitError: the folder does not exist or holds no light curve.
         """
         index = cls(folder)
+        if remote.url(folder):
+            index._list_remote()
+            return index
         known = index._remembered()
         skipped = {path.resolve() for path in skip}
         found = list(_unique(path for path in walk(folder) if not skipped or path.resolve() not in skipped))
@@ -117,6 +121,29 @@ class FileIndex:
         index._remember(known)
         return index
 
+    def _list_remote(self) -> None:
+        """The light curves in a folder by URL: of the star that the file's name gives, else its header."""
+        endings = readers.suffixes()
+        found = [item for item in remote.files(self.folder) if item[0].name.lower().endswith(endings)]
+        by_star: dict[str, list[Path]] = defaultdict(list)
+        with console.progress("listing", len(found)) as bar:
+            for path, size, tag in found:
+                entry = _Entry([size, *3 * [0]], 0, star=star_in_name(path), sha256=tag)
+                if not mission_of(entry.star):
+                    with remote.opened(path) as here:
+                        entry = replace(_read(here, entry.stamp, None), read_at=0, sha256=tag)
+                bar.update(advance=1)
+                self._entries[self.name(path)] = entry
+                if entry.table:
+                    self.ignored.append(path)
+                    continue
+                self.files.append(path)
+                if entry.reason:
+                    self.unreadable[path] = entry.reason
+                for star in _names(entry.star, path):
+                    by_star[star].append(path)
+        self.by_star = dict(by_star)
+
     def name(self, path: Path) -> str:
         """The path of a file relative to the folder, with slashes."""
         return path.relative_to(self.folder).as_posix()
@@ -130,7 +157,7 @@ class FileIndex:
         """A digest of the names and stamps of all files, which changes if one of them may have changed."""
         digest = hashlib.sha256()
         for name, entry in sorted(self._entries.items()):
-            digest.update(f"{name} {entry.stamp[:2]}\n".encode())
+            digest.update(f"{name} {entry.stamp[:2] if entry.read_at else entry.sha256}\n".encode())
         return digest.hexdigest()
 
     def named(self, name: str) -> list[Path]:

@@ -19,6 +19,7 @@ from transit_cli.data.views.detrend import Flattened, flatten, in_transit
 from transit_cli.data.views.ephemeris import epoch_in
 from transit_cli.data.views.folding import Signal, UnusableError, phases
 from transit_cli.data.views.make import Recipe, check_depth, make_views
+from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,7 +121,8 @@ def _read_all(task: Task) -> tuple[dict[Path, LightCurve], dict[Path, str]]:
     unreadable: dict[Path, str] = {}
     for file in task.files:
         try:
-            curves[file] = readers.read(file, task.column)
+            with remote.opened(file) as here:
+                curves[file] = readers.read(here, task.column)
         except UnreadableError as reason:
             unreadable[file] = str(reason)
     return curves, unreadable

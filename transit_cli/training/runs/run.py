@@ -28,6 +28,7 @@ from transit_cli.parsing import schema
 from transit_cli.results import ExitCode, TransitError, plain
 from transit_cli.training.runs.initial import CONFIG, INIT
 from transit_cli.training.settings import TrainSettings
+from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_write, is_temporary, locked
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def create(settings: TrainSettings, path: Path, plan: Plan) -> Run:
     atomic_write(path / ENVIRONMENT, json.dumps(plain(about), indent=2) + "\n")
     run = Run(path)
     _copy_network_source(settings, run)
-    given = settings.replace(viewset=plan.viewset.path.absolute(), out=path)
+    given = settings.replace(viewset=remote.absolute(plan.viewset.path), out=path)
     atomic_write(path / CONFIG, config.to_yaml(given, "train"))
     return run
 
@@ -328,7 +329,7 @@ def check_resumable(run: Path, viewset: ViewSet, device: Device) -> None:
 def describe(viewset: ViewSet) -> dict[str, Any]:
     """A view set as recorded in a run, with the current checksum of its table, whose labels users edit."""
     return {
-        "path": viewset.path.absolute(),
+        "path": remote.absolute(viewset.path),
         "simulated": viewset.simulated,
         "sizes": {"rows": len(viewset)} | {f"{name} bins": length for name, length in viewset.lengths.items()},
         "sha256": viewset.checksums(),
