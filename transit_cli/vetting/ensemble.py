@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from transit_cli.data.views.make import unit_depth
 from transit_cli.data.viewset import ViewSet
 from transit_cli.model import saved
 from transit_cli.model.calibration import Calibrations, log_probabilities
@@ -157,6 +158,7 @@ class Ensemble:
         for start in range(0, count, inference.CHUNK):
             chunk = slice(start, min(start + inference.CHUNK, count))
             inputs = {name: np.array(views[name][chunk], np.float32) for name in self.card.views}
+            inputs |= {name: unit_depth(inputs[name]) for name in self.card.unit_depth}
             finite = np.all([np.isfinite(view).all(1) for view in inputs.values()], axis=0)
             if scalings:
                 own = {scaling.column for scaling in scalings} & set(tces) or {next(iter(tces))}

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from transit_cli import __version__, console
@@ -92,8 +93,7 @@ class FileIndex:
             index._list_remote()
             return index
         known = index._remembered()
-        skipped = {path.resolve() for path in skip}
-        found = list(_unique(path for path in walk(folder) if not skipped or path.resolve() not in skipped))
+        found = list(_unique(walk(folder), skip))
         if not found:
             raise TransitError(
                 f"{folder} holds no light curve" if folder.is_dir() else f"{folder} is not a folder",
@@ -104,11 +104,12 @@ class FileIndex:
         by_star: dict[str, list[Path]] = defaultdict(list)
         with console.progress("headers", len(found)) as bar:
             for path, stamp in found:
-                entry = known.get(index.name(path))
+                name = index.name(path)
+                entry = known.get(name)
                 if entry is None or not entry.is_of(stamp):
                     entry = _read(path, stamp, entry)
                 bar.update(advance=1)
-                index._entries[index.name(path)] = entry
+                index._entries[name] = entry
                 if entry.table:
                     index.ignored.append(path)
                     continue
@@ -146,7 +147,8 @@ class FileIndex:
 
     def name(self, path: Path) -> str:
         """The path of a file relative to the folder, with slashes."""
-        return path.relative_to(self.folder).as_posix()
+        text, folder = path.as_posix(), f"{self.folder.as_posix()}/"
+        return text[len(folder) :] if text.startswith(folder) else path.relative_to(self.folder).as_posix()
 
     def star(self, path: Path) -> str:
         """The star of a file, "" if unknown."""
@@ -226,8 +228,9 @@ def walk(folder: Path) -> Iterator[Path]:
         yield from (Path(path, name) for name in sorted(names) if name.lower().endswith(endings) and name[0] != ".")
 
 
-def _unique(paths: Iterator[Path]) -> Iterator[tuple[Path, list[int]]]:
-    """Regular files with their stamps; one that several links lead to only once."""
+def _unique(paths: Iterator[Path], skip: Collection[Path]) -> Iterator[tuple[Path, list[int]]]:
+    """Regular files with their stamps, without those to skip; one that several links lead to only once."""
+    skipped = {(status.st_dev, status.st_ino) for path in skip if path.exists() for status in [path.stat()]}
     seen: set[tuple[int, int]] = set()
     for path in paths:
         try:
@@ -235,7 +238,7 @@ def _unique(paths: Iterator[Path]) -> Iterator[tuple[Path, list[int]]]:
         except OSError:  # a broken link
             continue
         identity = (status.st_dev, status.st_ino)
-        if not path.is_file() or (status.st_nlink == 1 and identity in seen):
+        if not S_ISREG(status.st_mode) or identity in skipped or (status.st_nlink == 1 and identity in seen):
             continue
         seen.add(identity)
         yield path, [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 
 #: Changes whenever the same seed no longer gives the same set.
 VERSION = 4
-#: Seeds the random numbers of every TCE. Version 4 has those of version 2, and more columns; version 2 determined the
-#: depth of one row in 1,000 only to rounding.
+#: Seeds the random numbers of every TCE. Version 4 has those of version 2, more columns and labels for causes of junk;
+#: version 2 determined the depth of one row in 1,000 only to rounding.
 STREAM = 2
-#: Labels and their fractions.
+#: Labels and their fractions; some causes of junk have labels of their own.
 SHARES = {"PC": 0.25, "EB": 0.25, "J": 0.5}
+#: Labels by cause: a variable star is astrophysical (O), a wrong period or epoch is no transiting phenomenon (NTP).
+LABEL_OF_KIND = {"variable star": "O", "wrong ephemeris": "NTP", "multiple of the cadence": "NTP"}
 #: TCEs per task of a process: about 0.1 s of work, so that all processes finish together.
 BLOCK = 10
 #: Bytes in memory of a row of the table, measured: about 2 kB while the table is assembled.
@@ -63,7 +65,8 @@ def simulate(settings: SimulateSettings) -> Result:
         return shard_result(settings.out, shard, _make_shard(settings, shard))
     made = make(settings)
     labels = made.labels
-    counts = {label: int((labels == label).sum()) for label in SHARES}
+    known = (*SHARES, *dict.fromkeys(LABEL_OF_KIND.values()))
+    counts = {label: int((labels == label).sum()) for label in known}
     table = Table(
         ("label", "TCEs", "median period, days", "median S/N"),
         [
@@ -227,7 +230,7 @@ def one(seed: int, number: int, mission: str, recipe: Recipe) -> tuple[dict[str,
             "duration_hours": _digits(24 * found.signal.duration, 5),
             "depth_ppm": _digits(scalars["measured_depth_ppm"], 5),
             "snr": _digits(scalars["measured_snr"], 5),
-            "label": label,
+            "label": LABEL_OF_KIND.get(found.kind, label),
             "split": split_of(star),
             "source": f"simulated ({found.kind})",
         }

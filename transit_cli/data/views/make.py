@@ -134,6 +134,12 @@ def normalise(view: np.ndarray, scale: float | None = None) -> np.ndarray:
     return (view - level) / (_scale(view, level) if scale is None else scale)
 
 
+def unit_depth(views: np.ndarray) -> np.ndarray:
+    """Views [N, L] with median 0, each divided by its own depth, so that its minimum is -1; flat ones stay."""
+    depth = -views.min(axis=1, keepdims=True)
+    return views / np.where(depth > 0, depth, 1).astype(views.dtype)
+
+
 def check_depth(scalars: Mapping[str, float]) -> None:
     """Raise `UnusableError` for a transit that is deeper than the star's light."""
     depth = scalars["measured_depth_ppm"]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transit_cli.data.views.make import unit_depth
 from transit_cli.data.viewset import LABELS, UNKNOWN
 from transit_cli.results import ExitCode, TransitError
 
@@ -247,6 +248,8 @@ def read_samples(
     views: Sequence[str],
     scalars: np.ndarray | None,
     target: np.ndarray,
+    *,
+    unit: Sequence[str] = (),
 ) -> InMemorySamples:
     """Read rows into memory.
 
@@ -256,6 +259,7 @@ def read_samples(
         views: the views to read.
         scalars: of the rows, [R, S] float32; None if the network takes none.
         target: of the rows, [R].
+        unit: the views to divide by their own depth.
 
     Raises:
         TransitError: a view holds a value that is not finite.
@@ -265,6 +269,7 @@ def read_samples(
         bad = torch.nonzero(~values.isfinite().all(dim=1)).flatten().tolist()
         if bad:
             raise not_finite_error(viewset.path, name, int(rows[bad[0]]))
+    inputs |= {name: torch.from_numpy(unit_depth(inputs[name].numpy())) for name in unit}
     if scalars is not None:
         inputs["scalars"] = torch.from_numpy(scalars)
     return InMemorySamples(inputs, torch.from_numpy(target), rows)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from transit_cli.data.views.make import unit_depth
 from transit_cli.device import host
 from transit_cli.results import TransitError
 from transit_cli.training.loading.samples import epoch_order, not_finite_error
@@ -40,6 +41,7 @@ class OnDiskSamples:
         scalars: [N, S] float32; None if the network takes none.
         targets: [N] float32.
         rows: the rows of the view set, [N].
+        unit: the views to divide by their own depth.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class OnDiskSamples:
     scalars: Tensor | None
     targets: Tensor
     rows: np.ndarray
+    unit: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -64,7 +67,7 @@ class OnDiskSamples:
             good = np.isfinite(values).all(axis=1)
             if not good.all():
                 raise not_finite_error(self.path, name, int(rows[np.argmin(good)]))
-            inputs[name] = torch.from_numpy(values)
+            inputs[name] = torch.from_numpy(unit_depth(values) if name in self.unit else values)
         if self.scalars is not None:
             inputs["scalars"] = self.scalars[index]
         return inputs, self.targets[index]
@@ -73,7 +76,7 @@ class OnDiskSamples:
         """The samples at `indices`."""
         index = torch.as_tensor(indices)
         scalars = None if self.scalars is None else self.scalars[index]
-        return OnDiskSamples(self.path, self.views, scalars, self.targets[index], self.rows[indices])
+        return OnDiskSamples(self.path, self.views, scalars, self.targets[index], self.rows[indices], self.unit)
 
     def chunks(self, size: int) -> Iterator[Inputs]:
         """The inputs of all samples in order, at most `size` at a time."""
