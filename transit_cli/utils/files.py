@@ -145,7 +145,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder = folder.resolve()
     make_folder(folder.parent)
-    place = folder.parent if os.access(folder.parent, os.W_OK) else folder
+    place = folder if folder.is_dir() and not os.access(folder.parent, os.W_OK) else folder.parent
     file = place / f".{folder.name}{_LOCK}"
     handle = _own(file, folder)
     try:
