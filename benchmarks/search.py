@@ -30,7 +30,7 @@ import torch
 from transit_cli.search import star_batch, template
 from transit_cli.search.cells import Curve
 from transit_cli.search.engine import Engine
-from transit_cli.search.measurement import phase_of
+from transit_cli.search.signals.measurement import phase_of
 from transit_cli.search.star_batch import Limits
 
 CADENCE = {"tess": 10 / 1440, "kepler": 0.02043361}

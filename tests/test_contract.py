@@ -31,6 +31,7 @@ QUICK = {
     "profile": [["--bins", "16/8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
     "runs": [["list", "#"], ["show", "#run"]],
     "search": [["@curves", "@signals.csv", "--device", "cpu"]],
+    "vet": [["@curves", "@vetted", "--device", "cpu", "--workers", "1"]],
     "train": [["#views", "--epochs", "1", "--device", "cpu"]],
     "watch": [["#run"]],
 }

@@ -29,7 +29,12 @@ LOOK_S, PATIENCE_S = 5.0, 60.0
 
 
 def each(
-    function: Callable[[_Task], _Done], tasks: Sequence[_Task], workers: int = 0, scheduler: str = ""
+    function: Callable[[_Task], _Done],
+    tasks: Sequence[_Task],
+    workers: int = 0,
+    scheduler: str = "",
+    *,
+    busy: bool = False,
 ) -> Iterator[tuple[_Task, _Done]]:
     """Each task with its result, in order of completion.
 
@@ -38,6 +43,7 @@ def each(
         tasks: picklable.
         workers: number of processes including this one; 0 for one per usable core if there is enough work.
         scheduler: address of a Dask scheduler, as in "tcp://host:8786"; "" for local processes.
+        busy: this process computes something else, such as on a GPU, and takes no task once other processes do.
     """
     if scheduler:
         yield from _on_cluster(function, tasks, scheduler)
@@ -49,16 +55,16 @@ def each(
         left = len(tasks) - done
         pays = workers > 1 or (done > 1 and (time.monotonic() - begin) / (done - 1) * left > WORTHWHILE)
         if pays and min(others, left - 1) > 0:
-            yield from _in_processes(function, tasks[done:], min(others, left - 1))
+            yield from _in_processes(function, tasks[done:], min(others, left - 1), busy)
             return
         yield task, function(task)
         begin = begin or time.monotonic()  # the first task imports modules
 
 
 def _in_processes(
-    function: Callable[[_Task], _Done], tasks: Sequence[_Task], others: int
+    function: Callable[[_Task], _Done], tasks: Sequence[_Task], others: int, busy: bool
 ) -> Iterator[tuple[_Task, _Done]]:
-    """`each` in worker processes and in this one, which starts immediately.
+    """`each` in worker processes and, unless it is busy, in this one, which starts immediately.
 
     Every worker has its own pipe. `concurrent.futures` shares one lock for results, and blocks forever if a worker is
     killed while it holds the lock.
@@ -76,13 +82,15 @@ def _in_processes(
             for worker in workers:
                 while rest and len(worker.given) < ahead:
                     worker.give(rest.popleft())
-            if rest:
+            if rest and not busy:
                 mine = rest.popleft()
                 yield mine, function(mine)
-            while not answers.empty() or (not rest and any(worker.given for worker in workers)):
+            wait = busy or not rest
+            while not answers.empty() or (wait and any(worker.given for worker in workers)):
                 worker, answer = answers.get()
                 done = _result(answer)
                 yield worker.given.popleft(), done
+                wait = not rest
     finally:
         for worker in workers:
             worker.end()

@@ -21,6 +21,10 @@ app = typer.Typer()
 
 @command(app, DoctorSettings, prepare=False)
 def doctor(settings: DoctorSettings) -> Result:
+    if settings.mac_report:
+        from transit_cli.doctor.mac_report.report import report
+
+        return report(settings.mac_report)
     from transit_cli.doctor.diagnosis import diagnose
 
     rows = diagnose(settings)

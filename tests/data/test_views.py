@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transit_cli.data.views.binning import bin_medians, fill_empty, interpolate_empty, median
 from transit_cli.data.views.folding import Folded, Signal, UnusableError, fold, phases
 from transit_cli.data.views.make import KEPLER, TESS, Recipe, global_bins, local_bins, make_views, normalise, recipe_for
-from transit_cli.data.views.measure import measure, secondary_phase
+from transit_cli.data.views.measure import boxes_outside, measure, secondary_dip
 
 # exoplanet-ml, light_curve/fast_ops/python/view_generator_test.py
 TIME, FLUX = np.arange(0, 2, 0.1), np.arange(20.0)
@@ -172,7 +172,7 @@ def test_a_single_transit_repeats_the_local_view_for_the_parity_that_was_not_see
 def test_secondary_of_a_signal_that_fills_its_period_is_half_a_period_away():
     time = np.arange(0, 20, 0.02)
     folded = fold(time, np.ones_like(time), Signal(1.0, 0.0, 0.4))
-    assert secondary_phase(folded) == (0.5, 0.0, 0)
+    assert secondary_dip(folded, boxes_outside(folded)) == (0.5, 0.0, 0)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,11 @@ def test_the_guides_macs_are_in_the_table(name, cores, gpu_cores, bandwidth):
     assert bandwidth_gb_s(name) == bandwidth
 
 
+def test_a_variant_with_all_gpu_cores_has_the_higher_bandwidth():
+    assert [bandwidth_gb_s("Apple M5 Max", cores) for cores in (32, 40, None)] == [460, 614, 460]
+    assert [bandwidth_gb_s(name, 20) for name in ("Apple M4 Pro", "Apple M5 Pro")] == [273, 307]
+
+
 def test_ranges_are_ranges_and_a_larger_variant_is_no_slower():
     for name, chip in CHIPS.items():
         for fewest, most in (chip.performance_cores, chip.efficiency_cores, chip.gpu_cores):

@@ -8,11 +8,21 @@ import sys
 import pytest
 
 from transit_cli.device import environment
-from transit_cli.device.environment import FALLBACK, FAST_MATH, HIGH_WATERMARK, LOW_WATERMARK, variable_problems
+from transit_cli.device.environment import (
+    FALLBACK,
+    FAST_MATH,
+    HIGH_WATERMARK,
+    LOW_WATERMARK,
+    METAL_VERSION,
+    PREFER_METAL,
+    variable_problems,
+)
 from transit_cli.results import TransitError
 
 
-@pytest.mark.parametrize("environ", [{}, {FALLBACK: "0"}, {FALLBACK: "1"}, {HIGH_WATERMARK: "1.5"}, {FAST_MATH: "0"}])
+@pytest.mark.parametrize(
+    "environ", [{}, {FALLBACK: "0"}, {FALLBACK: "1"}, {HIGH_WATERMARK: "1.5"}, {FAST_MATH: "0"}, {METAL_VERSION: "3.1"}]
+)
 def test_what_torch_takes_is_not_mentioned(environ):
     assert variable_problems(environ) == []
 
@@ -28,6 +38,8 @@ def test_what_torch_takes_is_not_mentioned(environ):
         ({HIGH_WATERMARK: "2.5"}, HIGH_WATERMARK, True, f"unset {HIGH_WATERMARK}"),
         ({HIGH_WATERMARK: "0.7"}, LOW_WATERMARK, True, f"export {LOW_WATERMARK}=0.7"),
         ({FAST_MATH: ""}, FAST_MATH, False, f"unset {FAST_MATH}"),
+        ({PREFER_METAL: "1"}, PREFER_METAL, False, f"unset {PREFER_METAL}"),
+        ({METAL_VERSION: "3.0"}, METAL_VERSION, False, f"unset {METAL_VERSION}"),
     ],
 )
 def test_each_trap_is_found_with_its_own_fix(environ, variable, fatal, fix):

@@ -20,7 +20,19 @@ HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in (HERE / "machines").glob("*.txt"))
 
 #: What does not depend on where the test runs.
-ROWS = ("python", "system", "chip", "memory", "pressure", "swap", "workers", "power", "fallback", "watermark")
+ROWS = (
+    "python",
+    "system",
+    "chip",
+    "memory",
+    "pressure",
+    "swap",
+    "workers",
+    "power",
+    "fallback",
+    "watermark",
+    "metal",
+)
 
 
 def replay(name):
@@ -71,6 +83,8 @@ def test_there_are_recordings_and_each_has_its_table():
         ("rosetta", {"translated": True, "chip": "Apple M2 Pro", "gpu_cores": 19, "apple": True, "architecture": "x86_64"}),
         ("intel_mac", {"apple": False, "speed_limit_percent": 62, "gpu_cores": None}),
         ("m3_max_short_of_memory", {"gpu_cores": 30, "swap_used_bytes": int(17203.25 * (1 << 20)), "pressure_level": 4}),
+        ("m5_max_macos262", {"core_names": ("Super", "Performance"), "performance_cores": 6, "efficiency_cores": 12, "gpu_cores": 40}),
+        ("unknown_chip", {"chip": "Apple M9 Nano", "gpu_cores": 12, "core_names": ()}),
         ("m1_8gb", {"on_battery": True, "available_bytes": 16384 * (30000 + 90000 + 8000)}),
     ],
 )  # fmt: skip
@@ -112,7 +126,7 @@ def test_the_doctor_names_the_loader_workers_that_train_starts(monkeypatch, core
     monkeypatch.setattr(host, "sysctl", lambda name: efficiency_cores)
     monkeypatch.setattr(host, "usable_cores", lambda: cores)
     monkeypatch.setattr(stream, "StreamingLoader", lambda samples, device, workers: started.append(workers))
-    samples = stream.OnDiskSamples(Path(), (), None, torch.zeros(1), np.zeros(1))
+    samples = stream.OnDiskSamples(Path(), {}, None, torch.zeros(1), np.zeros(1))
     samples.loader(torch.device("cpu"), None)
     row = machine_checks.workers(Machine("Darwin", "15", cores=cores, efficiency_cores=efficiency_cores))
     assert row.found.startswith(f"{started[0]} ")

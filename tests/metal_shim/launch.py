@@ -59,6 +59,8 @@ class Kernel:
     Attributes:
         writes: of each buffer, whether the kernel may write it.
         threadgroup_bytes: threadgroup memory of its last launch.
+        accessed: with checks, the bytes that threads have read and written in all launches: of buffers, and of
+            threadgroup memory, each thread's own.
     """
 
     thread_execution_width = 32
@@ -75,6 +77,7 @@ class Kernel:
         seed: int,
     ) -> None:
         self.name, self.max_threads_per_threadgroup, self.threadgroup_bytes = name, limit, 0
+        self.accessed = [0, 0]
         self._library, self._path, self._checks, self._seed = library, path, checks, seed
         self._buffers = [parameter for parameter in parameters if parameter.position is None]
         self.writes = [
@@ -111,7 +114,7 @@ class Kernel:
 
     def _run(self, held: list[_Held], grid: list[int], group: list[int]) -> None:
         count = len(held)
-        findings, used = ctypes.create_string_buffer(16384), ctypes.c_uint64()
+        findings, used = ctypes.create_string_buffer(16384), (ctypes.c_uint64 * 3)()
         entry = ctypes.cast(getattr(self._library, f"shim_entry_{self.name}"), ctypes.c_void_p)
         found = self._library.shim_run(
             entry,
@@ -125,11 +128,12 @@ class Kernel:
             int(self._checks),
             findings,
             ctypes.c_uint64(len(findings)),
-            ctypes.byref(used),
+            used,
         )
         for one in held:
             one.bring_back()
-        self.threadgroup_bytes = used.value
+        self.threadgroup_bytes = used[0]
+        self.accessed = [self.accessed[0] + used[1], self.accessed[1] + used[2]]
         if found:
             raise MetalFault(f"{self.name}:\n" + self._with_lines(findings.value.decode()))
 

@@ -1,10 +1,13 @@
 """Question 3: PyTorch's operator database on a device, and matrices that can be kept and compared."""
 
 import json
+import sys
 
 import pytest
+import torch
 
 from transit_cli.operators.op_database import matrix
+from transit_cli.operators.op_database import upstream as upstream_failures
 from transit_cli.operators.settings import OperatorDatabaseSettings
 from transit_cli.utils.isolation import ChildExit
 
@@ -47,7 +50,7 @@ def test_a_device_with_faults(mps):
 
 
 def rows(**statuses):
-    row = {"gradient": "ok", "samples": 3, "error": 1e-7, "message": "", "fell_back": False}
+    row = {"gradient": "ok", "samples": 3, "error": 1e-7, "message": "", "fell_back": False, "known": False}
     return {name: row | {"forward": status} for name, status in statuses.items()}
 
 
@@ -87,10 +90,82 @@ def test_a_run_goes_on_where_it_was_and_compares(monkeypatch, tmp_path):
     ]
 
 
-def test_what_upstream_knows_is_read_from_the_installed_torch():
-    known = matrix._known_failures()
-    assert len(known) > 50
-    assert not {"add", "nn.functional.gelu", "mm"} & known
+class Entry:
+    """An entry of the database, as far as upstream's marks need it."""
+
+    def __init__(self, name, variant=""):
+        self.name, self.variant_test_name, self.decorators = name, variant, ("something of its own",)
+
+
+def upstream(forward, gradient):
+    """A `common_mps` that marks as the real one does: by name and variant, without a separator, for types or all."""
+    from types import SimpleNamespace
+
+    def modifier(planted):
+        def mark(entries):
+            for entry in entries:
+                dtypes = planted.get(entry.name + entry.variant_test_name, "absent")
+                entry.decorators += (SimpleNamespace(dtypes=[torch.float64]),)  # every entry, as there
+                if dtypes != "absent":
+                    entry.decorators += (SimpleNamespace(dtypes=dtypes),)
+            return entries
+
+        return mark
+
+    return SimpleNamespace(mps_ops_modifier=modifier(forward), mps_ops_grad_modifier=modifier(gradient))
+
+
+def test_expected_failures_count_for_their_type_and_their_full_name(monkeypatch):
+    planted = upstream(
+        {"conv": [torch.int64, torch.float16], "nn.functional.conv": None, "normnuc": [torch.float32]},
+        {"linalg.norm": [torch.float32]},
+    )
+    monkeypatch.setattr(torch.testing._internal, "common_mps", planted, raising=False)
+    monkeypatch.setitem(sys.modules, "torch.testing._internal.common_mps", planted)
+    names = ("conv", "nn.functional.conv", "nn.functional.pad", "norm", "linalg.norm", "nn")
+    entries = [*map(Entry, names), Entry("norm", "nuc")]
+    known = upstream_failures.known_failures(entries)
+    assert known["forward"] == {"nn.functional.conv", "norm.nuc"}
+    assert known["gradient"] == {"nn.functional.conv", "norm.nuc", "linalg.norm"}
+    assert upstream_failures.known_failures(entries, torch.float16)["forward"] == {"conv", "nn.functional.conv"}
+    assert all(entry.decorators == ("something of its own",) for entry in entries)  # they were copied
+
+
+def test_what_upstream_knows_is_asked_of_the_installed_torch(mps):
+    def ask():
+        from transit_cli.operators.op_database import database, upstream
+
+        known = upstream.known_failures(database.operators())
+        return {part: sorted(names) for part, names in known.items()}
+
+    done = mps.run(ask, timeout=300)
+    assert done.returncode == 0, done.stderr
+    forward, gradient = set(done.value["forward"]), set(done.value["gradient"])
+    assert len(forward) > 20
+    assert forward < gradient
+    assert not {"add", "nn.functional.gelu", "mm", "nn.functional.conv1d"} & forward
+    assert any(name.startswith(("nn.functional.", "linalg.", "special.")) for name in forward)
+
+
+def test_a_gradient_that_fails_is_known_only_if_gradients_are_expected_to(monkeypatch, tmp_path):
+    def ask(job, take, **_):
+        for name in job["operators"]:
+            row = rows(x="wrong" if name == "a" else "ok")["x"] | {"gradient": "ok" if name == "a" else "wrong"}
+            take({"start": name})
+            take({"name": name, **row})
+        return ChildExit("done", "")
+
+    class Device:
+        kind, facts = "mps", type("Facts", (), {"name": "planted"})
+
+    known = {"forward": frozenset("b"), "gradient": frozenset("ab")}
+    monkeypatch.setattr(matrix, "select", lambda name: Device)
+    monkeypatch.setattr(matrix, "run_in_child", ask)
+    monkeypatch.setattr("transit_cli.operators.op_database.database.operators", lambda: list("abc"))
+    monkeypatch.setattr("transit_cli.operators.op_database.database.key_of", str)
+    monkeypatch.setattr("transit_cli.operators.op_database.upstream.known_failures", lambda entries: known)
+    found = matrix.check_op_db(OperatorDatabaseSettings(device="mps")).data["operators"]
+    assert {name: row["known"] for name, row in found.items()} == {"a": False, "b": True, "c": False}
 
 
 def test_a_matrix_that_is_none_is_refused(transit, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 
 from transit_cli.search import template
 from transit_cli.search.cells import Curve
-from transit_cli.search.measurement import phase_of
+from transit_cli.search.signals.measurement import phase_of
 
 WIDTH = 10 / 1440
 

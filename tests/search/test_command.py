@@ -9,7 +9,7 @@ import pytest
 from tests.data import fits_maker
 from transit_cli.data.settings import PrepareSettings
 from transit_cli.results import TransitError
-from transit_cli.search import search_run
+from transit_cli.search import blocks, search_run
 from transit_cli.search.settings import SearchSettings
 
 PLANET = (4.37, 133.2, 0.16, 3e-3)
@@ -59,10 +59,10 @@ def test_a_folder_of_light_curves_becomes_a_catalog_that_prepare_reads(tmp_path)
 def test_a_run_that_was_stopped_resumes_and_gives_the_same_bytes(tmp_path, monkeypatch):
     folder = stars(tmp_path / "curves")
     whole, resumed = tmp_path / "whole.csv", tmp_path / "resumed.csv"
-    monkeypatch.setitem(search_run.BLOCK, "cpu", 1)
+    monkeypatch.setitem(blocks.BLOCK, "cpu", 1)
     search_run.search(settings(folder, whole))
     searched = []
-    original = search_run._search_block
+    original = blocks._search_block
 
     def stops(block, *rest):
         searched.append(block[0].star)
@@ -70,7 +70,7 @@ def test_a_run_that_was_stopped_resumes_and_gives_the_same_bytes(tmp_path, monke
             raise KeyboardInterrupt
         return original(block, *rest)
 
-    monkeypatch.setattr(search_run, "_search_block", stops)
+    monkeypatch.setattr(blocks, "_search_block", stops)
     with pytest.raises(KeyboardInterrupt, match="resumes"):
         search_run.search(settings(folder, resumed))
     assert not resumed.exists()
@@ -83,7 +83,7 @@ def test_a_run_that_was_stopped_resumes_and_gives_the_same_bytes(tmp_path, monke
 def test_a_catalog_that_is_complete_is_not_made_again_and_another_one_is_not_overwritten(tmp_path, monkeypatch):
     folder, out = stars(tmp_path / "curves", 1), tmp_path / "found.csv"
     search_run.search(settings(folder, out))
-    monkeypatch.setattr(search_run, "_search_blocks", lambda *_: pytest.fail("searched again"))
+    monkeypatch.setattr(search_run, "search_blocks", lambda *_: pytest.fail("searched again"))
     assert "nothing to do" in search_run.search(settings(folder, out)).verdict
     with pytest.raises(TransitError) as refused:
         search_run.search(settings(folder, out, snr=9.0))
@@ -107,8 +107,8 @@ def test_a_star_that_cannot_be_searched_is_listed_with_its_reason(tmp_path):
 
 
 def test_the_memory_limit_bounds_the_stars_that_are_searched_together(tmp_path):
-    small = search_run._Machine.open(settings(tmp_path, tmp_path / "out.csv"))
-    plan = search_run._plan(70_000, 0.02, settings(tmp_path, tmp_path / "out.csv", max_period=3.0))
+    small = blocks.Machine.open(settings(tmp_path, tmp_path / "out.csv"))
+    plan = blocks._plan(70_000, 0.02, settings(tmp_path, tmp_path / "out.csv", max_period=3.0))
     held = small.device.memory().driver
     object.__setattr__(small, "limit", held + (64 << 20))
     few = small.fitting(plan, 10_000)

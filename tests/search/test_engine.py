@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.search.curves import WIDTH, curve, planted, times
 from transit_cli.search import engine, template
-from transit_cli.search.engine import BINS, STEPS, WIDTHS, WINDOW, Engine, SearchPlan
-from transit_cli.search.fitting import peaks
+from transit_cli.search.engine import BINS, WIDTHS, WINDOW, Engine, SearchPlan
+from transit_cli.search.signals import peaks
 
 CPU = torch.device("cpu")
 WHITE = torch.ones(1, len(engine.NOISE_WIDTHS))
@@ -112,7 +112,7 @@ def test_a_transit_without_noise_is_found_where_it_is_with_its_signal_to_noise(p
     """Of the S/N that the exact template would have, at most 8 % is lost on the grid."""
     time = times(gap=0.0)
     epoch = 1400.0 + phase * period
-    from transit_cli.search.measurement import phase_of
+    from transit_cli.search.signals.measurement import phase_of
 
     dip = template.shape(phase_of(time, period, epoch) / (duration / 2))
     sigma = np.sqrt((dip**2).sum()) / strength
@@ -135,7 +135,7 @@ def test_white_noise_counts_as_white_and_red_noise_as_red():
     machine = Engine(CPU, 1 << 20)
     curves = [curve(time, planted(time, [])), curve(time, 1 + 1e-3 * (rng.standard_normal(len(time)) + red))]
     noise = engine.noise_by_width(loaded(machine, curves)[0])
-    at = engine.noise_at(noise, 12 * 2 ** (np.arange(STEPS) / STEPS))
+    at = engine.noise_at(noise, 12.0)
     assert (at[0] < 1.15).all()
     assert (at[1] > 2).all()
     assert (noise >= 1).all()

@@ -61,7 +61,7 @@ def test_two_planets_of_a_star_are_found_one_after_the_other():
 def test_a_strong_signal_is_reported_once_though_its_mask_leaves_something():
     time = times()
     flux = planted(time, [(2.2, 1400.8, 0.1, 0.03)])
-    from transit_cli.search.measurement import phase_of
+    from transit_cli.search.signals.measurement import phase_of
 
     flux -= 2e-3 * (np.abs(phase_of(time, 2.2, 1400.8)) < 0.09)  # shoulders wider than the mask
     assert len(search(curve(time, flux))[0]) == 1

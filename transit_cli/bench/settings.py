@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 from transit_cli.config import Flag, Positional, Range
-from transit_cli.options import BinsSettings, DeviceSettings, PrecisionSettings
+from transit_cli.options import BinsSettings, DeviceSettings, ExecutionSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchSettings(BinsSettings, PrecisionSettings, DeviceSettings):
+class BenchSettings(BinsSettings, ExecutionSettings, DeviceSettings):
     """Options of `transit bench`."""
 
     viewset: Annotated[Path | None, Positional("VIEWSET")] = None

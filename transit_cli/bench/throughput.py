@@ -12,6 +12,7 @@ from transit_cli.options import parse_bins
 from transit_cli.profiling import operator_counts
 from transit_cli.profiling.profiler import PROFILABLE_AS
 from transit_cli.training import inference, workload
+from transit_cli.training.execution import metal_inference
 from transit_cli.training.settings import StepSettings
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Throughput:
         network: its name.
         kind: training steps, or predictions from views in host memory.
         batch_size: samples at once.
-        execution: how the training step runs; "" for inference.
+        execution: how the training step runs; for inference "metal" if kernels were used, and "" otherwise.
         precision: arithmetic.
         seconds: per run of the batch, one value per block of runs.
         warm_up_seconds: of the first run, including selection, compilation and allocation.
@@ -122,7 +123,8 @@ def measure(
     views = parse_bins(settings.bins)
 
     def build(**changes: Any) -> Workload:
-        asked = StepSettings(batch_size=batch_size, precision=precision).replace(**changes)
+        asked = StepSettings(batch_size=batch_size, precision=precision, execution=settings.execution)
+        asked = asked.replace(**changes)
         return workload.build(asked, network, views, device, inference=kind == "infer")
 
     run = build()
@@ -131,7 +133,7 @@ def measure(
         inputs = {name: values.cpu() for name, values in run.draw()[0][0].items()}
 
         def work() -> object:
-            return inference.logits([run.step.network], inputs, device)
+            return inference.logits([run.step.network], inputs, device, execution=settings.execution)
 
     first, found, joules = timed(work, device, seconds, meter)
     execution = run.runner.execution
@@ -140,7 +142,7 @@ def measure(
         network=network,
         kind=kind,
         batch_size=batch_size,
-        execution=execution,
+        execution=execution or metal_inference.name_of(run.step.network),
         precision=run.step.precision,
         seconds=tuple(found),
         warm_up_seconds=first,

@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,9 @@ from transit_cli import console
 from transit_cli.data import viewset
 from transit_cli.data.catalogs import catalog
 from transit_cli.data.lightcurves.file_index import FileIndex
+from transit_cli.data.shards.prepare_shards import ShardedPrepare, columns_of
+from transit_cli.data.shards.shard import Shard
+from transit_cli.data.shards.sharded_set import shard_result
 from transit_cli.data.split import FRACTIONS, split_of
 from transit_cli.data.views.detrend import WOTAN_METHODS
 from transit_cli.data.views.make import Recipe, recipe_for
@@ -54,6 +58,8 @@ def prepare(settings: PrepareSettings, *, overwrite: bool = False) -> Result:
     """
     recipe = _recipe(settings)
     _check_packages(settings)
+    if settings.shard or settings.shards:
+        return _in_shards(settings, recipe)
     with locked(settings.out):
         return _prepare(settings, recipe, overwrite=overwrite)
 
@@ -89,6 +95,18 @@ def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> R
     views = _assemble(settings.out, work, tasks, dropped, recipe, plan=plan)
     shutil.rmtree(work)
     return _result(views, signals.notes)
+
+
+def _in_shards(settings: PrepareSettings, recipe: Recipe) -> Result:
+    match = partial(star_tasks, recipe=recipe, settings=settings)
+    sharded = ShardedPrepare(settings, recipe, _options(settings, recipe), match)
+    if settings.shard:
+        shard = Shard.parse(settings.shard)
+        return shard_result(settings.out, shard, sharded.shard(shard))
+    views, notes = sharded.all()
+    if not len(views):
+        raise _nothing_made(views.dropped["reason"].tolist())
+    return _result(views, notes)
 
 
 def _recipe(settings: PrepareSettings) -> Recipe:
@@ -157,6 +175,10 @@ def _plan(tasks: Sequence[Task], index: FileIndex, settings: PrepareSettings, re
         files = [(index.name(path), content[path]) for path in task.files]
         named = {number: [index.name(path) for path in paths] for number, paths in task.named.items()}
         digest.update(repr((task.star, task.tces, files, named)).encode())
+    return _options(settings, recipe) | {"input": digest.hexdigest()}
+
+
+def _options(settings: PrepareSettings, recipe: Recipe) -> dict[str, Any]:
     return {
         "command": "prepare",
         "simulated": False,
@@ -166,7 +188,6 @@ def _plan(tasks: Sequence[Task], index: FileIndex, settings: PrepareSettings, re
         "flux_column": settings.flux_column,
         "split": "star",
         "split_fractions": list(FRACTIONS),
-        "input": digest.hexdigest(),
     }
 
 
@@ -258,9 +279,9 @@ def _assemble(
                 add(views)
                 bar.update(advance=1)
         if not rows:
-            raise _nothing_made(dropped)
+            raise _nothing_made([row["reason"] for row in dropped])
         dropped.sort(key=lambda row: row.get("catalog_row", math.inf))
-        viewset.finish(folder, recipe.lengths, _columns(rows), plan, _columns(dropped))
+        viewset.finish(folder, recipe.lengths, columns_of(rows), plan, columns_of(dropped))
     return ViewSet.open(out)
 
 
@@ -292,17 +313,10 @@ def _streams(folder: Path, lengths: dict[str, int]) -> Iterator[Callable[[dict[s
             stream.close()
 
 
-def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Rows as columns; missing values are empty."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name, "") for row in rows] for name in names}
-
-
-def _nothing_made(dropped: Sequence[dict[str, Any]]) -> TransitError:
-    reasons = Counter(row["reason"] for row in dropped)
-    most = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3))
+def _nothing_made(reasons: Sequence[str]) -> TransitError:
+    most = ", ".join(f"{reason} ({count})" for reason, count in Counter(reasons).most_common(3))
     return TransitError(
-        f"none of the catalog's {len(dropped):,} signals became a view: {most}",
+        f"none of the catalog's {len(reasons):,} signals became a view: {most}",
         wanted="a catalog whose stars have light curves in the folder",
         fix="compare the stars of the catalog with those of the files: transit data check FILES",
         code="nothing-prepared",
@@ -313,10 +327,13 @@ def _result(views: ViewSet, recognised: Sequence[str]) -> Result:
     from transit_cli.data.inspection import info
 
     shown = info(views)
-    broken = [str(note) for note in views.tces.get("note", ()) if "breaks off" in note or "not a FITS" in note]
+    notes, broken = views.tces.text("note") if "note" in views.tces else None, 0
+    if notes is not None:
+        is_broken = np.array(["breaks off" in note or "not a FITS" in note for note in notes.values.tolist()])
+        broken = int(is_broken[notes.codes].sum())
     warnings = list(shown.warnings)
     if broken:
-        warnings.append(f"{len(broken):,} TCEs lack a light curve that cannot be read (column `note`)")
+        warnings.append(f"{broken:,} TCEs lack a light curve that cannot be read (column `note`)")
     data = dict(shown.data) | {"recognised": list(recognised)}
     dropped = sum(shown.data["dropped"].values())
     verdict = f"{len(views):,} TCEs of {shown.data['stars']:,} stars in {views.path}"

@@ -10,6 +10,20 @@ from transit_cli.config import Flag, Positional, Range, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShardSettings(Settings):
+    """Options of commands that do their work in shards."""
+
+    shard: Annotated[str, Flag(metavar="I/N")] = ""
+    "Do only part I, from 1, of N, and write it as OUT/shard-I-of-N; the last one completes OUT."
+
+    shards: Annotated[int, Range(0, 99_999)] = 0
+    "Do the work in N parts, each finished by itself; about 1,000 stars each are right. 0 for one folder."
+
+    scheduler: Annotated[str, Flag(metavar="ADDRESS")] = ""
+    "Scheduler of a Dask cluster (tcp://host:8786) whose workers see the same files."
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImportSettings(Settings):
     """Options of `transit data import`."""
 
@@ -47,7 +61,7 @@ class InfoSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareSettings(Settings):
+class PrepareSettings(ShardSettings):
     """Options of `transit data prepare`."""
 
     catalog: Annotated[Path, Positional("CATALOG")]
@@ -79,9 +93,6 @@ class PrepareSettings(Settings):
 
     workers: Annotated[int, Range(0, 1024)] = 0
     "Processes; 0 for one per core."
-
-    scheduler: Annotated[str, Flag(metavar="ADDRESS")] = ""
-    "Scheduler of a Dask cluster (tcp://host:8786) whose workers see the same files."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +162,7 @@ class FetchSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulateSettings(Settings):
+class SimulateSettings(ShardSettings):
     """Options of `transit data simulate`."""
 
     out: Annotated[Path, Positional("OUT")]

@@ -28,6 +28,8 @@ SYSCTL = (
     "hw.nperflevels",
     "hw.perflevel0.physicalcpu",
     "hw.perflevel1.physicalcpu",
+    "hw.perflevel0.name",
+    "hw.perflevel1.name",
     "sysctl.proc_translated",
     "kern.hv_vmm_present",
     "kern.memorystatus_vm_pressure_level",
@@ -50,6 +52,8 @@ class Machine:
         cores: cores that can be used.
         performance_cores: fast ones among them.
         efficiency_cores: slow ones among them.
+        core_names: what the system calls the two kinds ("Performance", "Efficiency"; on M5 Pro and Max "Super",
+            "Performance"); empty if it does not say.
         gpu_cores: of the Apple GPU.
         memory_bytes: RAM, or the container's limit.
         translated: whether this Python runs under Rosetta.
@@ -72,6 +76,7 @@ class Machine:
     cores: int | None = None
     performance_cores: int | None = None
     efficiency_cores: int | None = None
+    core_names: tuple[str, ...] = ()
     gpu_cores: int | None = None
     memory_bytes: int | None = None
     translated: bool = False
@@ -161,6 +166,7 @@ def _mac(run: Run) -> Machine:
         cores=numbers.get("hw.physicalcpu"),
         performance_cores=numbers.get("hw.perflevel0.physicalcpu"),
         efficiency_cores=numbers.get("hw.perflevel1.physicalcpu"),
+        core_names=tuple(filter(None, (known.get(f"hw.perflevel{level}.name", "").strip() for level in (0, 1)))),
         gpu_cores=gpu_cores,
         memory_bytes=numbers.get("hw.memsize"),
         translated=translated,

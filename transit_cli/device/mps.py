@@ -84,11 +84,12 @@ class MpsDevice:
         self.torch_device = torch.device("mps", 0)
         name = host.processor_name()
         version = platform.mac_ver()[0]
+        cores = _gpu_cores()
         self.facts = DeviceFacts(
             name=name,
-            cores=_gpu_cores(),
+            cores=cores,
             memory_bytes=host.memory_bytes(),
-            bandwidth_gb_s=chips.bandwidth_gb_s(name),
+            bandwidth_gb_s=chips.bandwidth_gb_s(name, cores),
             software=f"macOS {version}" if version else platform.system(),
         )
         torch.zeros(1, device=self.torch_device)  # the first allocation builds the allocator and finds a broken driver

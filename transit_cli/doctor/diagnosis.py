@@ -37,8 +37,8 @@ IDS = (
     "fallback",
     "watermark",
     "fast-math",
-    "prefer-metal",
-    "metal-version",
+    "matmul",
+    "metal",
     *DEVICE_CHECKS[1:],
 )
 
@@ -55,8 +55,8 @@ MACHINE_CHECKS: dict[str, Callable[[Machine], CheckResult]] = {
     "fallback": environment_checks.fallback,
     "watermark": environment_checks.watermark,
     "fast-math": environment_checks.fast_math,
-    "prefer-metal": environment_checks.prefer_metal,
-    "metal-version": environment_checks.metal_version,
+    "matmul": environment_checks.prefer_metal,
+    "metal": environment_checks.metal_version,
 }
 
 

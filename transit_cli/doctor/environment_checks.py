@@ -52,12 +52,12 @@ def fast_math(machine: Machine) -> CheckResult:
 
 def prefer_metal(machine: Machine) -> CheckResult:
     """Whether matrix products use torch's own, slower kernels."""
-    return _variables(machine, "prefer-metal", (PREFER_METAL,), "off")
+    return _variables(machine, "matmul", (PREFER_METAL,), "off")
 
 
 def metal_version(machine: Machine) -> CheckResult:
     """The version of Metal that torch uses, by which it uses the primitives that macOS 26.2 gets wrong."""
-    problem = _variables(machine, "metal-version", (METAL_VERSION,), os.environ.get(METAL_VERSION, "macOS's own"))
+    problem = _variables(machine, "metal", (METAL_VERSION,), os.environ.get(METAL_VERSION, "macOS's own"))
     if problem.status == "warn" or machine.system != "Darwin" or not machine.torch:
         return problem
     chosen = os.environ.get(METAL_VERSION, "4.0")
@@ -67,14 +67,10 @@ def metal_version(machine: Machine) -> CheckResult:
             "and since 2.15 Conv1d uses them too; 26.3 and later are right"
         )
         found = f"macOS {machine.version} with torch {machine.torch}"
-        return CheckResult(
-            "metal-version", "warn", found, "macOS 26.3, or Metal 3.1", why, f"export {METAL_VERSION}=3.1"
-        )
+        return CheckResult("metal", "warn", found, "macOS 26.3, or Metal 3.1", why, f"export {METAL_VERSION}=3.1")
     if chosen == "4.0" and METAL_VERSION in os.environ and older(machine.version, "26.0"):
         why = "torch does what is asked, and Metal 4 needs macOS 26: every kernel fails to load"
-        return CheckResult(
-            "metal-version", "fail", f"{METAL_VERSION} is 4.0", "macOS 26", why, f"unset {METAL_VERSION}"
-        )
+        return CheckResult("metal", "fail", f"{METAL_VERSION} is 4.0", "macOS 26", why, f"unset {METAL_VERSION}")
     return problem
 
 

@@ -65,14 +65,17 @@ def chip(machine: Machine) -> CheckResult:
         return CheckResult("chip", "fail", machine.chip or "unknown", "Apple silicon", why, "")
     words = [machine.chip or "unknown processor"]
     if machine.performance_cores and machine.efficiency_cores:
-        words.append(f"{machine.performance_cores}P+{machine.efficiency_cores}E cores")
+        fast, slow = (name[0] for name in machine.core_names) if len(machine.core_names) == 2 else ("P", "E")
+        words.append(f"{machine.performance_cores}{fast}+{machine.efficiency_cores}{slow} cores")
     elif machine.cores:
         words.append(f"{machine.cores} cores")
     if machine.gpu_cores:
         words.append(f"{machine.gpu_cores} GPU cores")
-    bandwidth = chips.bandwidth_gb_s(machine.chip)
+    bandwidth = chips.bandwidth_gb_s(machine.chip, machine.gpu_cores)
     if bandwidth:
         words.append(f"{bandwidth:g} GB/s")
+    elif machine.apple and machine.chip not in chips.CHIPS:
+        words.append("bandwidth unknown")
     return CheckResult("chip", "ok", ", ".join(words))
 
 

@@ -29,5 +29,13 @@ class DoctorSettings(DeviceSettings):
     out: Annotated[Path | None, OUT] = None
     "Also write the result to this file, as Markdown to paste into an issue."
 
+    mac_report: Annotated[Path | None, Flag(metavar="FILE")] = None
+    "On a Mac: also test operators, Metal kernels, speed and energy for five minutes, and write it all to this file."
+
     runs: Path = Path("runs")
     "Folder that runs are written to, whose disk is checked."
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mac_report and (self.only or self.fix or self.out):
+            self.refuse("mac_report", "no --only, --fix or --out beside it")

@@ -40,6 +40,7 @@ class Card:
         views: length in bins of each view, in the order of the inputs.
         target: the labels that count as positive.
         classes: the labels that the network tells apart, in the order of its outputs; empty for a binary network.
+        unit_depth: the views that are divided by their own depth.
         scalars: how each scalar is made from its column: see `ScalarCard`.
         members: number of networks.
         folds: the fold that was held out from each member; empty without folds.
@@ -56,6 +57,7 @@ class Card:
     views: Annotated[dict[str, Annotated[int, Range(1, MAX_BINS)]], NotEmpty()]
     target: Annotated[tuple[str, ...], NotEmpty()]
     classes: tuple[str, ...] = ()
+    unit_depth: tuple[str, ...] = ()
     scalars: tuple[ScalarCard, ...] = ()
     members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
     folds: tuple[Annotated[int, Range(0, MAX_MEMBERS)], ...] = ()

@@ -37,7 +37,8 @@ class OperatorResult:
         phase: "forward", "backward" or "update".
         shapes: of its first tensors, for display.
         dtypes: of its tensors.
-        status: "ok", "wrong", "fell back", "missing", "refused", "out of memory", "error", "aborted" or "hung".
+        status: "ok", "wrong", "fell back", "missing", "refused", "out of memory", "error", "aborted", "hung", or
+            "not compared": the CPU has no such operator.
         variant: the memory layout in which it failed; "" if it did not.
         variants: the layouts that were checked.
         error: largest error against float64 on the CPU, relative to the largest value.
@@ -193,7 +194,7 @@ def _result(
         "operators": [dataclasses.asdict(result) for result in results],
         "whole_step": drifts,
     }
-    bad = [result for result in results if result.status not in {"ok", "fell back"}]
+    bad = [result for result in results if result.status not in {"ok", "fell back", "not compared"}]
     slow = [result for result in results if result.status == "fell back"]
     blocks = [_summary_table(results, settings, device)]
     if bad or slow:

@@ -62,15 +62,12 @@ def run_job(job: Event, emit: Emit) -> None:
 
 
 def _check_operators(job: Event, device: Any, emit: Emit) -> None:
-    from contextlib import nullcontext
     from dataclasses import replace
 
-    from transit_cli.device.cpu import CpuDevice
     from transit_cli.operators.drift import drift
-    from transit_cli.operators.replay import Replay
+    from transit_cli.operators.replay import replay_step
     from transit_cli.operators.settings import FallbackTestSettings
     from transit_cli.operators.step_factory import StepFactory
-    from transit_cli.operators.trace import as_on_mps
 
     given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in job["settings"].items()}
     settings = FallbackTestSettings(**given)
@@ -82,17 +79,8 @@ def _check_operators(job: Event, device: Any, emit: Emit) -> None:
     skip = frozenset(job["skip"])
     if "only" in job:
         skip = frozenset(range(MAX_CALLS)) - {job["only"]}
-    replay = Replay(device, emit, skip)
-    with as_on_mps() if device.kind == "mps" else nullcontext():
-        host = CpuDevice()
-        runner = factory.runner_on(host)
-        batch = factory.batch(host, factory.settings.batch_size)
-        runner.step.network.train()
-        with replay:
-            runner.gradients([batch])
-            replay.updating = True
-            runner.step.update()
-    emit({"counts": [[call.operator, count] for call, count in replay.counts.items()]})
+    counts = replay_step(factory, device, emit, skip)
+    emit({"counts": [[call.operator, count] for call, count in counts.items()]})
 
 
 if __name__ == "__main__":

@@ -176,8 +176,8 @@ def _huge_product(call: Call, _: tuple[int, int]) -> Incompatibility | None:
     return Incompatibility(
         _base(call),
         "wrong",
-        f"a product of {elements:,} elements: beyond 4,294,967,296 the gradients are silently wrong, the product too if "
-        "an input is not contiguous",
+        f"a product of {elements:,} elements: beyond 4,294,967,296 the gradients are silently wrong, the product too "
+        "if an input is not contiguous",
         "give a smaller --batch-size",
         "pytorch issue 197636",
     )

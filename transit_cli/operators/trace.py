@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from transit_cli.device.cpu import CpuDevice
+from transit_cli.operators import autocast
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def name_of(function: Any) -> str:
     return function.name().removeprefix("aten::")
 
 
-def call_of(function: Any, phase: Phase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    """A call, without the values of its tensors."""
+def call_of(function: Any, phase: Phase, args: tuple[Any, ...], kwargs: dict[str, Any], *, on_mps: bool = True) -> Call:
+    """A call, without the values of its tensors; with `on_mps` under the name of what MPS runs for it."""
     leaves = tree_leaves((args, kwargs))
     tensors = tuple(
         Argument(tuple(leaf.shape), str(leaf.dtype).removeprefix("torch."), leaf.is_contiguous())
@@ -86,6 +87,8 @@ def call_of(function: Any, phase: Phase, args: tuple[Any, ...], kwargs: dict[str
     )
     options = ", ".join(str(leaf) for leaf in leaves if not isinstance(leaf, Tensor))
     name = name_of(function)
+    if not on_mps:
+        return Call(name, phase, tensors, options)
     if name.startswith("convolution"):
         transposed = args[9] if "backward" in name and len(args) > 9 else args[6] if "backward" not in name else False
         base = ON_MPS[name]
@@ -174,12 +177,16 @@ def trace(factory: StepFactory, samples: int, statuses: Mapping[str, Status]) ->
 
 @contextmanager
 def as_on_mps() -> Iterator[None]:
-    """Register CPU kernels for the composite operators that MPS has kernels for, so that the CPU takes MPS's path."""
+    """Make the CPU take MPS's path, with its types.
+
+    Registers CPU kernels for the composite operators that MPS has kernels for, and MPS's lists for autocast.
+    """
     library = Library("aten", "IMPL")
     try:
         for name, kernel in _MPS_KERNELS.items():
             library.impl(name, kernel, "CPU")
-        yield
+        with autocast.mps_lists():
+            yield
     finally:
         library._destroy()  # noqa: SLF001 - as torch's own scoped libraries do
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transit_cli.plotting.panel import Panel, Series
 
 #: Sizes in units of the drawing; a panel is 360 wide where a page shows it at 360 pixels.
-WIDTH, WIDE, HEIGHT = 3600, 7600, 2200
+WIDTH, WIDE, HEIGHT = 3600, 11000, 2200
 LEFT, RIGHT, TOP, BOTTOM = 620, 60, 60, 400
 #: Diameters of points.
 SIZES = {1: 22, 2: 44, 3: 64}
@@ -33,7 +33,11 @@ svg.panel path.d { stroke-dasharray: 90 50; }
 svg.panel path.l { stroke-linejoin: round; }
 """
     + "\n".join(f"svg.panel .{name} {{ stroke: {colour}; }}" for name, colour in COLOURS.items())
-    + "\n"
+    + """
+@media screen and (prefers-color-scheme: dark) {
+  svg.panel .first { stroke: #56b4e9; } svg.panel .second { stroke: #e69f00; }
+}
+"""
 )
 
 
@@ -62,7 +66,7 @@ def svg(panel: Panel) -> str:
     marks = place(np.array(panel.marks, float), np.full(len(panel.marks), panel.ylim[0]))
     triangles = "".join(f"M{x} {y - 90}l-45 90h90z" for x, y in marks if LEFT <= x <= LEFT + across)
     parts.append(f'<path class="second l" stroke-width="20" d="{triangles}"/>' if triangles else "")
-    parts += [_frame(panel, width, across, down), _legend(panel), "</svg>"]
+    parts += [_frame(panel, across, down), _legend(panel), "</svg>"]
     return "".join(parts)
 
 
@@ -87,7 +91,7 @@ def _series(series: Series, inside: np.ndarray, place: object) -> str:
     return drawn
 
 
-def _frame(panel: Panel, width: int, across: int, down: int) -> str:
+def _frame(panel: Panel, across: int, down: int) -> str:
     parts = [f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{across}" height="{down}"/>']
     ticks = ""
     for value, label in zip(*nice_ticks(*panel.xlim, 9 if panel.wide else 5), strict=True):
@@ -108,7 +112,8 @@ def _frame(panel: Panel, width: int, across: int, down: int) -> str:
 
 def _legend(panel: Panel) -> str:
     named = [series for series in panel.series if series.label]
-    x, parts = LEFT + 80, []
+    x = LEFT + 80
+    parts: list[str] = []
     for series in named:
         mark = "h110" if series.kind in {"line", "dashed"} else "m55 0h0"
         size = 24 if series.kind in {"line", "dashed"} else 64

@@ -127,12 +127,13 @@ class _Filter:
         flat = torch.from_numpy(banded.reshape(2, BLOCK + WINDOW - 1, -1)).to(device)
         return cls(flat[0].contiguous(), flat[1].contiguous(), flat[1].sum(0))
 
-    def scores(self, sums: torch.Tensor, cover: float | torch.Tensor) -> torch.Tensor:
+    def scores(self, sums: torch.Tensor, cover: float | torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Signal-to-noise of every template in every place.
 
         Args:
             sums: [2, rows, bins + WINDOW - 1] w y and w of each bin, the first bins again behind the last.
             cover: what a covered bin of one transit weighs; a number, or [rows].
+            noise: [stars, STEPS] what white noise is multiplied with; the rows are those of one star after the other.
 
         Returns:
             [rows, bins, STEPS]; the template's middle is WINDOW / 2 bins after the bin's beginning.
@@ -141,8 +142,9 @@ class _Filter:
         blocks = sums.unfold(2, BLOCK + WINDOW - 1, BLOCK).reshape(2, -1, BLOCK + WINDOW - 1)
         least = COVER * cover * self.squares if isinstance(cover, float) else self._least(cover, len(blocks[1]) // rows)
         power = torch.addmm(least, blocks[1], self.second)
-        found = torch.mm(blocks[0], self.first)
-        return found.mul_(power.rsqrt_()).view(rows, bins - WINDOW + 1, STEPS)
+        first = self.first * noise.reciprocal().repeat(1, BLOCK)[:, None]
+        found = torch.bmm(blocks[0].view(len(noise), -1, BLOCK + WINDOW - 1), first)
+        return found.view_as(power).mul_(power.rsqrt_()).view(rows, bins - WINDOW + 1, STEPS)
 
     def _least(self, cover: torch.Tensor, blocks: int) -> torch.Tensor:
         return COVER * cover.repeat_interleave(blocks)[:, None] * self.squares
@@ -196,20 +198,23 @@ class Engine:
     ) -> Iterator[torch.Tensor]:
         """For each level [stars, periods, bins, STEPS] scores over the noise."""
         stars, count, bins = data.shape[1] // 2, last - first, int(plan.bins[first])
-        sums = self._fold(data, plan, first, last).view(count, bins, 2, stars).permute(2, 3, 0, 1)
-        sums = sums.reshape(2, stars * count, bins)
+        folded = self._fold(data, plan, first, last).view(count, bins, 2, stars).permute(2, 3, 0, 1)
+        padded = torch.empty((2, stars, count, bins + WINDOW - 1), device=self._device)
+        padded[..., :bins].copy_(folded)
         length = float(plan.periods[(first + last) // 2]) / bins
         longest = float(plan.longest[last - 1])
         for level in range(plan.levels):
             if level:
-                sums = sums[:, :, ::2] + sums[:, :, 1::2]
                 length *= 2
                 if BINS * length > 1.05 * longest:
                     return
-            padded = torch.cat([sums, sums[:, :, : WINDOW - 1]], 2)
-            scores = self._filter.scores(padded, length / plan.width)
-            over = noise_at(noise, WIDTHS * length / plan.width)
-            yield scores.view(stars, count, -1, STEPS).mul_(over.reciprocal()[:, None, None, :])
+                finer, bins = padded[..., :bins], bins // 2
+                padded = torch.empty((2, stars, count, bins + WINDOW - 1), device=self._device)
+                padded[..., :bins].copy_(finer[..., ::2] + finer[..., 1::2])
+            padded[..., bins:].copy_(padded[..., : WINDOW - 1])
+            over = noise_at(noise, WIDTHS[0] * length / plan.width)
+            scores = self._filter.scores(padded.flatten(1, 2), length / plan.width, over)
+            yield scores.view(stars, count, -1, STEPS)
 
     def _fold(self, data: torch.Tensor, plan: SearchPlan, first: int, last: int) -> torch.Tensor:
         """[periods x bins, 2 x stars] the sums of the cells that fall into each phase bin."""
@@ -255,18 +260,22 @@ class Engine:
         return order.flatten(), begins.to(torch.int32)
 
 
+#: Cells that are convolved together.
+PLACES = 32
 #: Durations at which the noise of single events is known, in cells: NOISE_WIDTHS[k] = 2^(1 + k / STEPS).
 NOISE_WIDTHS = 2 ** (1 + np.arange(6 * STEPS) / STEPS)
 
 
-def noise_at(noise: torch.Tensor, cells: np.ndarray) -> torch.Tensor:
-    """[stars, n] the noise at n durations, in cells, from a table by `NOISE_WIDTHS`."""
-    place = np.clip((np.log2(cells) - 1) * STEPS, 0, len(NOISE_WIDTHS) - 1.001)
-    below = int(place[0])  # the steps of both are the same, so that all widths lie as far between two of the table
-    if np.allclose(np.diff(place), 1):
-        share = float(place[0] - below)
-        return torch.lerp(noise[:, below : below + len(place)], noise[:, below + 1 : below + 1 + len(place)], share)
-    return torch.stack([torch.lerp(noise[:, int(p)], noise[:, int(p) + 1], float(p % 1)) for p in place], 1)
+def noise_at(noise: torch.Tensor, shortest: float) -> torch.Tensor:
+    """[stars, STEPS] the noise at the durations of all templates, from a table by `NOISE_WIDTHS`.
+
+    Args:
+        noise: [stars, widths].
+        shortest: the shortest of the durations, in cells; the steps between them are those of the table.
+    """
+    place = min(max((math.log2(shortest) - 1) * STEPS, 0.0), len(NOISE_WIDTHS) - STEPS - 0.001)
+    below = int(place)
+    return torch.lerp(noise[:, below : below + STEPS], noise[:, below + 1 : below + 1 + STEPS], place - below)
 
 
 def single_events(data: torch.Tensor, width: float) -> torch.Tensor:
@@ -279,11 +288,22 @@ def single_events(data: torch.Tensor, width: float) -> torch.Tensor:
     stars = data.shape[1] // 2
     length = 2 * math.ceil(width / 2) + 1
     shape = torch.from_numpy(template.kernel(width, length).astype(np.float32)).to(data.device)
-    series = data.T.reshape(2 * stars, 1, -1)
-    found = torch.nn.functional.conv1d(series[:stars], shape.view(1, 1, -1), padding=length // 2)[:, 0]
-    power = torch.nn.functional.conv1d(series[stars:], (shape**2).view(1, 1, -1), padding=length // 2)[:, 0]
+    found, power = _convolved(data[:, :stars].T, shape), _convolved(data[:, stars:].T, shape**2)
     covered = power > 0.5 * (shape**2).sum()
     return torch.where(covered, found * power.clamp_min(1e-9).rsqrt(), torch.nan)
+
+
+def _convolved(rows: torch.Tensor, shape: torch.Tensor) -> torch.Tensor:
+    """[n, cells] rows, each convolved with a symmetric shape of odd length: blocks of cells times a banded matrix.
+
+    A convolution with one channel takes several times as long on a CPU.
+    """
+    cells, length = rows.shape[1], len(shape)
+    blocks = math.ceil(cells / PLACES)
+    padded = torch.nn.functional.pad(rows, (length // 2, length // 2 + blocks * PLACES - cells))
+    banded = torch.nn.functional.pad(shape, (0, PLACES)).repeat(PLACES)[: PLACES * (length + PLACES - 1)]
+    windows = padded.unfold(1, length + PLACES - 1, PLACES)
+    return torch.matmul(windows, banded.view(PLACES, -1).T).reshape(len(rows), -1)[:, :cells]
 
 
 def noise_by_width(data: torch.Tensor) -> torch.Tensor:

@@ -1,57 +1,57 @@
 """`transit search`: from a folder of light curves to a catalog of signals.
 
-Stars are read and detrended by worker processes and searched in blocks on the device. The result of each block is a
-file in a work folder beside the catalog, written atomically, so that a run that was stopped resumes with the blocks
-that are left; the catalog is put together from those files. At any moment a few blocks of stars are in memory.
+Stars are read and detrended by worker processes and searched in blocks on the device, while the next block is read. The
+result of each block is a file in a work folder beside the catalog, written atomically, so that a run that was stopped
+resumes with the blocks that are left; the catalog is put together from those files. At any moment a few blocks of stars
+are in memory.
+
+Other commands call `search(SearchSettings(...))`, which writes the catalog of `signal_catalog.COLUMNS` to `settings.out`
+and returns at once where it is complete. That function, the names of settings and columns do not change within a major
+version.
 """
 
 from __future__ import annotations
 
 import csv
-import functools
 import hashlib
 import json
-import math
 import shutil
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transit_cli import __version__, console
 from transit_cli.data.lightcurves.file_index import FileIndex
-from transit_cli.device.select import select
-from transit_cli.memory.limit import MemoryLimit
-from transit_cli.parallel import each
 from transit_cli.parsing import csv_text
 from transit_cli.results import ExitCode, Result, Table, TransitError
-from transit_cli.search import grid, signal_catalog, star_batch
-from transit_cli.search.engine import Engine, SearchPlan
-from transit_cli.search.source import Light, StarTask, Unsearched, read_star, tasks_of
-from transit_cli.search.star_batch import Limits
+from transit_cli.search import grid, signal_catalog
+from transit_cli.search.blocks import Machine, block_sizes, search_blocks
+from transit_cli.search.source import StarTask, tasks_of
 from transit_cli.utils.files import atomic_output, atomic_write, locked
 from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transit_cli.device.base import Device
     from transit_cli.search.settings import SearchSettings
 
-#: Stars of a block: what is lost when a run is killed, and the most that are searched together.
-BLOCK = {"cpu": 64, "mps": 128, "cuda": 256}
-#: Bytes for the sums and scores of a chunk of periods: what stays in a CPU's cache, what keeps a GPU busy.
-BUDGET = {"cpu": 4 << 20, "mps": 128 << 20, "cuda": 512 << 20}
-#: Cells of a light curve are rounded up to a multiple of this share of it, so that stars of one sector share a grid.
-ROUNDING = 0.02
 #: Rows of the table on the screen.
 SHOWN = 20
 
 
 def search(settings: SearchSettings) -> Result:
-    """Write the catalog that the settings ask for, or report that it is complete already."""
+    """Write the catalog that the settings ask for, or report that it is complete already.
+
+    Returns:
+        Totals, the strongest signals, and in `warnings` how many stars could not be searched; they are listed with
+        the reason in OUT-unsearched.csv.
+
+    Raises:
+        TransitError: there are no light curves, OUT is of other ones (without `overwrite`), or the device is absent.
+        KeyboardInterrupt: the run was stopped; the same settings resume it.
+    """
     check_installed("astropy", "data", "reading FITS light curves")
     index = FileIndex.of(settings.light_curves, skip=[settings.out])
     shortest = float(grid.shortest(settings.min_period, settings.max_density))
@@ -64,9 +64,9 @@ def search(settings: SearchSettings) -> Result:
     with locked(work):
         if settings.out.exists() and not _replaceable(settings, digest):
             return _result(settings, ("complete already: nothing to do",))
-        _open_work(work, digest)
-        machine = _Machine.open(settings)
-        done = _search_blocks(tasks, settings, machine, work)
+        machine = Machine.open(settings)
+        sizes = _open_work(work, digest, tasks, machine)
+        done = search_blocks(tasks, sizes, settings, machine, work)
         _assemble(settings.out, done, digest)
         shutil.rmtree(work)
     return _result(settings)
@@ -106,126 +106,24 @@ def _replaceable(settings: SearchSettings, digest: str) -> bool:
     return True
 
 
-def _open_work(work: Path, digest: str) -> None:
-    """The folder of finished blocks; those of another run are removed."""
-    note = work / "input"
-    if work.exists() and (not note.is_file() or note.read_text(encoding="utf-8") != digest):
+def _open_work(work: Path, digest: str, tasks: Sequence[StarTask], machine: Machine) -> list[int]:
+    """Open the folder of finished blocks, and return how many stars each block has.
+
+    The blocks of a run that is resumed are those that it began with. Blocks of another run are removed.
+    """
+    note = work / "input.json"
+    if work.exists():
+        try:
+            before = json.loads(note.read_text(encoding="utf-8"))
+            if before["digest"] == digest:
+                return [int(size) for size in before["sizes"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
         console.note(f"{work} is of another run and starts afresh")
         shutil.rmtree(work)
-    if not work.exists():
-        atomic_write(note, digest)
-
-
-@dataclass
-class _Machine:
-    """Where the search runs, and how many stars at once.
-
-    Attributes:
-        device: opened and capped.
-        engine: on it.
-        limit: bytes that this process may take.
-        stars: the most that are searched together.
-    """
-
-    device: Device
-    engine: Engine
-    limit: int
-    stars: int
-
-    @classmethod
-    def open(cls, settings: SearchSettings) -> _Machine:
-        device = select(settings.device)
-        limit = MemoryLimit(device, settings.memory_limit).bytes
-        free = max(limit - device.memory().driver, 64 << 20)
-        budget = min(BUDGET[device.kind], free // 4)
-        engine = Engine(device.torch_device, budget)
-        return cls(device, engine, limit, settings.batch_size or BLOCK[device.kind])
-
-    def fitting(self, plan: SearchPlan, stars: int) -> int:
-        """How many of `stars` light curves fit into the memory that is left."""
-        free = max(self.limit - self.device.memory().driver, 64 << 20) // 2
-        return max(1, min(stars, self.stars, free // plan.bytes_per_star))
-
-
-def _search_blocks(tasks: Sequence[StarTask], settings: SearchSettings, machine: _Machine, work: Path) -> list[Path]:
-    """Search every block that has no file yet; returns all blocks' files in order."""
-    size = BLOCK["cpu"]
-    blocks = [tasks[first : first + size] for first in range(0, len(tasks), size)]
-    files = [work / f"block-{number:06}.json" for number in range(len(blocks))]
-    left = [number for number, file in enumerate(files) if not file.exists()]
-    before = sum(len(block) for block in blocks) - sum(len(blocks[number]) for number in left)
-    if before:
-        console.note(f"{before:,} of {len(tasks):,} stars were searched before")
-    home = {task.star: number for number in left for task in blocks[number]}
-    waiting: dict[int, list[Light | Unsearched]] = defaultdict(list)
-    todo = [task for number in left for task in blocks[number]]
-    try:
-        with console.progress("stars", len(tasks)) as bar:
-            bar.update(before)
-            for task, light in each(read_star, todo, settings.workers):
-                number = home[task.star]
-                waiting[number].append(light)
-                if len(waiting[number]) == len(blocks[number]):
-                    block = sorted(waiting.pop(number), key=lambda item: item.star)
-                    atomic_write(files[number], json.dumps(_search_block(block, settings, machine)))
-                    bar.update(advance=len(block), status=task.star)
-    except KeyboardInterrupt as interrupt:
-        interrupt.args = (f"run the same command again: it resumes from {work}",)
-        raise
-    return files
-
-
-def _search_block(block: Sequence[Light | Unsearched], settings: SearchSettings, machine: _Machine) -> dict[str, Any]:
-    """Search the stars of a block, those on the same grid together; the block's rows in JSON types."""
-    limits = Limits(settings.snr, settings.single_snr, settings.sde, settings.max_signals)
-    together: dict[tuple[int, float], list[Light]] = defaultdict(list)
-    for light in block:
-        if isinstance(light, Light):
-            together[_rounded(light.curve.cells), light.width].append(light)
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for (cells, width), lights in together.items():
-        plan = _plan(cells, width, settings)
-        for some in _portions(lights, machine.fitting(plan, len(lights))):
-            for light, found in zip(some, _search_some(some, plan, limits, machine), strict=True):
-                rows[light.star] = signal_catalog.rows_of(light, found)
-    return {
-        "stars": len(rows),
-        "rows": [row for star in sorted(rows) for row in rows[star]],
-        "unsearched": [[item.star, item.reason] for item in block if isinstance(item, Unsearched)],
-    }
-
-
-def _search_some(
-    lights: Sequence[Light], plan: SearchPlan, limits: Limits, machine: _Machine
-) -> list[list[star_batch.Found]]:
-    """Search light curves on the same grid; where they do not fit into the memory, in two halves."""
-    curves, refits = [light.curve for light in lights], [light.detrended for light in lights]
-    try:
-        return star_batch.search(machine.engine, plan, curves, limits, refits)
-    except (RuntimeError, MemoryError) as error:
-        if len(lights) == 1 or not machine.device.is_out_of_memory(error):
-            raise
-    machine.device.empty_cache()
-    half = len(lights) // 2
-    machine.stars = min(machine.stars, half)
-    return [item for some in (lights[:half], lights[half:]) for item in _search_some(some, plan, limits, machine)]
-
-
-def _portions(lights: Sequence[Light], size: int) -> Iterator[Sequence[Light]]:
-    for first in range(0, len(lights), size):
-        yield lights[first : first + size]
-
-
-def _rounded(cells: int) -> int:
-    """A number of cells, rounded up so that light curves of about the same length share a grid."""
-    step = 2 ** max(math.floor(math.log2(ROUNDING * cells)), 0)
-    return step * math.ceil(cells / step)
-
-
-@functools.lru_cache(maxsize=8)
-def _plan(cells: int, width: float, settings: SearchSettings) -> SearchPlan:
-    limits, densities = (settings.min_period, settings.max_period), (settings.min_density, settings.max_density)
-    return star_batch.plan_for(cells, width, limits, densities, settings.oversampling)
+    sizes = block_sizes([sum(file.stat().st_size for file in task.files) for task in tasks], machine)
+    atomic_write(note, json.dumps({"digest": digest, "sizes": sizes}))
+    return sizes
 
 
 def _assemble(out: Path, blocks: Sequence[Path], digest: str) -> None:

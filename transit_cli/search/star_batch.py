@@ -17,9 +17,9 @@ import torch
 
 from transit_cli.search import engine, grid
 from transit_cli.search.engine import NOISE_WIDTHS, Engine, SearchPlan
-from transit_cli.search.fitting import peaks
-from transit_cli.search.flags import detection_efficiency, notes_of, relation
-from transit_cli.search.measurement import Candidate, Measured, NoiseTable, measure_all
+from transit_cli.search.signals import peaks
+from transit_cli.search.signals.flags import detection_efficiency, notes_of, relation
+from transit_cli.search.signals.measurement import Candidate, Measured, NoiseTable, measure_all
 
 if TYPE_CHECKING:
     from transit_cli.search.cells import Curve

@@ -52,7 +52,7 @@ class Fit:
         self.device = plan.device
         self.folder = context.run.checkpoints(task.name)
         torch.manual_seed(task.seed)
-        network = plan.build_network(task.member)
+        network = plan.build_network(task.seed)
         if context.prepare is not None:
             context.prepare(network, plan.device)
         training, self.validation = plan.samples.subset(task.train), plan.samples.subset(task.validation)

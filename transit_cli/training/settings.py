@@ -88,6 +88,9 @@ class DataSettings(InputSettings):
     scalar_scaling: Literal["robust", "quantile"] = "robust"
     "Scalars: robust (median and MAD), or quantile (to a normal distribution: offsets and outliers do not matter)."
 
+    unit_depth: Annotated[tuple[str, ...], Flag(metavar="VIEW,...")] = ()
+    "Views to divide by their own depth, as global and local ones are: sets differ in it for secondary, odd and even."
+
     loader: Literal["auto", "device", "stream"] = "auto"
     "device keeps all views there, stream reads the disk; auto streams large sets."
 
@@ -187,6 +190,9 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
 
     members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
     "Networks to train with different seeds and average."
+
+    processes: Annotated[int | None, Range(1), Panel("Device")] = None
+    "Networks to train at the same time on a CPU, one thread each; by default one per core where it pays."
 
     class_weighting: Annotated[Literal["none", "balanced"], Panel("Optimisation")] = "none"
     "balanced gives each class the weight of the largest (positives times --positive-weight); or none."

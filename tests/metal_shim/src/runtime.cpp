@@ -53,7 +53,7 @@ struct Run {
   std::vector<uint32_t> ready;
   std::vector<Region> regions;
   Region* last;
-  uint64_t seed, shared_bytes;
+  uint64_t seed, shared_bytes, accessed[2];  // bytes of buffers and of threadgroup memory, by every thread
   bool checks, stop;
   std::map<std::string, int> seen;
   std::string findings;
@@ -220,6 +220,7 @@ void access(const void* pointer, uint64_t size, bool write, const void* where) {
     find_fault(where, "%s of %llu bytes reaches over the end of %s", write ? "write" : "read", (unsigned long long)size, region->name);
     abandon();
   }
+  run->accessed[region->shared] += size;
   const uint32_t stamped = stamp(*region);
   Cell* cell = &region->cells[address - region->base];
   for (uint64_t i = 0; i < size; ++i, ++cell) {
@@ -422,7 +423,8 @@ uint32_t shim_position(int which, int d) {
   }
 }
 
-// Runs a grid; returns the number of findings, whose text is in `findings`. `used` gets the bytes of threadgroup memory.
+// Runs a grid; returns the number of findings, whose text is in `findings`. `used` gets the bytes of threadgroup
+// memory, and with checks the bytes that threads have read and written in buffers and in it.
 int shim_run(void (*entry)(void**), void** arguments, Buffer* buffers, const char** names, uint32_t count, const uint32_t* grid,
              const uint32_t* group, uint64_t seed, int checks, char* findings, uint64_t space, uint64_t* used) {
   find_module((void*)entry);
@@ -442,7 +444,9 @@ int shim_run(void (*entry)(void**), void** arguments, Buffer* buffers, const cha
     for (mine.at[1] = 0; mine.at[1] < mine.groups[1] && !mine.stop; ++mine.at[1])
       for (mine.at[0] = 0; mine.at[0] < mine.groups[0] && !mine.stop; ++mine.at[0]) { run_group(); ++mine.linear; }
   snprintf(findings, space, "%s", mine.findings.c_str());
-  *used = mine.shared_bytes;
+  used[0] = mine.shared_bytes;
+  used[1] = mine.accessed[0];
+  used[2] = mine.accessed[1];
   run = nullptr;
   return int(mine.seen.size());
 }

@@ -215,4 +215,4 @@ def test_mps_has_metal_beside_eager(monkeypatch):
     device = select("cpu")
     monkeypatch.setattr(device, "kind", "mps")
     step = OptimizerStep(make_runner("eager").step.network, device, StepSettings(precision="fp32"), 5)
-    assert selection.candidates(step, batch_of(16, 0)) == ["eager", "metal"]
+    assert selection.candidates(step, batch_of(16, 0)) == ["eager", "metal", "metal-matrices"]

@@ -125,6 +125,14 @@ class FileIndex:
         """The star of a file, "" if unknown."""
         return self._entries[self.name(path)].star
 
+    @property
+    def digest(self) -> str:
+        """A digest of the names and stamps of all files, which changes if one of them may have changed."""
+        digest = hashlib.sha256()
+        for name, entry in sorted(self._entries.items()):
+            digest.update(f"{name} {entry.stamp[:2]}\n".encode())
+        return digest.hexdigest()
+
     def named(self, name: str) -> list[Path]:
         """Files whose path ends in `name`, which may contain folders."""
         parts = Path(name).parts

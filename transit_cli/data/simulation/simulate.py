@@ -15,6 +15,8 @@ import numpy as np
 from transit_cli import console
 from transit_cli.data import viewset
 from transit_cli.data.settings import SimulateSettings
+from transit_cli.data.shards.shard import Shard
+from transit_cli.data.shards.sharded_set import SHARD, shard_result, write_all, write_shard
 from transit_cli.data.split import split_of
 from transit_cli.data.views.folding import UnusableError
 from transit_cli.data.views.make import KEPLER, TESS, Recipe, make_views, recipe_for
@@ -22,6 +24,7 @@ from transit_cli.memory.requirement import require
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.utils.files import locked
+from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,12 +32,14 @@ if TYPE_CHECKING:
     from transit_cli.data.viewset import ViewSet
 
 #: Changes whenever the same seed no longer gives the same set.
-VERSION = 3
-#: Seeds the random numbers of every TCE. Version 3 has those of version 2; it differs in the depth of about one row in
-#: 1,000, which version 2 determined only to rounding.
+VERSION = 4
+#: Seeds the random numbers of every TCE. Version 4 has those of version 2, more columns and labels for causes of junk;
+#: version 2 determined the depth of one row in 1,000 only to rounding.
 STREAM = 2
-#: Labels and their fractions.
+#: Labels and their fractions; some causes of junk have labels of their own.
 SHARES = {"PC": 0.25, "EB": 0.25, "J": 0.5}
+#: Labels by cause: a variable star is astrophysical (O), a wrong period or epoch is no transiting phenomenon (NTP).
+LABEL_OF_KIND = {"variable star": "O", "wrong ephemeris": "NTP", "multiple of the cadence": "NTP"}
 #: TCEs per task of a process: about 0.1 s of work, so that all processes finish together.
 BLOCK = 10
 #: Bytes in memory of a row of the table, measured: about 2 kB while the table is assembled.
@@ -55,9 +60,13 @@ def simulate(settings: SimulateSettings) -> Result:
     Raises:
         TransitError: `settings.out` exists, or a worker process died.
     """
+    if settings.shard:
+        shard = Shard.parse(settings.shard)
+        return shard_result(settings.out, shard, _make_shard(settings, shard))
     made = make(settings)
     labels = made.labels
-    counts = {label: int((labels == label).sum()) for label in SHARES}
+    known = (*SHARES, *dict.fromkeys(LABEL_OF_KIND.values()))
+    counts = {label: int((labels == label).sum()) for label in known}
     table = Table(
         ("label", "TCEs", "median period, days", "median S/N"),
         [
@@ -113,6 +122,12 @@ def make(settings: SimulateSettings) -> ViewSet:
         TransitError: `settings.out` exists, or another process is making it.
     """
     recipe = _recipe(settings)
+    if settings.scheduler:
+        check_installed("distributed", "cluster", "--scheduler")
+    if settings.shards:
+        return write_all(
+            settings.out, settings.shards, partial(_count_shard, settings), settings.workers, settings.scheduler
+        )
     views = 4 * settings.tces * sum(recipe.lengths.values())
     require(
         f"{settings.tces:,} TCEs of {'/'.join(map(str, recipe.lengths.values()))} bins",
@@ -126,25 +141,54 @@ def make(settings: SimulateSettings) -> ViewSet:
         return _make(settings, recipe)
 
 
+def _count_shard(settings: SimulateSettings, shard: Shard) -> int:
+    """Make a shard in a worker process; returns its number of TCEs."""
+    return len(_make_shard(settings, shard))
+
+
+def _make_shard(settings: SimulateSettings, shard: Shard) -> ViewSet:
+    recipe = _recipe(settings)
+    about = _about(settings, recipe) | {SHARD: str(shard)}
+    numbers = range(settings.tces)[shard.part(settings.tces)]
+
+    def write(folder: Path) -> ViewSet:
+        rows: list[_Row] = []
+        views: dict[str, list[np.ndarray]] = {name: [np.empty((0, n))] for name, n in recipe.lengths.items()}
+        with console.progress(f"simulating shard {shard}", len(numbers)) as bar:
+            for number in numbers:
+                made, row = one(settings.seed, number, settings.mission, recipe)
+                rows.append(row)
+                for name, view in made.items():
+                    views[name].append(view[None])
+                bar.update(advance=1)
+        columns = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+        return viewset.write(folder, {name: np.concatenate(parts) for name, parts in views.items()}, columns, about)
+
+    return write_shard(settings.out, shard, about, write)
+
+
 def _make(settings: SimulateSettings, recipe: Recipe) -> ViewSet:
     one_block = partial(_block, settings.seed, settings.tces, settings.mission, recipe)
     blocks: dict[int, tuple[dict[str, np.ndarray], list[_Row]]] = {}
     with console.progress("simulating", settings.tces) as bar:
-        for first, block in each(one_block, range(0, settings.tces, BLOCK), settings.workers):
+        for first, block in each(one_block, range(0, settings.tces, BLOCK), settings.workers, settings.scheduler):
             blocks[first] = block
             bar.update(advance=len(block[1]))
     made = [block for _, block in sorted(blocks.items())]
     rows = [row for _, block_rows in made for row in block_rows]
     views = {name: np.concatenate([block_views[name] for block_views, _ in made]) for name in recipe.lengths}
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    about = {
+    return viewset.write(settings.out, views, columns, _about(settings, recipe))
+
+
+def _about(settings: SimulateSettings, recipe: Recipe) -> dict[str, Any]:
+    return {
         "simulated": True,
         "simulation": VERSION,
         "seed": settings.seed,
         "mission": settings.mission,
         "views": recipe.document(),
     }
-    return viewset.write(settings.out, views, columns, about)
 
 
 def _recipe(settings: SimulateSettings) -> Recipe:
@@ -186,7 +230,7 @@ def one(seed: int, number: int, mission: str, recipe: Recipe) -> tuple[dict[str,
             "duration_hours": _digits(24 * found.signal.duration, 5),
             "depth_ppm": _digits(scalars["measured_depth_ppm"], 5),
             "snr": _digits(scalars["measured_snr"], 5),
-            "label": label,
+            "label": LABEL_OF_KIND.get(found.kind, label),
             "split": split_of(star),
             "source": f"simulated ({found.kind})",
         }

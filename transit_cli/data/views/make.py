@@ -16,7 +16,8 @@ import numpy as np
 
 from transit_cli.data.views.binning import bin_medians, fill_empty, interpolate_empty, median
 from transit_cli.data.views.folding import Folded, Signal, UnusableError, fold
-from transit_cli.data.views.measure import measure, secondary_phase
+from transit_cli.data.views.measure import measure
+from transit_cli.data.views.measure_folded import folded_scalars
 from transit_cli.options import MAX_BINS
 
 
@@ -133,6 +134,12 @@ def normalise(view: np.ndarray, scale: float | None = None) -> np.ndarray:
     return (view - level) / (_scale(view, level) if scale is None else scale)
 
 
+def unit_depth(views: np.ndarray) -> np.ndarray:
+    """Views [N, L] with median 0, each divided by its own depth, so that its minimum is -1; flat ones stay."""
+    depth = -views.min(axis=1, keepdims=True)
+    return views / np.where(depth > 0, depth, 1).astype(views.dtype)
+
+
 def check_depth(scalars: Mapping[str, float]) -> None:
     """Raise `UnusableError` for a transit that is deeper than the star's light."""
     depth = scalars["measured_depth_ppm"]
@@ -155,9 +162,8 @@ def make_views(
         recipe: lengths and widths.
 
     Returns:
-        The views by name, float32; and scalars for the TCE's row (see `measure`; with the respective views also
-        secondary_phase_days, secondary_depth_ppm, odd_transits, even_transits). If all observed transits are odd, or
-        all are even, the missing view is a copy of the local view.
+        The views by name, float32; and scalars for the TCE's row (see `measure` and `folded_scalars`). If all observed
+        transits are odd, or all are even, the missing view is a copy of the local view.
 
     Raises:
         UnusableError: the signal cannot become views; the message is the reason.
@@ -172,17 +178,13 @@ def make_views(
     local = local_bins(folded, recipe)
     scale = scale_of(local)
     views = {"global": normalise(global_bins(folded, recipe)), "local": normalise(local)}
+    scalars |= folded_scalars(folded, views["global"])
     if recipe.secondary:
-        phase, depth, _ = secondary_phase(folded)
-        there = fold(time, flux, Signal(signal.period, signal.epoch + phase, signal.duration))
+        there = fold(time, flux, Signal(signal.period, signal.epoch + scalars["secondary_phase_days"], signal.duration))
         views["secondary"] = normalise(local_bins(there, recipe), scale)
-        scalars |= {"secondary_phase_days": phase, "secondary_depth_ppm": 1e6 * depth / float(np.median(flux))}
     if recipe.odd_even:
         parity = folded.cycle % 2
-        inside = np.abs(folded.phase) < signal.duration / 2
         for name, value in (("odd", 1), ("even", 0)):
-            transits = len(np.unique(folded.cycle[inside & (parity == value)]))
-            one = local_bins(folded.where(parity == value), recipe) if transits else local
+            one = local_bins(folded.where(parity == value), recipe) if scalars[f"{name}_transits"] else local
             views[name] = normalise(one, scale)
-            scalars[f"{name}_transits"] = float(transits)
     return {name: view.astype(np.float32) for name, view in views.items()}, scalars

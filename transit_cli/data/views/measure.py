@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,31 +62,52 @@ def measure(folded: Folded, cadence: float) -> dict[str, float]:
     return found
 
 
-def secondary_phase(folded: Folded) -> tuple[float, float, int]:
-    """The phase of the most significant dip outside the transit.
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of one duration outside the transit, every quarter duration.
 
-    Boxes of one duration are tried every quarter duration, from 1.5 durations after a transit to 1.5 durations before
-    the next. The best box has the largest median depth times the square root of its number of points; the centre of the
-    dip is the mean of the neighbouring boxes that score at least half as much.
-
-    Returns:
-        Its phase in days (half a period if nothing is covered), its depth below the median flux, its number of points.
+    Attributes:
+        centres: [K] days after the transit's centre, ascending.
+        depths: [K] of the median flux in each box below the median of all flux; 0 in a box without points.
+        counts: [K] points in each box.
+        width: days.
     """
+
+    centres: np.ndarray
+    depths: np.ndarray
+    counts: np.ndarray
+    width: float
+
+
+def boxes_outside(folded: Folded) -> Boxes:
+    """The boxes from 1.5 durations after a transit to 1.5 durations before the next; none if there is no room."""
     signal = folded.signal
     low, high = signal.duration, signal.period - signal.duration
     boxes = int((high - low - signal.duration) / (0.25 * signal.duration)) + 1
     if boxes < 2:
-        return signal.period / 2, 0.0, 0
+        return Boxes(np.empty(0), np.empty(0), np.empty(0, np.intp), signal.duration)
     turn = np.searchsorted(folded.phase, 0.0)
     phase = np.concatenate([folded.phase[turn:], folded.phase[:turn] + signal.period])
     flux = np.concatenate([folded.flux[turn:], folded.flux[:turn]])
     medians, counts = bin_medians(phase, flux, bins=boxes, width=signal.duration, low=low, high=high)
     depths = np.where(counts > 0, np.median(flux) - medians, 0.0)
-    scores = depths * np.sqrt(counts)
-    best = int(np.argmax(scores))
-    if scores[best] <= 0:
-        return signal.period / 2, 0.0, 0
-    near = np.arange(max(best - 4, 0), min(best + 5, boxes))
-    centre = near[scores[near] >= 0.5 * scores[best]].mean()
     step = (high - low - signal.duration) / (boxes - 1)
-    return low + step * centre + signal.duration / 2, float(depths[best]), int(counts[best])
+    return Boxes(low + step * np.arange(boxes) + signal.duration / 2, depths, counts, signal.duration)
+
+
+def secondary_dip(folded: Folded, boxes: Boxes) -> tuple[float, float, int]:
+    """The phase of the most significant dip outside the transit.
+
+    The best box has the largest median depth times the square root of its number of points; the centre of the dip is
+    the mean of the neighbouring boxes that score at least half as much.
+
+    Returns:
+        Its phase in days (half a period if nothing is covered), its depth below the median flux, its number of points.
+    """
+    scores = boxes.depths * np.sqrt(boxes.counts)
+    if not len(scores) or scores.max() <= 0:
+        return folded.signal.period / 2, 0.0, 0
+    best = int(np.argmax(scores))
+    near = np.arange(max(best - 4, 0), min(best + 5, len(scores)))
+    centre = float(boxes.centres[near[scores[near] >= 0.5 * scores[best]]].mean())
+    return centre, float(boxes.depths[best]), int(boxes.counts[best])

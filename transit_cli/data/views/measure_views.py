@@ -145,8 +145,21 @@ def _outside_one(view: np.ndarray, share: float) -> tuple[float, ...]:
     noise = noise or np.nan
     secondary = float(depth[free].max()) if free.any() else np.nan
     opposite = float(depth[np.argmin(np.abs(np.abs(middle) - 0.5))])
+    return (secondary, secondary / noise, opposite, opposite / noise, *harmonics(view, share))
+
+
+def harmonics(view: np.ndarray, share: float) -> tuple[float, float]:
+    """Amplitudes of sine waves of the period and of half of it, outside the transit of a global view [G].
+
+    Args:
+        view: [G], in units of its depth.
+        share: of the duration in the period.
+    """
+    phase = (np.arange(len(view)) + 0.5) / len(view) - 0.5
+    away = np.abs(phase) > 0.75 * share + 1 / len(view)
+    if away.sum() < _LEAST_BINS:
+        return np.nan, np.nan
     angle = 2 * np.pi * phase[away]
     terms = np.stack([np.ones_like(angle), np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)], axis=1)
     wave = np.linalg.solve(terms.T @ terms + 1e-9 * np.eye(5), terms.T @ view[away])
-    harmonics = (float(np.hypot(wave[1], wave[2])), float(np.hypot(wave[3], wave[4])))
-    return (secondary, secondary / noise, opposite, opposite / noise, *harmonics)
+    return float(np.hypot(wave[1], wave[2])), float(np.hypot(wave[3], wave[4]))

@@ -88,7 +88,8 @@ def fit_trapezoids(profiles: np.ndarray, weights: np.ndarray, width: float, corr
     dip = -(weights * values) @ shapes.T
     usable = (power > 1e-3) & (dip > 0)
     gain = np.where(usable, dip**2 / np.where(usable, power, 1.0), 0.0)
-    best = gain.argmax(axis=1)
+    # shapes that differ only where there are no points differ by rounding: the first of them is taken
+    best = (gain >= gain.max(axis=1, keepdims=True) * (1 - 1e-9)).argmax(axis=1)
     depth = dip[rows, best] / np.where(usable[rows, best], power[rows, best], np.nan)
     shape = shapes[best]
     level = mean_shape[rows, best] * depth
@@ -127,7 +128,15 @@ def _rounded(width: float) -> float:
 
 def _robust_deviation(values: np.ndarray) -> np.ndarray:
     """[R] 1.4826 times the median absolute deviation of each row, without NaN; NaN for a row of fewer than 5 values."""
-    few = np.isfinite(values).sum(axis=1) < 5
-    known = np.where(few[:, None], 0.0, values)
-    deviation = np.abs(known - np.nanmedian(known, axis=1, keepdims=True))
-    return np.where(few, np.nan, 1.4826 * np.nanmedian(deviation, axis=1))
+    count = np.isfinite(values).sum(axis=1)
+    deviation = 1.4826 * _row_medians(np.abs(values - _row_medians(values, count)[:, None]), count)
+    return np.where(count < 5, np.nan, deviation)
+
+
+def _row_medians(values: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """[R] median of the `count` numbers of each row, whose other values are NaN; NaN for a row without numbers."""
+    ordered = np.sort(values, axis=1)  # NaN last
+    row = np.arange(len(values))
+    return 0.5 * (
+        ordered[row, np.maximum(count - 1, 0) // 2] + ordered[row, np.minimum(count // 2, values.shape[1] - 1)]
+    )

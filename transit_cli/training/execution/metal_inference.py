@@ -132,6 +132,12 @@ class MetalInference:
         return time.perf_counter() - begin
 
 
+def name_of(network: nn.Module) -> str:
+    """How a network has been scored: "metal" with kernels, otherwise ""."""
+    known = _known.get(network)
+    return "metal" if known and any(known.taken.values()) else ""
+
+
 def _shapes(inputs: Mapping[str, Tensor]) -> object:
     return tuple((name, *values.shape) for name, values in inputs.items())
 

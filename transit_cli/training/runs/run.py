@@ -57,6 +57,7 @@ RESUMABLE_OPTIONS = frozenset(
         "memory_limit",
         "loader",
         "workers",
+        "processes",
         "tensorboard",
     }
 )
@@ -90,7 +91,6 @@ class EpochRecord:
         step: optimizer steps taken.
         micro_batch: samples per micro-batch; 0 if it was not recorded.
         samples_per_second: speed of the epoch; 0 if it was not recorded.
-        epoch: number of the epoch, from 1; 0 if it was not recorded.
         loss: mean training loss; None if it was not recorded.
         learning_rate: at the end of the epoch; None if it was not recorded.
         seconds: training time of the fit so far; 0 if it was not recorded.
@@ -100,10 +100,10 @@ class EpochRecord:
     """
 
     fit: str
+    epoch: Annotated[int, config.Range(1)]
     step: Annotated[int, config.Range(0)]
     micro_batch: int = 0
     samples_per_second: float = 0.0
-    epoch: Annotated[int, config.Range(0)] = 0
     loss: float | None = None
     learning_rate: float | None = None
     seconds: float = 0.0
@@ -327,13 +327,11 @@ def check_resumable(run: Path, viewset: ViewSet, device: Device) -> None:
 
 def describe(viewset: ViewSet) -> dict[str, Any]:
     """A view set as recorded in a run, with the current checksum of its table, whose labels users edit."""
-    from transit_cli.data.viewset import TCES, checksum
-
     return {
         "path": viewset.path.absolute(),
         "simulated": viewset.simulated,
         "sizes": {"rows": len(viewset)} | {f"{name} bins": length for name, length in viewset.lengths.items()},
-        "sha256": dict(viewset.info["sha256"]) | {TCES: checksum(viewset.path / TCES)},
+        "sha256": viewset.checksums(),
     }
 
 

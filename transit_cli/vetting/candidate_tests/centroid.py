@@ -60,17 +60,18 @@ def shift_of(candidate: Candidate, values: np.ndarray) -> tuple[float, float]:
     usable = np.flatnonzero((n_in >= 1) & (n_out >= 4))
     if not len(usable):
         return np.nan, np.nan
-    shifts, weights = [], []
-    scatter = []
+    shifts: list[float] = []
+    weights: list[float] = []
+    scatter: list[float] = []
     edges = {cycle: np.flatnonzero(near & (cycles == cycle)) for cycle in usable[:400]}
     for places in edges.values():
         x, y = candidate.phase[places] / duration, values[places]
         out, own = around[places], inside[places]
         trend = np.polyfit(x[out], y[out], 1 if np.ptp(x[out]) > NEAR else 0)
         rest = y - np.polyval(trend, x)
-        scatter.append(1.4826 * np.median(np.abs(rest[out] - np.median(rest[out]))))
-        shifts.append(rest[own].mean())
-        weights.append(1 / (1 / own.sum() + 1 / out.sum()))
+        scatter.append(1.4826 * float(np.median(np.abs(rest[out] - np.median(rest[out])))))
+        shifts.append(float(rest[own].mean()))
+        weights.append(float(1 / (1 / own.sum() + 1 / out.sum())))
     noise = float(np.median(scatter))
     shift = float(np.average(shifts, weights=weights))
     formal = noise / float(np.sqrt(np.sum(weights)))

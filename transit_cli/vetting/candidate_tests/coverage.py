@@ -11,7 +11,7 @@ from transit_cli.vetting.candidate_tests.candidate import TestInfo
 if TYPE_CHECKING:
     from transit_cli.vetting.candidate_tests.candidate import Candidate, Outcome
 
-GAPS = TestInfo("gaps", "Gaps near transits", "of transits", 0.5, True, "Thompson et al. 2018; Kunimoto et al. 2025")
+GAPS = TestInfo("gaps", "Gaps near transits", "", 0.5, True, "Thompson et al. 2018; Kunimoto et al. 2025")
 SEGMENTS = TestInfo("segments", "Sectors or quarters", "sigma", 3.0, True, "Kunimoto et al. 2025; Guerrero et al. 2021")
 #: A gap is this many days without data, or half a duration if that is more.
 GAP = 0.2

@@ -27,10 +27,17 @@ SECONDARY = TestInfo(
 SEARCHED = 20_000
 #: Phase bins of one duration, and the most bins.
 BINS, MOST = 8, 6000
-#: Half-width about an event that belongs to it, in durations.
-APART = 1.5
+#: Half-width about an event that belongs to it, in durations: the first that leaves phases to compare with.
+APART = (1.5, 1.0)
+#: Share of the period that must be left outside the primary and the secondary event.
+LEFT = 0.04
 #: Significance that a secondary keeps without its deepest event.
 SEEN = 2.0
+#: Significance of a secondary eclipse at half the period, where that of a circular orbit lies: no search needs paying.
+HALF_PERIOD = 4.0
+#: Brightening of more than this share of the transit's significance is that of a variable star (the shape metric of
+#: Thompson et al. 2018 takes 0.5 for a sine wave).
+BRIGHT = 0.5
 #: A dip that is as strong as noise only rarely makes is not rejected below this margin, in sigma.
 TOLERANCE = 1.0
 #: Secondaries up to this share of the transit's depth can be the light of a planet (Thompson et al. 2018).
@@ -76,7 +83,8 @@ def model_shift(candidate: Candidate) -> ModelShift | None:
     period, duration = candidate.signal.period, candidate.fit.duration
     width = duration / period
     count = min(max(round(BINS / width), 3 * BINS), MOST)
-    if 4 * APART * width > 1:
+    apart = next((apart for apart in APART if 1 - 4 * apart * width > LEFT), None)
+    if apart is None:
         return None
     number = np.rint(candidate.phase / period * count).astype(np.int64) % count
     weight = np.bincount(number, candidate.weight, count)
@@ -91,13 +99,13 @@ def model_shift(candidate: Candidate) -> ModelShift | None:
     error = candidate.sigma / np.sqrt(np.where(usable, power, np.nan))
     score = depth / error
     from_primary = np.minimum(offsets, 1 - offsets)
-    away = usable & (from_primary > APART * width)
+    away = usable & (from_primary > apart * width)
     if away.sum() < 2 * BINS:
         return None
     secondary = int(np.argmax(np.where(away, score, -np.inf)))
     from_secondary = np.abs(offsets - offsets[secondary])
     from_secondary = np.minimum(from_secondary, 1 - from_secondary)
-    rest = away & (from_secondary > APART * width)
+    rest = away & (from_secondary > apart * width)
     spread = 1.4826 * float(np.median(np.abs(score[rest] - np.median(score[rest])))) if rest.any() else 1.0
     fred = max(1.0, spread)
     own = score[usable & (from_primary <= 0.25 * width)]
@@ -136,6 +144,9 @@ def uniqueness(found: ModelShift | None) -> Outcome:
     }
     numbers = f"transit {found.primary:.1f}, third dip {found.tertiary:.1f}, brightening {found.positive:.1f} sigma"
     margin = margins[weakest]
+    if found.positive > max(BRIGHT * found.primary, found.fa1):
+        reason = f"brightens as much as it dims, like a variable star: {numbers}"
+        return UNIQUE.outcome("fail", min(margin, 0.0), reason, **details)
     if margin >= 0:
         return UNIQUE.outcome("pass", margin, f"stands out from the rest: {numbers}", **details)
     verdict = "warn" if margin > -TOLERANCE else "fail"
@@ -152,6 +163,9 @@ def secondary(candidate: Candidate, found: ModelShift | None) -> Outcome:
         found.secondary - found.positive - found.fa2,
     )
     depth, error = found.at(found.secondary_phase)
+    from_half = abs(found.secondary_phase - 0.5) * candidate.signal.period
+    if from_half < 0.25 * candidate.fit.duration:
+        margin = max(margin, found.secondary - max(HALF_PERIOD, found.tertiary))
     share = depth / candidate.fit.depth
     details = {
         "secondary_depth_ppm": 1e6 * depth,

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from transit_cli.vetting.candidate_tests.candidate import Candidate, Outcome
 
 INFO = TestInfo("sine_wave", "Sine wave (SWEET)", "depths", 1.0, True, "Thompson et al. 2018; Kunimoto et al. 2025")
-#: Significance above which a sine wave is taken seriously (Thompson et al. 2018).
-SIGNIFICANT = 50.0
+#: Significance above which a sine wave is taken seriously. Thompson et al. (2018) take 50, for four years of Kepler; a
+#: sector of TESS has a fortieth of the cadences.
+SIGNIFICANT = 15.0
+#: Trial frequencies about that of the sine wave, relative to it: variability at another period leaks into a fit at P.
+NEIGHBOURS = (0.7, 0.76, 0.82, 0.88, 0.94, 1.07, 1.14, 1.21, 1.28, 1.35)
 #: Multiples of the period at which a sine wave is fitted.
 MULTIPLES = (0.5, 1.0, 2.0)
 #: Gap in days that separates two stretches, each with a straight trend of its own.
@@ -41,6 +44,8 @@ def sine_wave(candidate: Candidate) -> Outcome:
         if error > 0 and amplitude / error > best[0] / max(best[1], 1e-12):
             best = (amplitude, error, multiple)
     amplitude, error, multiple = best
+    period = multiple * candidate.signal.period
+    beside = max(_amplitude(time[outside], flat[outside], period / factor)[0] for factor in NEIGHBOURS)
     significance = amplitude / error if error > 0 else 0.0
     ratio = amplitude / candidate.fit.depth
     gain = _shape_gain(candidate)
@@ -48,6 +53,7 @@ def sine_wave(candidate: Candidate) -> Outcome:
         "amplitude_ppm": 1e6 * amplitude,
         "amplitude_sigma": significance,
         "period_multiple": multiple,
+        "neighbour_amplitude_ppm": 1e6 * beside,
         "transit_over_sine_chi_square": gain,
     }
     text = f"{1e6 * amplitude:,.0f} ppm at {multiple:g} P ({significance:.0f} sigma), {ratio:.2f} of the depth"
@@ -56,6 +62,9 @@ def sine_wave(candidate: Candidate) -> Outcome:
         return INFO.outcome("fail", ratio, f"{reason}; before detrending {text}", **details)
     if significance < SIGNIFICANT:
         return INFO.outcome("pass", ratio, f"no strong sine wave: {text}", **details)
+    if ratio > INFO.threshold and beside > amplitude:
+        reason = f"{text}; it is stronger at other periods, so that it is not of this signal"
+        return INFO.outcome("warn", ratio, reason, **details)
     return INFO.judge(ratio, f"a sine wave of {text}", f"a sine wave of {text}", **details)
 
 

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 DURATION = TestInfo(
     "duration", "Duration for the star", "", 2.0, True, "Seager & Mallen-Ornelas 2003; Valizadegan et al. 2022"
 )
-RADIUS = TestInfo("radius", "Companion radius", "R_Earth", 22.0, True, "Kunimoto et al. 2025")
+ANY_STAR = TestInfo(
+    "duration", "Duration for any star", "", 1.0, True, "Seager & Mallen-Ornelas 2003; Kunimoto et al. 2025"
+)
+RADIUS = TestInfo("radius", "Companion radius", "R⊕", 22.0, True, "Kunimoto et al. 2025")
 #: Period in days of an orbit at the surface of a star of solar density.
 SURFACE_PERIOD = 0.1159
 EARTH_RADII = 109.076  # in a radius of the Sun (IAU 2015)
 #: A transit longer than this share of the period means an orbit within about one stellar radius of the surface.
 LONGEST_SHARE = 0.25
+#: Density of a large subgiant in units of the Sun's, for stars that nothing is known of.
+LOWEST_DENSITY = 0.05
 
 
 def scaled_distance(period: float, density: float) -> float:
@@ -41,7 +46,12 @@ def duration(candidate: Candidate) -> Outcome:
         return DURATION.outcome("fail", np.nan, f"the transit lasts {share:.0%} of the period", **details)
     density = star.density
     if not (np.isfinite(density) and density > 0):
-        return DURATION.not_made("radius and surface gravity of the star are not known")
+        distance = max(scaled_distance(fit.period, LOWEST_DENSITY), 1.0)
+        expected = central_duration(fit.period, distance, min(fit.radius_ratio, 0.3))
+        text = f"{24 * fit.duration:.2f} h; the star is not known, one of {LOWEST_DENSITY} solar densities would give "
+        text += f"up to {24 * expected:.2f} h"
+        details |= {"expected_hours": 24 * expected}
+        return ANY_STAR.judge(fit.duration / expected, f"too long for a star: {text}", text, **details)
     distance = scaled_distance(fit.period, density)
     details |= {"a_over_rstar": distance, "density_solar": density}
     if distance < 1:

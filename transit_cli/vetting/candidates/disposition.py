@@ -73,7 +73,8 @@ def decide(outcomes: Sequence[Outcome], snr: float) -> Disposition:
     failed = [outcome for outcome in outcomes if outcome.verdict == "fail"]
     if not failed:
         warned = [outcome for outcome in outcomes if outcome.verdict == "warn"]
-        return Disposition("PC", _sentences(warned))
+        weak = (f"S/N {snr:.1f} in these data, below {DETECTION}",) if snr < DETECTION else ()
+        return Disposition("PC", (*weak, *_sentences(warned)))
     names = {outcome.name for outcome in failed}
     if names <= OF_NOISE and snr < DETECTION:
         weak = f"S/N {snr:.1f} in these data, below {DETECTION}: it cannot be told from noise"

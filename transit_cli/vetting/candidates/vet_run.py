@@ -127,7 +127,8 @@ def _tasks(
     tasks, dropped = star_tasks(tces, index, recipe, prepare)
     stars = star_table.read(settings.catalog)
     stars += [StarProperties()] * (len(tces) - len(stars))
-    made, drawn = [], 0
+    made: list[VetTask] = []
+    drawn = 0
     for task in tasks:
         pictures = drawn < settings.max_sheets
         drawn += len(task.tces)

@@ -61,8 +61,9 @@ def vet_star(task: VetTask) -> dict[str, Any]:
     """Vet all signals of a star. Nothing that its files hold makes it fail: a signal without a verdict has a reason.
 
     Returns:
-        "signals": one row per signal (`_row`); "views": per signal, the network's inputs by name, {} without; "columns":
-        per signal, the row of the view set; "pictures": per signal, the plots as HTML, "" without; "thumbnails".
+        "signals": one row per signal; "pictures", "thumbnails", "panels": its plots as HTML, the same in small, and as
+        data; by the signal's row in the catalog "views", the network's inputs, "columns", its row of a view set, and
+        "view_reasons", why it has no views.
     """
     done: dict[str, Any] = {"signals": [], "pictures": [], "thumbnails": [], "panels": []}
     try:

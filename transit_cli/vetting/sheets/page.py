@@ -15,7 +15,7 @@ from transit_cli.vetting.sheets import sheet
 from transit_cli.vetting.sheets.script import SCRIPT
 
 STYLE = """
-body { max-width: 80rem; }
+body { max-width: 96rem; }
 #signals td { vertical-align: middle; } svg.thumb { width: 5rem; height: 2rem; }
 #signals td:first-child { min-width: 5rem; } #signals td.why { white-space: normal; min-width: 16rem; }
 details.sheet { border-top: 2px solid var(--line); padding: .4rem 0; content-visibility: auto;
@@ -25,20 +25,23 @@ details.sheet h3 { font-size: 1rem; margin: 1rem 0 .2rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .6rem; }
 .pictures .wide { grid-column: 1 / -1; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 0 1.5rem; }
-.numbers td { white-space: normal; padding-right: .6rem; } .numbers > div { min-width: 0; }
+.numbers td { white-space: normal; overflow-wrap: normal; padding-right: .6rem; } .numbers > div { min-width: 0; }
+.numbers table { width: 100%; } .numbers td:first-child { min-width: 0; } .badge, td.tight { white-space: nowrap !important; }
+@media (max-width: 92rem) { .narrow { display: none; } }
 @media (max-width: 45rem) {
-  .narrow { display: none; } #signals td.why { min-width: 10rem; } svg.thumb { width: 3.6rem; }
-  .pictures .wide svg { width: 46rem; }
+  #signals td.why { min-width: 10rem; } svg.thumb { width: 3.6rem; }
+  .pictures .wide svg { width: 60rem; }
 }
 @media print {
   @page { size: A4; margin: 9mm; }
   body { font-size: 7.4pt; padding: 0; } .filters, th button::after { display: none; }
-  body:has(details.sheet[open]) > :not(.sheets), details.sheet:not([open]) { display: none; }
-  details.sheet { break-before: page; border: 0; content-visibility: visible; }
-  details.sheet:first-of-type { break-before: auto; } details.sheet > summary { list-style: none; }
-  .pictures { grid-template-columns: repeat(3, 1fr); gap: 1mm; } .numbers { grid-template-columns: 2fr 3fr; }
-  figure { padding: .5mm; } figcaption { padding: 0; font-size: 6.6pt; } table { font-size: 6.4pt; margin: .5mm 0; }
-  td, th { padding: .1mm 1mm .1mm 0; line-height: 1.25; } h3, p { margin: .4mm 0; }
+  body:has(details.sheet[open]) > :not(.sheets), .sheets > h2, details.sheet:not([open]) { display: none; }
+  details.sheet { break-inside: avoid; border: 0; padding: 0; content-visibility: visible; zoom: .93; }
+  details.sheet + details.sheet[open] { break-before: page; } details.sheet > summary { list-style: none; }
+  .pictures { grid-template-columns: repeat(3, 1fr); gap: 1mm; } .numbers { grid-template-columns: 2fr 7fr; gap: 0 3mm; }
+  details.sheet > summary { font-size: 9pt; padding: 0; } .numbers td { padding-right: 1.5mm; } h1 { font-size: 12pt; }
+  figure { padding: .5mm; } figcaption { padding: 0; font-size: 6.6pt; } table { font-size: 6pt; margin: .5mm 0; } .scroll { overflow: visible; }
+  td, th { padding: .1mm 1mm .1mm 0; line-height: 1.15; } .badge { padding: 0 1mm; border-width: 1px; } h3, p { margin: .4mm 0; }
 }
 """
 #: Columns of the table: title, class and whether the cells are numbers.
@@ -81,8 +84,8 @@ def page(rows: Callable[[], Iterable[tuple[dict[str, Any], str, str]]], about: A
     lines = (
         f"Signals: {about.catalog}. Light curves: {about.light_curves}. transit {__version__}.",
         (
-            f"Network: {about.network}, trained on {about.trained_on}. Its probability is shown beside the classical tests "
-            "and does not enter the verdict."
+            f"Network: {about.network}, trained on {about.trained_on}. Its probability is shown beside the classical "
+            "tests and does not enter the verdict."
         ),
     )
     yield "".join(f'<p class="dim">{escape(line)}</p>' for line in lines)
@@ -146,6 +149,7 @@ def _line(number: int, row: dict[str, Any], small: str) -> str:
     more = f" (+{len(row['reasons']) - 1})" if len(row["reasons"]) > 1 else ""
     return (
         f'<tr data-code="{code or "none"}"><td>{small}</td>'
-        f'<td data-v="{name}"><a href="#s{number}">{name}</a></td><td data-v="{code or "Z"}">{sheet.disposition_badge(code)}</td>'
+        f'<td data-v="{name}"><a href="#s{number}">{name}</a></td>'
+        f'<td data-v="{code or "Z"}">{sheet.disposition_badge(code)}</td>'
         f'{cells}<td class="why" data-v="{first}">{first}{more}</td></tr>'
     )

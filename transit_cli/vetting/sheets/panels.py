@@ -68,7 +68,7 @@ def light_curve(light: StarLight, candidate: Candidate) -> Panel:
         [Series(time, flux)],
         _limits(time, 0.01),
         _robust(flux, 1.5 * candidate.fit.depth),
-        marks=centres[:: max(1, len(centres) // 300)],
+        marks=centres[:: max(1, len(centres) // 300)].tolist(),
         wide=True,
     )
 
@@ -143,7 +143,7 @@ def _around(candidate: Candidate, y: np.ndarray) -> tuple[float, float]:
 def odd_even(candidate: Candidate) -> Panel:
     """Odd and even transits, side by side."""
     reach = _reach(candidate, 1.5)
-    series = []
+    series: list[Series] = []
     for name, rest, colour, shift in (("odd", 1, "first", 0.0), ("even", 0, "second", 2.1 * reach)):
         some = (candidate.cycle % 2 == rest) & (np.abs(candidate.phase) < reach)
         if not some.any():
@@ -199,14 +199,13 @@ def transits(candidate: Candidate) -> Panel:
     every = candidate.transits.cycles
     chosen = every[np.linspace(0, len(every) - 1, min(TRANSITS, len(every))).astype(int)] if len(every) else every
     step = max(1.3 * candidate.fit.depth, 5 * candidate.sigma)
-    series, ticks = [], []
+    series: list[Series] = []
     x = np.linspace(-reach, reach, 61)
     for row, cycle in enumerate(chosen):
         some = (candidate.cycle == cycle) & (np.abs(candidate.phase) < reach)
         lift = row * step
         series.append(Series(24 * candidate.phase[some], candidate.flux[some] + lift, "points", "first", size=2))
         series.append(Series(24 * x, candidate.level - candidate.fit.lost(x) + lift, "line", "second"))
-        ticks.append(lift)
     top = candidate.level + (len(chosen) - 1) * step + 0.8 * step
     return Panel(
         f"Single transits ({len(chosen)} of {len(every)})",
@@ -242,7 +241,7 @@ def depths(candidate: Candidate) -> Panel:
             Series(edge, np.full(2, 1e6 * candidate.fit.depth), "dashed", "model"),
         ],
         (edge[0], edge[1]),
-        (min(low - pad, 0.0), high + 2.5 * pad),
+        (low - pad, high + 3.5 * pad),
     )
 
 
@@ -273,7 +272,7 @@ def phase_depths(found: ModelShift) -> Panel:
 def centroid(candidate: Candidate) -> Panel:
     """Column and row of the centroid about the transit."""
     reach = _reach(candidate, 2.5)
-    series = []
+    series: list[Series] = []
     size = 1e-3
     for name, colour, values in zip(("column", "row"), ("first", "second"), candidate.extra.centroids, strict=True):  # type: ignore[arg-type]
         near = (np.abs(candidate.phase) < reach) & np.isfinite(values)

@@ -14,7 +14,6 @@ from transit_cli.plotting.panel import Panel, Series
 from transit_cli.vetting.candidates.disposition import DISPOSITIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -36,13 +35,17 @@ def document(panel: Panel) -> dict[str, Any]:
     return values
 
 
-def _panel(values: Mapping[str, Any]) -> Panel:
-    arrays = ("x", "y", "errors")
+def _panel(values: dict[str, Any]) -> Panel:
     series = [
-        Series(**{key: np.array(item) if key in arrays and item is not None else item for key, item in one.items()})
-        for one in values["series"]
+        Series(
+            x=np.array(one.pop("x"), float),
+            y=np.array(one.pop("y"), float),
+            errors=None if (errors := one.pop("errors")) is None else np.array(errors, float),
+            **one,
+        )
+        for one in values.pop("series")
     ]
-    return Panel(**{**values, "series": series, "xlim": tuple(values["xlim"]), "ylim": tuple(values["ylim"])})
+    return Panel(series=series, **values)
 
 
 def write(task: PdfTask) -> int:

@@ -44,8 +44,8 @@ def sheet(anchor: str, row: Mapping[str, Any], pictures: str) -> str:
     facts = f"P = {period:.6g} d" if _known(period) else ""
     parts = [
         (
-            f'<details class="sheet" id="{anchor}"><summary><b>{name}</b> {disposition_badge(row["disposition"])} {facts}'
-            f"{_probabilities(row)}</summary>"
+            f'<details class="sheet" id="{anchor}"><summary><b>{name}</b> '
+            f"{disposition_badge(row['disposition'])} {facts}{_probabilities(row)}</summary>"
         ),
         _sentences("Because" if row["disposition"] != "PC" else "Worth a look", row["reasons"]),
         _sentences("Warnings", row["warnings"]),
@@ -123,7 +123,7 @@ def _tests(tests: Sequence[Mapping[str, Any]]) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("test", "verdict", "value", "limit", "found", "paper"))
     lines = "".join(
         f"<tr><td>{escape(test['title'])}</td><td>{html.badge(test['verdict'], VERDICTS[test['verdict']])}</td>"
-        f"<td>{_value(test)}</td><td>{_limit(test)}</td><td>{escape(test['reason'])}</td>"
+        f'<td class="tight">{_value(test)}</td><td class="tight">{_limit(test)}</td><td>{escape(test["reason"])}</td>'
         f'<td class="dim">{escape(test["paper"])}</td></tr>'
         for test in tests
     )

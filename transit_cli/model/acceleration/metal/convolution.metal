@@ -22,16 +22,19 @@ inline void NAME(multiply)(threadgroup const float* tile, uint width, threadgrou
   }
 }
 
+// Rows of threadgroup memory that are read as matrices are 4 modulo 8 floats apart: then no two rows share a bank.
+#define APART(floats) (((floats) + 3) / 8 * 8 + 4)
+
 #if MATRICES || BACK_MATRICES
 // 8 `rows` channels x 32 bins from `begin` on += weights of 8 channels x TAPS times the bins around.
-// tile [8][width]; weights [8][TAPS][8 rows]
+// tile [8][width]; weights [8][APART(TAPS x 8 rows)]
 template <uint rows>
 inline void NAME(multiply_matrices)(threadgroup const float* tile, uint width, threadgroup const float* weights, uint begin,
                                     thread simdgroup_float8x8* sums) {
   UNROLL for (uint tap = 0; tap < TAPS; ++tap) {
     simdgroup_float8x8 left[rows], right;
     UNROLL for (uint i = 0; i < rows; ++i)
-      simdgroup_load(left[i], weights + (tap * rows + i) * 8, TAPS * rows * 8, ulong2(0), true);
+      simdgroup_load(left[i], weights + (tap * rows + i) * 8, APART(TAPS * rows * 8), ulong2(0), true);
     UNROLL for (uint j = 0; j < 4; ++j) {
       simdgroup_load(right, tile + begin + 8 * j + tap, width);
       UNROLL for (uint i = 0; i < rows; ++i)
@@ -40,12 +43,12 @@ inline void NAME(multiply_matrices)(threadgroup const float* tile, uint width, t
   }
 }
 
-// A SIMD-group's sums to where all threads can read them: to [8 rows][bins].
+// A SIMD-group's sums to where all threads can read them: to [8 rows][APART(bins)].
 template <uint rows, uint bins>
 inline void NAME(lay_out)(thread simdgroup_float8x8* sums, threadgroup float* to, uint begin) {
   threadgroup_barrier(mem_flags::mem_threadgroup);
   UNROLL for (uint i = 0; i < rows; ++i)
-    UNROLL for (uint j = 0; j < 4; ++j) simdgroup_store(sums[i * 4 + j], to + 8 * i * bins + begin + 8 * j, bins);
+    UNROLL for (uint j = 0; j < 4; ++j) simdgroup_store(sums[i * 4 + j], to + 8 * i * APART(bins) + begin + 8 * j, APART(bins));
   threadgroup_barrier(mem_flags::mem_threadgroup);
 }
 #endif
@@ -70,9 +73,11 @@ kernel void NAME(convolve)(
     constant uint& length [[buffer(5)]], constant uint& length_out [[buffer(6)]],
     uint thread_ [[thread_index_in_threadgroup]], uint3 group [[threadgroup_position_in_grid]],
     uint simd [[simdgroup_index_in_threadgroup]]) {
-  constexpr uint bins = SLOTS * 8, width = bins + TAPS - 1, depth = C_IN < 8 ? C_IN : 8, channels = QUADS * 4;
-  constexpr uint around = (depth * width + 3) / 4 * 4, both = around + depth * TAPS * channels;
-  threadgroup float4 memory[(MATRICES && both < channels * bins ? channels * bins : both) / 4];
+  constexpr uint bins = SLOTS * 8, depth = C_IN < 8 ? C_IN : 8, channels = QUADS * 4, staged = channels * APART(bins);
+  constexpr uint width = MATRICES ? APART(bins + TAPS - 1) : bins + TAPS - 1;
+  constexpr uint line = MATRICES ? APART(TAPS * channels) : TAPS * channels;
+  constexpr uint around = (depth * width + 3) / 4 * 4, both = around + depth * line;
+  threadgroup float4 memory[(MATRICES && both < staged ? staged : both) / 4];
   threadgroup float* tile = (threadgroup float*)memory;
   threadgroup float* weights = tile + around;
   const uint sample = group.z, begin = group.x * bins, out_begin = group.y * channels;
@@ -99,7 +104,7 @@ kernel void NAME(convolve)(
     for (uint i = thread_; i < depth * TAPS * channels; i += THREADS) {  // i as weight lies: [channel out][depth][TAPS]
       const uint out = i / (depth * TAPS), rest = i % (depth * TAPS);
       const bool inside = out_begin + out < C_OUT && first * TAPS + rest < C_IN * TAPS;
-      weights[rest * channels + out] = inside ? weight[((out_begin + out) * C_IN + first) * TAPS + rest] : 0.0f;
+      weights[rest / TAPS * line + rest % TAPS * channels + out] = inside ? weight[((out_begin + out) * C_IN + first) * TAPS + rest] : 0.0f;
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
 #if MATRICES
@@ -114,7 +119,7 @@ kernel void NAME(convolve)(
   for (uint i = thread_; i < channels * bins / step; i += THREADS) {
     const uint out = i / (bins / step), at = i % (bins / step), channel = out_begin + out, to = begin / step + at;
     if (channel >= C_OUT || to >= length_out) continue;
-    threadgroup const float* from = tile + out * bins + at * step;
+    threadgroup const float* from = tile + out * APART(bins) + at * step;
     const float shift = bias[channel];
     NAME(finish)(from[0] + shift, from[step - 1] + shift, (sample * C_OUT + channel) * length_out + to, result, passed);
   }
@@ -138,9 +143,11 @@ kernel void NAME(convolve_back)(
     constant uint& length [[buffer(5)]], constant uint& length_out [[buffer(6)]], constant uint& stride [[buffer(7)]],
     uint thread_ [[thread_index_in_threadgroup]], uint3 group [[threadgroup_position_in_grid]],
     uint simd [[simdgroup_index_in_threadgroup]]) {
-  constexpr uint bins = BACK_SLOTS * 8, width = bins + TAPS - 1, depth = C_OUT < 8 ? C_OUT : 8, channels = BACK_QUADS * 4;
-  constexpr uint around = (depth * width + 3) / 4 * 4, both = around + depth * TAPS * channels;
-  threadgroup float4 memory[(BACK_MATRICES && both < channels * bins ? channels * bins : both) / 4];
+  constexpr uint bins = BACK_SLOTS * 8, depth = C_OUT < 8 ? C_OUT : 8, channels = BACK_QUADS * 4;
+  constexpr uint staged = channels * APART(bins), width = BACK_MATRICES ? APART(bins + TAPS - 1) : bins + TAPS - 1;
+  constexpr uint line = BACK_MATRICES ? APART(TAPS * channels) : TAPS * channels;
+  constexpr uint around = (depth * width + 3) / 4 * 4, both = around + depth * line;
+  threadgroup float4 memory[(BACK_MATRICES && both < staged ? staged : both) / 4];
   threadgroup float* tile = (threadgroup float*)memory;
   threadgroup float* weights = tile + around;
   const uint sample = group.z, begin = group.x * bins, in_begin = group.y * channels;
@@ -165,7 +172,7 @@ kernel void NAME(convolve_back)(
       const uint out = i / (channels * TAPS), to = i / TAPS % channels, tap = i % TAPS;
       const bool inside = first + out < C_OUT && in_begin + to < C_IN;
       const float found = inside ? weight[((first + out) * C_IN + in_begin + to) * TAPS + tap] : 0.0f;
-      weights[(out * TAPS + TAPS - 1 - tap) * channels + to] = found;
+      weights[out * line + (TAPS - 1 - tap) * channels + to] = found;
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
 #if BACK_MATRICES
@@ -178,7 +185,8 @@ kernel void NAME(convolve_back)(
   NAME(lay_out)<BACK_QUADS / 2, bins>(sums, tile, simd * 32);
   for (uint i = thread_; i < channels * bins; i += BACK_THREADS) {
     const uint channel = in_begin + i / bins, to = begin + i % bins;
-    if (channel < C_IN && to < length) wanted[(sample * C_IN + channel) * length + to] = VALUE(tile[i]);
+    if (channel >= C_IN || to >= length) continue;
+    wanted[(sample * C_IN + channel) * length + to] = VALUE(tile[i / bins * APART(bins) + i % bins]);
   }
 #else
   UNROLL for (uint i = 0; i < 4; ++i)
@@ -188,3 +196,4 @@ kernel void NAME(convolve_back)(
     }
 #endif
 }
+#undef APART

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transit_cli.model.acceleration.metal.gradients import PROGRAMS, Gradients, Job
+from transit_cli.model.acceleration.metal.gradients import ENOUGH_GROUPS, PROGRAMS, Gradients, Job
 from transit_cli.model.acceleration.metal.library import TYPES, Library
 
 #: What follows a convolution, as in common.metal.
@@ -205,6 +205,7 @@ def _job(layer: Convolution, defines: dict[str, Any], tensors: tuple[Tensor, ...
         (min(-(-c // step) * step, 32)) for c, step in ((c_out, 8 if matrices else 4), (c_in, 8 if matrices else 1))
     )
     pieces = samples if c_in == 1 else samples * -(-bins // 64)
+    blocks = -(-c_out // 32) if c_in == 1 else -(-c_in // ins) * -(-c_out // outs)
     weight, bias = layer.layer.weight, layer.layer.bias
     learned = ((weight, 0), (bias, weight.numel()))
     return Job(
@@ -215,8 +216,8 @@ def _job(layer: Convolution, defines: dict[str, Any], tensors: tuple[Tensor, ...
         tensors=tensors if layer.after == POOLED else tensors[:3],
         sizes=(samples, length, length_out, stride),
         numbers=weight.numel() + c_out,
-        programs=min(PROGRAMS, pieces),
-        blocks=-(-c_out // 32) if c_in == 1 else -(-c_in // ins) * -(-c_out // outs),
+        programs=min(PROGRAMS, pieces, -(-ENOUGH_GROUPS // blocks)),
+        blocks=blocks,
         scratch=16 if c_in == 1 else (ins * row + outs * 68) * 4,
         parameters=tuple((p, at) for p, at in learned if isinstance(p, nn.Parameter) and p.requires_grad),
     )

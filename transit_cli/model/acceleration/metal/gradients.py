@@ -18,8 +18,9 @@ from transit_cli.model.acceleration.metal.library import MOST_BUFFERS, MOST_BYTE
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Parts in which a convolution's gradients are summed: some five threadgroups for each core of an M4.
-PROGRAMS = 48
+#: Most parts in which a convolution's gradients are summed, some five threadgroups for each core of an M4; and the
+#: threadgroups of a layer from which on there are fewer parts: each is written and read again.
+PROGRAMS, ENOUGH_GROUPS = 48, 192
 #: Threads of a group, and int64 numbers of a row in `collect`, of a job in `weigh`.
 GROUP, ROW, SIZES = 256, 6, 7
 

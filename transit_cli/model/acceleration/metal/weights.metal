@@ -30,7 +30,8 @@ inline void NAME(weigh)(
   const uint bins = AFTER == PAIRS ? 2 * length_out : length_out;
   const uint tiles = (bins + 63) / 64;
 #if MATRICES
-  constexpr uint pairs = ins / 8 * (outs / 8), most = (pairs + 7) / 8;
+  constexpr uint rows = outs / 8, pairs = ins / 8 * rows, most = (pairs + 7) / 8;
+  const uint first_pair = simd * most;
   simdgroup_float8x8 sums[most][TAPS];
   UNROLL for (uint i = 0; i < most; ++i)
     UNROLL for (uint tap = 0; tap < TAPS; ++tap) sums[i][tap] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
@@ -57,16 +58,17 @@ inline void NAME(weigh)(
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
 #if MATRICES
-    UNROLL for (uint i = 0; i < most; ++i) {
-      const uint pair = simd + 8 * i;
-      if (pair < pairs)
-        for (uint bin = 0; bin < 64; bin += 8) {
-          simdgroup_float8x8 left, right;
-          simdgroup_load(left, found_flat + pair % (outs / 8) * 8 * 68 + bin, 68);
-          UNROLL for (uint tap = 0; tap < TAPS; ++tap) {
-            simdgroup_load(right, near_flat + pair / (outs / 8) * 8 * row + bin + tap, row, ulong2(0), true);
-            simdgroup_multiply_accumulate(sums[i][tap], left, right, sums[i][tap]);
-          }
+    for (uint bin = 0; bin < 64; bin += 8) {
+      simdgroup_float8x8 left[most], right;
+      UNROLL for (uint i = 0; i < most; ++i)
+        if (first_pair + i < pairs) simdgroup_load(left[i], found_flat + (first_pair + i) % rows * 8 * 68 + bin, 68);
+      UNROLL for (uint tap = 0; tap < TAPS; ++tap)
+        UNROLL for (uint i = 0; i < most; ++i) {
+          const uint pair = first_pair + i;
+          if (pair >= pairs) continue;
+          if (i == 0 || rows % 2)  // otherwise both have the same 8 channels in
+            simdgroup_load(right, near_flat + pair / rows * 8 * row + bin + tap, row, ulong2(0), true);
+          simdgroup_multiply_accumulate(sums[i][tap], left[i], right, sums[i][tap]);
         }
     }
 #else
@@ -92,13 +94,13 @@ inline void NAME(weigh)(
   threadgroup float* mine_here = near_flat + simd * 64;
   threadgroup_barrier(mem_flags::mem_threadgroup);
   UNROLL for (uint i = 0; i < most; ++i) {
-    const uint pair = simd + 8 * i;
+    const uint pair = first_pair + i;
     if (pair < pairs)
       UNROLL for (uint tap = 0; tap < TAPS; ++tap) {
         simdgroup_store(sums[i][tap], mine_here, 8);
         simdgroup_barrier(mem_flags::mem_threadgroup);
         for (uint at = lane; at < 64; at += 32) {
-          const uint out = out_begin + pair % (outs / 8) * 8 + at / 8, from = in_begin + pair / (outs / 8) * 8 + at % 8;
+          const uint out = out_begin + pair % rows * 8 + at / 8, from = in_begin + pair / rows * 8 + at % 8;
           if (out < C_OUT && from < C_IN) mine[(out * C_IN + from) * TAPS + tap] = mine_here[at];
         }
         simdgroup_barrier(mem_flags::mem_threadgroup);

@@ -99,9 +99,8 @@ def _best(machine: Engine, rows: torch.Tensor, plan: SearchPlan, noise: np.ndarr
         place = torch.arange(sums.shape[2] + WINDOW - 1, device=device)[None] % here
         padded = sums.gather(2, place.expand(2, -1, -1)).float()
         cover = torch.from_numpy((length / plan.width).astype(np.float32)).to(device)
-        scores = machine.exact_filter.scores(padded, cover)
-        over = _noise_at(noise, WIDTHS * length[:, None] / plan.width)
-        scores = scores / torch.from_numpy(over.astype(np.float32)).to(device)[:, None]
+        over = torch.from_numpy(_noise_at(noise, WIDTHS * length[:, None] / plan.width).astype(np.float32)).to(device)
+        scores = machine.exact_filter.scores(padded, cover, over)
         scores.masked_fill_((torch.arange(sums.shape[2], device=device) >= here)[:, :, None], -torch.inf)
         value, at = (item.cpu().numpy() for item in scores.flatten(1).max(1))
         better = (value > best[0]) & ((level == 0) | (BINS * length <= 1.05 * plan.longest[numbers]))

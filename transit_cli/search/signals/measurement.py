@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from transit_cli.search import template
-from transit_cli.search.cells import Curve
-from transit_cli.search.fitting import least_squares
-from transit_cli.search.fitting.least_squares import Fitted, Problem
+from transit_cli.search.signals import least_squares
+from transit_cli.search.signals.least_squares import Fitted, Problem
+
+if TYPE_CHECKING:
+    import torch
+
+    from transit_cli.search.cells import Curve
 
 #: A transit counts as observed when at least this share of its points is there.
 OBSERVED = 0.4

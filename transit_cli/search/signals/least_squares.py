@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from transit_cli.search.fitting.shape import averaged, averaged_only
+from transit_cli.search.signals.shape import averaged, averaged_only
 
 #: Iterations at most; a fit ends earlier when its chi-square changes by less than `TOLERANCE`.
 ITERATIONS, TOLERANCE = 25, 1e-4

@@ -10,7 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from transit_cli.search.cells import Curve
-    from transit_cli.search.measurement import Measured
+    from transit_cli.search.signals.measurement import Measured
 
 #: Trial periods over which the trend of the periodogram is taken (Hippke & Heller 2019, section 2.4).
 TREND = 91
