@@ -11,7 +11,7 @@ import typer.main
 from typer.core import TyperCommand
 
 from transit_cli import __version__, console
-from transit_cli.command import explain, interrupted, terminate_as_interrupt
+from transit_cli.command import Terminated, explain, interrupted, terminate_as_interrupt
 from transit_cli.discovery import Plugin, discover
 from transit_cli.help import CommandGroup
 from transit_cli.results import ExitCode, TransitError
@@ -93,9 +93,13 @@ def root(
 
 def main(arguments: list[str]) -> int:
     """Run one command line and return its exit code; every failure is reported here."""
+    Terminated.arrived = False
     try:
         with terminate_as_interrupt():
-            return _main(arguments)
+            code = _main(arguments)
+        return ExitCode.TERMINATED if Terminated.arrived and code == ExitCode.INTERRUPTED else code
+    except KeyboardInterrupt:  # outside of the command, which reports it
+        return ExitCode.TERMINATED if Terminated.arrived else ExitCode.INTERRUPTED
     finally:
         with contextlib.suppress(OSError):  # reported where it happened
             console.close()

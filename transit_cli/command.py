@@ -145,7 +145,13 @@ def execute(title: str, work: Callable[[], Result | None], *, as_json: bool, qui
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP arrived; handled as Ctrl-C is."""
+    """SIGTERM or SIGHUP arrived; handled as Ctrl-C is.
+
+    Attributes:
+        arrived: whether one has, since `app.main` began: Typer takes what arrives while it parses for Ctrl-C.
+    """
+
+    arrived = False
 
 
 def interrupted(interrupt: BaseException) -> TransitError:
@@ -158,6 +164,7 @@ def interrupted(interrupt: BaseException) -> TransitError:
 
 @typing.no_type_check
 def _raise_terminated(*_: object) -> None:
+    Terminated.arrived = True
     raise Terminated
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -143,12 +145,24 @@ def contents(path: Path) -> dict[str, str]:
     """SHA-256 by name of the files below a path whose bytes do not depend on time and place; {} if it is not there."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return {
-        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        str(file.relative_to(path)): _digest(file)
         for file in files
         if "checkpoints" not in file.parts
         and file.name not in CHANGING
         and not any(word in part for part in file.relative_to(path).parts for word in LEFT)
     }
+
+
+def _digest(file: Path) -> str:
+    """SHA-256; of TorchScript without the lines of Python that it was traced from."""
+    content = file.read_bytes()
+    if content[:2] == b"PK" and file.suffix != ".npz":
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+            names = [
+                name for name in sorted(archive.namelist()) if not name.endswith((".debug_pkl", "serialization_id"))
+            ]
+            content = b"".join(name.encode() + archive.read(name) for name in names)
+    return hashlib.sha256(content).hexdigest()
 
 
 def differing(found: dict[str, str], whole: dict[str, str]) -> list[str]:

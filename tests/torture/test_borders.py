@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 
 from tests.data.tfrecord_writer import field, record
 from transit_cli import config
+from transit_cli.bench.settings import BenchSettings
 from transit_cli.data.catalogs import array_files, catalog
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
+from transit_cli.data.settings import SimulateSettings
+from transit_cli.data.simulation.simulate import simulate
 from transit_cli.data.viewset import ViewSet, read_table, write_table
 from transit_cli.model import saved
 from transit_cli.parsing import csv_text, schema
@@ -229,3 +232,19 @@ def test_gunzip_gives_what_gzip_took_or_says_why_not():
 def test_a_device_that_does_not_end_is_not_read():
     with pytest.raises(OSError, match="not a regular file"):
         bounded.read_bytes(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda out: simulate(SimulateSettings(out=out, tces=1_000_000_000)), "TCEs of 2001/201 bins need"),
+        (lambda out: simulate(SimulateSettings(out=out, bins="100000000/100")), "bins"),
+        (lambda _: TrainSettings(members=10**9), "members"),
+        (lambda _: BenchSettings(bins="9" * 5000 + "/10"), "bins"),
+    ],
+)
+def test_huge_numbers_are_refused_before_anything_is_spent(make, found, tmp_path):
+    with pytest.raises(TransitError, match=found) as caught:
+        make(tmp_path / "out")
+    assert "GiB" in caught.value.wanted or "1" in caught.value.wanted
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """`train`: what it writes, what it learns from, and that a stop at any place changes nothing."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,26 @@ def test_stopped_at_every_kind_of_place_it_ends_with_the_same_weights(settings, 
     changing = {"seconds", "samples_per_second", "memory_bytes"}
     first, second = ([{k: v for k, v in line.items() if k not in changing} for line in run] for run in records)
     assert first == second
+
+
+def test_a_clock_that_is_set_back_repeats_no_epoch(settings, tmp_path):
+    """Of two checkpoints after the same step, the complete epoch is taken, whatever their times say."""
+    train(settings(out=tmp_path / "whole", epochs=3))
+    train(settings(out=tmp_path / "broken", epochs=3))
+    folder = tmp_path / "broken" / "checkpoints" / "member-0"
+    *_, before, last = checkpoint.files(folder)
+    last.unlink()
+    state = checkpoint.load(before)
+    steps, position = checkpoint.steps_of(before), state["position"]
+    state["position"] = position | {"epoch": position["epoch"] - 1, "step": steps // position["epoch"]}
+    early = checkpoint.save(folder, steps, state)
+    os.utime(before, (1, 1))
+    (tmp_path / "broken" / saved.FILE).unlink()
+    assert early != before
+    train(settings(resume=tmp_path / "broken", out=tmp_path / "broken", epochs=3))
+    assert same(tmp_path / "whole", tmp_path / "broken")
+    lines = (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
 
 
 def _die_in_turn(save):

@@ -38,7 +38,7 @@ from transit_cli.data.viewset import ViewSet
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.utils import remote
-from transit_cli.utils.files import atomic_write, locked
+from transit_cli.utils.files import atomic_write, locked, remove_abandoned
 from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> R
     tasks, dropped = star_tasks(signals.tces, index, recipe, settings)
     plan = _plan(tasks, index, settings, recipe)
     if settings.out.exists() and not (overwrite and _is_other_set(settings.out, plan)):
-        return _existing(settings.out, plan)
+        done = _existing(settings.out, plan)
+        _clean(settings.out)
+        return done
     work = _work_folder(settings.out, plan)
     todo = [task for task in tasks if not zipfile.is_zipfile(_file_of(work, task.star))]  # a power cut may empty a file
     if len(todo) < len(tasks):
@@ -227,6 +229,12 @@ def _work_folder(out: Path, plan: dict[str, Any]) -> Path:
     if not work.exists():
         atomic_write(note, text)
     return work
+
+
+def _clean(out: Path) -> None:
+    """Remove what a process has left that was killed between writing the set and removing its work."""
+    shutil.rmtree(out.parent / f".{out.name}.work", ignore_errors=True)
+    remove_abandoned(out.parent)
 
 
 def _file_of(work: Path, star: str) -> Path:

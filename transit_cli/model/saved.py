@@ -33,7 +33,17 @@ def save(file: Path, states: Sequence[Mapping[str, Tensor]], card: Card) -> None
 
     weights = {f"{m}.{name}": value.contiguous() for m, state in enumerate(states) for name, value in state.items()}
     content = json.dumps(dataclasses.asdict(card))
-    atomic_write(file, to_bytes(weights, {_CARD: content, _CHECKSUM: _checksum(content, weights)}))
+    atomic_write(file, _sorted(to_bytes(weights, {_CARD: content, _CHECKSUM: _checksum(content, weights)})))
+
+
+def _sorted(content: bytes) -> bytes:
+    """A safetensors file with sorted metadata: safetensors writes it in another order in every process."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def _checksum(card: str, weights: Mapping[str, Tensor]) -> str:

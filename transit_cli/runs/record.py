@@ -11,7 +11,8 @@ from transit_cli import config
 from transit_cli.model import saved
 from transit_cli.results import TransitError
 from transit_cli.training.runs import environment
-from transit_cli.training.runs.run import CONFIG, Run, missing_run
+from transit_cli.training.runs.environment import CONFIG
+from transit_cli.training.runs.run import Run, missing_run
 from transit_cli.training.settings import TrainSettings
 from transit_cli.utils.files import in_use
 

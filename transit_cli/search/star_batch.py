@@ -90,7 +90,7 @@ class _Star:
         for found in self.found:
             signal = found.measured
             masked |= signal.inside(self.curve.time, MASK + 2 * self.curve.width / signal.duration)
-        if self.refit is None or np.array_equal(masked, self.fitted_without):
+        if self.refit is None or (self.fitted_without is not None and np.array_equal(masked, self.fitted_without)):
             return self.curve
         return self.refit(masked)
 

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import re
+import resource
 import shutil
 import socket
 import sys
@@ -108,6 +109,8 @@ def _describe_full_disk(error: OSError, folder: Path, size: int) -> None:
         free = system.f_bavail * system.f_frsize + written
         if error.errno is None and system.f_bavail * system.f_frsize < _ALMOST_FULL:
             error.errno, error.strerror = errno.ENOSPC, os.strerror(errno.ENOSPC)
+        if error.errno is None and resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
+            error.errno, error.strerror = errno.EFBIG, os.strerror(errno.EFBIG)
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             needed = f"{size:,} bytes" if size else f"more than {written:,} bytes"
             free_text = "no files" if system.f_files and not system.f_favail else f"{free:,} bytes"
@@ -145,7 +148,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder = folder.resolve()
     make_folder(folder.parent)
-    place = folder.parent if os.access(folder.parent, os.W_OK) else folder
+    place = folder if folder.is_dir() and not os.access(folder.parent, os.W_OK) else folder.parent
     file = place / f".{folder.name}{_LOCK}"
     handle = _own(file, folder)
     try:

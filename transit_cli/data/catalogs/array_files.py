@@ -7,15 +7,14 @@ import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli.data import npy
+from transit_cli.data import hdf5, npy
 from transit_cli.data.catalogs import tfrecord
 from transit_cli.results import TransitError
 from transit_cli.utils import bounded
-from transit_cli.utils.packages import require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,39 +141,10 @@ def _damaged(file: Path, error: Exception) -> TransitError:
 
 
 def _read_hdf5(file: Path) -> dict[str, np.ndarray]:
-    h5py = require("h5py", "data", "reading HDF5")
-    found: dict[str, np.ndarray] = {}
-    size = file.stat().st_size
-
-    def take(name: str, item: Any) -> None:
-        if not isinstance(item, h5py.Dataset) or not item.ndim:
-            return
-        if item.external or item.is_virtual:
-            raise ValueError(f"{name} lies in another file")
-        bounded.check(item.nbytes + sum(array.nbytes for array in found.values()), size)
-        if item.dtype.hasobject:  # text of any length, each of which may be the whole file
-            found[name] = _texts(item, size)
-        else:
-            found[name] = np.asarray(item)
-
     try:
-        with h5py.File(file) as opened:
-            opened.visititems(take)
-    except Exception as error:  # noqa: BLE001 - HDF5 raises many kinds for a damaged file
+        return hdf5.read(file)
+    except ValueError as error:
         raise _damaged(file, error) from None
-    return found
-
-
-def _texts(item: Any, size: int) -> np.ndarray:
-    if item.ndim != 1 or item.dtype.fields or len(item) > size:
-        raise ValueError(f"{item.name} is not a list of text")
-    values = np.empty(len(item), object)
-    held = 0
-    for index in range(len(item)):
-        values[index] = item[index]
-        held += len(values[index]) if isinstance(values[index], str | bytes) else size
-        bounded.check(held, size)
-    return values
 
 
 def _matrix(feature: tfrecord.Feature) -> np.ndarray:

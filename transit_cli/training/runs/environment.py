@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from transit_cli.data.viewset import ViewSet
     from transit_cli.device.base import Device
 
-ENVIRONMENT = "environment.json"
+CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
+#: Copy of the networks that a run began from.
+INIT = "init.safetensors"
 
 
 @dataclass(frozen=True)

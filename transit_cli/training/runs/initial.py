@@ -12,7 +12,7 @@ from transit_cli.data.viewset import ViewSet
 from transit_cli.model import pretrained, saved
 from transit_cli.model.initialise import Initial, initialise
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.runs.run import CONFIG, INIT
+from transit_cli.training.runs.environment import CONFIG, INIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
