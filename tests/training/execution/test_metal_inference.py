@@ -78,6 +78,7 @@ CASES = [
     ),
     ({"kind": "wrong", "operator": "metal.convolve", "value": 0.3}, "auto", 0, "logits differ from eager's", False),
     ({"kind": "error", "operator": "metal.convolve", "call": 20}, "metal", 0, "going on without them", True),
+    ({"kind": "error", "operator": "metal.convolve", "call": 8}, "auto", 0, "not used for scoring: planted", True),
     (HARMLESS, "metal", 512, "", True),
     (HARMLESS, "eager", 0, "", False),
     (HARMLESS, "auto", 512, "", False),

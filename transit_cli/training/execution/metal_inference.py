@@ -106,23 +106,28 @@ class MetalInference:
         alone = MetalInference([network], self._device)
         try:
             expected, found = (alone._logits(inputs, kernels).cpu() for kernels in runs.values())
+            if not _agree(found, expected):
+                return _refused(f"logits differ from eager's by more than {TOLERANCE:g}")
+            return self._execution != "auto" or alone._faster(inputs, runs)
         except (RuntimeError, ValueError) as error:
             if self._device.is_out_of_memory(error):
                 raise
             return _refused(_first_line(error))
-        if not _agree(found, expected):
-            return _refused(f"logits differ from eager's by more than {TOLERANCE:g}")
+
+    def _faster(self, inputs: Mapping[str, Tensor], runs: Mapping[str, Forwards]) -> bool:
+        """Whether kernels are faster than eager for the one network, by a timing now or of another member."""
+        (network,) = self._networks
         key = type(network), sum(parameter.numel() for parameter in network.parameters()), _shapes(inputs)
-        if self._execution == "auto" and key not in _faster:
-            seconds = {name: alone._seconds(inputs, kernels) for name, kernels in runs.items()}
+        if key not in _faster:
+            seconds = {name: self._seconds(inputs, kernels) for name, kernels in runs.items()}
             for _ in range(ROUNDS - 1):
                 for name, kernels in runs.items():
-                    seconds[name] = min(seconds[name], alone._seconds(inputs, kernels))
+                    seconds[name] = min(seconds[name], self._seconds(inputs, kernels))
             _faster[key] = seconds["metal"] < WORTH_IT * seconds["eager"]
             shown = ", ".join(f"{name} {value * 1000:.1f} ms" for name, value in seconds.items())
-            fastest = "metal" if _faster[key] else "eager"
-            console.note(f"fastest execution of scoring: {fastest} (a batch of {len(found[0])}: {shown})")
-        return self._execution != "auto" or _faster[key]
+            fastest, samples = "metal" if _faster[key] else "eager", len(next(iter(inputs.values())))
+            console.note(f"fastest execution of scoring: {fastest} (a batch of {samples}: {shown})")
+        return _faster[key]
 
     def _seconds(self, inputs: Mapping[str, Tensor], kernels: Forwards) -> float:
         self._device.synchronize()

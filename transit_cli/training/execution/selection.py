@@ -25,7 +25,7 @@ from transit_cli.training.execution.replicas import MIN_SAMPLES, Replicas
 from transit_cli.utils.cache import MeasurementCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -190,15 +190,29 @@ def benchmark(step: OptimizerStep, batch: Batch, names: list[str]) -> dict[str, 
     with preserve_state(step):
         runs = {name: executor.benchmark_fn(batch) for name, executor in executors.items()}
         for _ in range(ROUNDS):
-            for name, run in runs.items():
-                step.device.synchronize()
-                begin = time.perf_counter()
-                run()
-                step.device.synchronize()
-                spent = time.perf_counter() - begin
+            for name in list(runs):
+                try:
+                    spent = _seconds(step, runs[name])
+                except RuntimeError as error:
+                    if name == names[0] or step.device.is_out_of_memory(error):
+                        raise
+                    _tell_unused(name, str(error))
+                    del runs[name]
+                    seconds.pop(name, None)
+                    continue
                 seconds[name] = min(spent, seconds.get(name, spent))
-                step.optimizer.zero_grad(set_to_none=True)
     return seconds
+
+
+def _seconds(step: OptimizerStep, run: Callable[[], object]) -> float:
+    step.device.synchronize()
+    begin = time.perf_counter()
+    try:
+        run()
+        step.device.synchronize()
+        return time.perf_counter() - begin
+    finally:
+        step.optimizer.zero_grad(set_to_none=True)
 
 
 def equivalent_executors(step: OptimizerStep, batch: Batch, names: list[str]) -> dict[str, Executor]:
