@@ -4,15 +4,16 @@
     python benchmarks/label_efficiency.py VIEWSET --group vetting --out build/labels
     python benchmarks/label_efficiency.py build/labels --plot docs/label_efficiency.svg
 
-Recipes with `labels` train on so many labelled signals, drawn by seed among the `train` stars that are not also in `val`,
+Recipes with `labels` train on so many labelled signals, drawn by seed among the `train` stars that `val` lacks,
 and are judged on `val`: on new stars. Recipes with `folds` are judged out of fold, by star. Every training is a
-`transit train` in a folder of its own; each result is a line of OUT/results.jsonl, and a training whose line is there is
+`transit train` in a folder of its own; each result is a line of OUT/results.jsonl, and a training that has one is
 not repeated. OUT/summary.json holds means and standard deviations over the seeds and the score of the seeds' mean.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import multiprocessing
 import os
@@ -44,15 +45,15 @@ GROUPS: dict[str, dict[str, dict]] = {
 
 
 def tasks_of(recipes: dict[str, dict], seeds: int) -> list[dict]:
-    """One task per training, the longest first."""
+    """One task per training, seed by seed, the longest first."""
     found = []
     for name, recipe in recipes.items():
         options = dict(recipe)
         labels, own_seeds = options.pop("labels", (None,)), options.pop("seeds", seeds)
         for count in labels if isinstance(labels, list | tuple) else (labels,):
-            for seed in range(own_seeds):
-                found.append({"recipe": name, "labels": count, "seed": seed, "options": options})
-    return sorted(found, key=lambda task: -(task["labels"] or 10**6) * task["options"].get("epochs", 20))
+            task = {"recipe": name, "labels": count, "options": options}
+            found += [task | {"seed": seed} for seed in range(own_seeds)]
+    return sorted(found, key=lambda task: (task["seed"], -(task["labels"] or 10**6)))
 
 
 def key(task: dict) -> str:
@@ -61,7 +62,7 @@ def key(task: dict) -> str:
 
 def hidden_labels(source: Path, folder: Path, count: int, seed: int) -> Path:
     """A view set in which only `count` of the training stars' signals have labels, and none of a star in `val`."""
-    from transit_cli.data.viewset import TCES, ViewSet, write_table
+    from transit_cli.data.viewset import TCES, ViewSet
 
     viewset = ViewSet.open(source)
     labels, splits = viewset.labels.copy(), viewset.splits
@@ -73,11 +74,16 @@ def hidden_labels(source: Path, folder: Path, count: int, seed: int) -> Path:
     for file in source.iterdir():
         if file.is_file() and file.name != TCES:
             (folder / file.name).symlink_to(file.resolve())
-    write_table(folder / TCES, dict(viewset.tces) | {"label": np.where(keep, labels, "UNK")})
+    with (source / TCES).open(newline="") as old, (folder / TCES).open("w", newline="") as new:
+        table = csv.DictReader(old)  # all columns, in the order of the arrays
+        writer = csv.DictWriter(new, table.fieldnames or [], lineterminator="\n")
+        writer.writeheader()
+        for row, kept in zip(table, keep, strict=True):
+            writer.writerow(row if kept else row | {"label": "UNK"})
     return folder
 
 
-def run(job: tuple[dict, Path, str]) -> dict:
+def run(job: tuple[dict, Path, str, Path | None]) -> dict:
     """Train one task; its metrics."""
     import torch
 
@@ -85,69 +91,91 @@ def run(job: tuple[dict, Path, str]) -> dict:
     from sklearn.metrics import average_precision_score
 
     from transit_cli import config
-    from transit_cli.data.viewset import ViewSet, read_table
+    from transit_cli.data.viewset import read_table
     from transit_cli.training.settings import TrainSettings
     from transit_cli.training.train import train
 
-    task, viewset, device = job
+    task, viewset, device, keep = job
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         where = viewset
         if task["labels"] is not None:
             where = hidden_labels(viewset, Path(temporary, "views"), task["labels"], task["seed"])
         options = dict(task["options"])
-        for name in ("views", "scalars", "target"):
+        for name in ("views", "scalars", "target", "unit_depth"):
             if isinstance(options.get(name), str):
                 options[name] = tuple(part for part in options[name].split(",") if part)
-        judged = options.pop("judged", "")
-        options |= {"viewset": where, "out": Path(temporary, "run"), "seed": 100 * task["seed"], "keep_checkpoints": 1}
+        judged, trained_on = options.pop("judged", ""), options.pop("train_on", "")
+        where = Path(trained_on) if trained_on else where
+        options |= {"viewset": where, "out": Path(temporary, "run"), "seed": 101 * task["seed"], "keep_checkpoints": 1}
         done = train(config.resolve(TrainSettings, options | {"device": device}))
-        table = read_table(Path(temporary, "run", "scores.csv"))
-        labels, scores = np.asarray(table["label"]), np.asarray(table["score"], float)
-        positive = np.isin(labels, judged.split(",") if judged else options["target"])
-        if judged:
-            scores = sum(np.asarray(table[f"probability_{name}"], float) for name in judged.split(","))
-        result = {"average_precision": float(average_precision_score(positive, scores))}
-        result |= {"calibration_error": done.data["calibration_error"], "seconds": time.perf_counter() - begin}
-        if "keep" in task:
-            shutil.copytree(Path(temporary, "run"), task["keep"], dirs_exist_ok=True)
-        del ViewSet
-    return {"task": task, **result, "rows": np.asarray(table["row"], int).tolist(), "scores": scores.round(5).tolist()}
+        result = {name: done.data[name] for name in ("calibration_error", "average_precision")}
+        if trained_on:
+            rows, labels, probability, members = judge(Path(temporary, "run"), viewset, device)
+            result["members"] = members
+        else:
+            table = read_table(Path(temporary, "run", "scores.csv"))
+            rows, labels = np.asarray(table["row"], int), np.asarray(table["label"])
+            classes = done.data["classes"]
+            probability = {name: np.asarray(table[f"probability_{name}"], float) for name in classes}
+            probability = probability or {options["target"]: np.asarray(table["score"], float)}
+        for name in judged.split(";") if judged else [",".join(options["target"])]:
+            key = tuple(name.split(","))
+            scores = probability[key] if key in probability else sum(probability.get(label, 0.0) for label in key)
+            found = float(average_precision_score(np.isin(labels, key), scores))
+            result |= {f"average_precision_{name}": found, f"scores_{name}": scores.round(5).tolist()}
+        if keep:
+            keep.mkdir(parents=True, exist_ok=True)
+            shutil.copy(
+                Path(temporary, "run", "model.safetensors"), keep / f"{task['recipe']}-{task['seed']}.safetensors"
+            )
+    return {"task": task, **result, "seconds": time.perf_counter() - begin, "rows": rows.tolist()}
 
 
-def summarise(out: Path, viewset: Path | None) -> dict:
-    """Mean and spread over the seeds, and the average precision of the mean over the seeds' scores."""
+def judge(run: Path, viewset: Path, device: str) -> tuple[np.ndarray, np.ndarray, dict, list[float]]:
+    """All labelled rows of a view set, their labels, probabilities of the classes, and each member's AP."""
     from sklearn.metrics import average_precision_score
 
-    labels = None
-    if viewset:
-        from transit_cli.data.viewset import ViewSet
+    from transit_cli.data.viewset import ViewSet
+    from transit_cli.device.select import select
+    from transit_cli.vetting.ensemble import open_run
 
-        labels = ViewSet.open(viewset).labels
-    found: dict[str, dict] = {}
+    views, ensemble = ViewSet.open(viewset), open_run(run, select(device))
+    rows = views.labelled(("train", "val"))
+    each = ensemble.probabilities_of_rows(views, rows)
+    found, truth = each.mean(axis=0), np.isin(views.labels[rows], ensemble.target)
+    scores = ensemble.positive(each)
+    members = [float(average_precision_score(truth, member)) for member in scores]
+    names = [(name,) for name in ensemble.card.classes] or [None, tuple(ensemble.card.target)]
+    probability = {name[0] if len(name) == 1 else name: found[:, i] for i, name in enumerate(names) if name}
+    return rows, views.labels[rows], probability, members
+
+
+def summarise(out: Path, viewset: Path) -> dict:
+    """By recipe, labels and target: mean and spread over the seeds, and the metric of the seeds' mean score."""
+    from sklearn.metrics import average_precision_score
+
+    from transit_cli.data.viewset import ViewSet
+
+    labels = ViewSet.open(viewset).labels
     lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    for name in dict.fromkeys((line["task"]["recipe"], line["task"]["labels"]) for line in lines):
-        group = [line for line in lines if (line["task"]["recipe"], line["task"]["labels"]) == name]
-        values = [line["average_precision"] for line in group]
-        entry = {
-            "recipe": name[0],
-            "labels": name[1],
-            "seeds": len(group),
-            "mean": float(np.mean(values)),
-            "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            "calibration_error": float(np.mean([line["calibration_error"] for line in group])),
-            "seconds": float(np.mean([line["seconds"] for line in group])),
-            "options": group[0]["task"]["options"],
-        }
-        if labels is not None and all(line["rows"] == group[0]["rows"] for line in group):
-            options = group[0]["task"]["options"]
-            positive = np.isin(labels[group[0]["rows"]], (options.get("judged") or options["target"]).split(","))
-            mean = np.mean([line["scores"] for line in group], axis=0)
-            entry["mean_of_seeds"] = float(average_precision_score(positive, mean))
-        found[f"{name[0]}|{name[1]}"] = entry
-    summary = {"results": list(found.values())}
-    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    return summary
+    found = []
+    for recipe, count in dict.fromkeys((line["task"]["recipe"], line["task"]["labels"]) for line in lines):
+        group = [line for line in lines if (line["task"]["recipe"], line["task"]["labels"]) == (recipe, count)]
+        for field in [field for field in group[0] if field.startswith("scores_")]:
+            target = field.removeprefix("scores_")
+            each = [line[f"average_precision_{target}"] for line in group]
+            entry = {"recipe": recipe, "labels": count, "target": target, "seeds": len(group)}
+            entry |= {"mean": float(np.mean(each)), "deviation": float(np.std(each, ddof=min(1, len(each) - 1)))}
+            rows = group[0]["rows"]
+            if all(line["rows"] == rows for line in group):
+                mean = np.mean([line[field] for line in group], axis=0)
+                entry["mean_of_seeds"] = float(average_precision_score(np.isin(labels[rows], target.split(",")), mean))
+            for name in ("calibration_error", "seconds"):
+                entry[name] = float(np.mean([line[name] for line in group]))
+            found.append(entry | {"options": group[0]["task"]["options"]})
+    (out / "summary.json").write_text(json.dumps({"results": found}, indent=1) + "\n")
+    return {"results": found}
 
 
 def plot(summary: dict, file: Path) -> None:
@@ -182,6 +210,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--limit", type=float, default=0, help="seconds after which no training is begun")
+    parser.add_argument("--keep", type=Path, help="folder for the networks")
     parser.add_argument("--plot", type=Path, help="only draw the results in PATH")
     given = parser.parse_args()
     if given.plot:
@@ -192,22 +221,27 @@ def main() -> None:
     results = given.out / "results.jsonl"
     done = {key(json.loads(line)["task"]) for line in results.read_text().splitlines()} if results.exists() else set()
     tasks = [task for task in tasks_of(recipes, given.seeds) if key(task) not in done]
+    train_all([(task, given.path, given.device, given.keep) for task in tasks], results, given.jobs, given.limit)
+    for entry in summarise(given.out, given.path)["results"]:
+        print(
+            f"{entry['recipe']:24} {entry['labels']!s:>6} {entry['target']:6} {entry['mean']:.4f} +- "
+            f"{entry['deviation']:.4f}, mean of seeds {entry.get('mean_of_seeds', float('nan')):.4f}, "
+            f"ECE {entry['calibration_error']:.3f}, {entry['seeds']} seeds, {entry['seconds']:.0f} s"
+        )
+
+
+def train_all(jobs: list[tuple], results: Path, processes: int, limit: float) -> None:
+    """Train the tasks in several processes; none is begun after `limit` seconds, if it is not 0."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     begin = time.monotonic()
-
-    def jobs():
-        for task in tasks:
-            if given.limit and time.monotonic() - begin > given.limit:
-                return
-            yield task, given.path, given.device
-
-    with multiprocessing.get_context("spawn").Pool(given.jobs) as pool, results.open("a") as stream:
-        pending, source = [], jobs()
+    with multiprocessing.get_context("spawn").Pool(processes) as pool, results.open("a") as stream:
+        pending, source = [], iter(jobs)
         while True:
-            while len(pending) < given.jobs and (job := next(source, None)):
+            late = limit and time.monotonic() - begin > limit
+            while not late and len(pending) < processes and (job := next(source, None)):
                 pending.append((job[0], pool.apply_async(run, (job,))))
             if not pending:
-                break
+                return
             for item in [item for item in pending if item[1].ready()]:
                 pending.remove(item)
                 try:
@@ -219,9 +253,6 @@ def main() -> None:
                 stream.flush()
                 print(f"{key(line['task'])}: AP {line['average_precision']:.4f}, {line['seconds']:.0f} s", flush=True)
             time.sleep(0.05)
-    for entry in summarise(given.out, given.path)["results"]:
-        shown = f"{entry['recipe']:24} {entry['labels']!s:>6} {entry['mean']:.4f} +- {entry['deviation'] or 0:.4f}"
-        print(shown + (f", mean of seeds {entry['mean_of_seeds']:.4f}" if "mean_of_seeds" in entry else ""))
 
 
 if __name__ == "__main__":

@@ -77,8 +77,12 @@ def test_it_is_labelled_simulated_wherever_one_looks(tmp_path, transit, small):
 
 
 def test_labels_have_their_shares(small):
+    junk = np.isin(small.labels, ["J", "O", "NTP"])
+    assert {"O", "NTP"} < set(small.labels)
     for label, share in SHARES.items():
-        assert abs((small.labels == label).mean() - share) < 4 * np.sqrt(share * (1 - share) / len(small))
+        assert abs((junk if label == "J" else small.labels == label).mean() - share) < 4 * np.sqrt(
+            share * (1 - share) / len(small)
+        )
 
 
 @pytest.mark.parametrize(("mission", "recipe"), [("tess", TESS), ("kepler", KEPLER)])

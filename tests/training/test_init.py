@@ -21,7 +21,7 @@ def initial(views=VIEWS, scalars=0, classes=(), target=("PC",), network="two-bra
     torch.manual_seed(1)
     states = [registry.build(network, views, scalars, len(classes) or 1).state_dict() for _ in range(2)]
     columns = tuple(ScalarCard(f"c{number}", False, 0.0, 1.0) for number in range(scalars))
-    card = saved.Card(network, views, tuple(target), tuple(classes), columns, 2)
+    card = saved.Card(network, views, tuple(target), tuple(classes), scalars=columns, members=2)
     return Initial("saved", None, card, states)
 
 
@@ -50,14 +50,15 @@ def test_new_views_begin_with_the_nearest_branch_and_new_inputs_change_nothing_a
     before = initial(scalars=1)
     views = {"local": 20, "secondary": 20, "global": 40}
     new = registry.build("two-branch", views, 2)
-    taken = initialise(new, Inputs(list(views), ["c0", "other"], ["PC", "EB"]), before, 0)
+    taken = initialise(new, Inputs(list(views), ["other", "c0"], ["PC", "EB"]), before, 0)
     assert taken == {"local": "local", "secondary": "local", "global": "global", "hidden": "taken", "output": "new"}
     state = before.states[0]
     assert torch.equal(new.branches[1].layers[0].weight, state["branches.1.layers.0.weight"])
     hidden = new.head[1].weight
     assert torch.equal(hidden[:, :64], state["head.1.weight"][:, 64:128]), "the local view comes first here"
     assert not hidden[:, 64:128].any()
-    assert not hidden[:, 192:].any()
+    assert not hidden[:, 192].any()
+    assert torch.equal(hidden[:, 193], state["head.1.weight"][:, 128]), "a scalar is known by its column"
 
 
 def test_a_binary_output_is_formed_from_classes():

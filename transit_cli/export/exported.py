@@ -80,7 +80,11 @@ def metadata(ensemble: Ensemble) -> str:
             "shape": ["batch", length],
             "type": "float32",
             "made_by": "transit data prepare (docs/data.md): the folded and binned light curve, median 0, minimum -1; "
-            "secondary, odd and even views in units of the local view's depth",
+            + (
+                "divided by its own depth"
+                if name in card.unit_depth
+                else "secondary, odd and even views in units of the local view's depth"
+            ),
         }
         for name, length in card.views.items()
     }
@@ -89,8 +93,8 @@ def metadata(ensemble: Ensemble) -> str:
             "shape": ["batch", len(card.scalars)],
             "type": "float32",
             "made_by": "for each column: x = log10(value) where log, else the value; (x - center) / scale, "
-            "clipped to -5 ... 5; where there are knots, the (i + 1) / (knots + 1) quantiles of the normal distribution at "
-            "the knots (equal knots share their mean), linear between, constant beyond; 0 for a missing value",
+            "clipped to -5 ... 5; where there are knots, the (i + 1) / (knots + 1) quantiles of a normal distribution "
+            "at the knots (equal knots share their mean), linear between, constant beyond; 0 for a missing value",
             "columns": [dataclasses.asdict(scaling) for scaling in card.scalars],
         }
     members = len(ensemble.networks)

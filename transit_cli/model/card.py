@@ -47,6 +47,7 @@ class Card:
         simulated: whether the training set was simulated.
         calibration: how logits become probabilities: `model.calibration.Calibrations` as JSON; empty without.
         initialised: what the weights began from; "" for random ones.
+        unit_depth: the views that are divided by their own depth.
         figures: metrics on the validation rows, by name.
         transit: version of transit that wrote it.
         version: version of the file's layout.
@@ -63,6 +64,7 @@ class Card:
     simulated: bool = False
     calibration: dict[str, Any] = field(default_factory=dict)
     initialised: str = ""
+    unit_depth: tuple[str, ...] = ()
     figures: dict[str, Any] = field(default_factory=dict)
     transit: str = ""
     version: Annotated[int, Range(1, VERSION)] = VERSION

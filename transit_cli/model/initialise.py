@@ -75,7 +75,7 @@ def initialise(network: nn.Module, inputs: Inputs, initial: Initial, member: int
         network: the new network, with random weights.
         inputs: what it takes and returns.
         initial: where the weights come from.
-        member: number of the new member; the saved ones are used in turn.
+        member: number of the new network, any; the saved members are used in turn.
 
     Returns:
         For each view and for "hidden" and "output", what it began from: the name of a saved view, "taken", "formed from
@@ -122,7 +122,7 @@ def _features(
 ) -> Tensor | None:
     """[F] for each input of the first dense layer its place among the saved ones, -1 for a new one.
 
-    None if the views' features have other sizes. Scalars are new: they are scaled by another set.
+    None if the views' features have other sizes. Scalars are known by their column: they keep the saved scaling.
     """
     now, before = inputs
     sizes: list[float] = []
@@ -131,18 +131,25 @@ def _features(
             return None
         features = weights[f"{first}weight"].shape[-1] - len(network.scalars)
         sizes.append(features / len(network.views))
+    places: list[int]
     alike = list(now.views) == list(before.views)  # AstroNet's columns have different sizes
     if sizes[0] != sizes[1] or not (sizes[0].is_integer() or alike):
         return None
     if alike:
-        return torch.tensor([*range(round(sizes[0] * len(now.views))), *[-1] * len(now.scalars)])
+        places = list(range(round(sizes[0] * len(now.views))))
+        return torch.tensor(places + _scalars(now, before, len(places)))
     size = int(sizes[0])
-    places: list[int] = []
+    places = []
     for view in now.views:
         known = sources[view] == view
         begin = before.views.index(view) * size if known else 0
         places += list(range(begin, begin + size)) if known else [-1] * size
-    return torch.tensor(places + [-1] * len(now.scalars))
+    return torch.tensor(places + _scalars(now, before, size * len(before.views)))
+
+
+def _scalars(now: Inputs, before: Inputs, first: int) -> list[int]:
+    """For each scalar its place among the saved features, of which `first` are those of the views; -1 for a new one."""
+    return [first + before.scalars.index(name) if name in before.scalars else -1 for name in now.scalars]
 
 
 def _copy_dense(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], name: str, index: Tensor | None) -> bool:

@@ -52,7 +52,7 @@ class Fit:
         self.device = plan.device
         self.folder = context.run.checkpoints(task.name)
         torch.manual_seed(task.seed)
-        network = plan.build_network(task.member)
+        network = plan.build_network(task.seed)
         if context.prepare is not None:
             context.prepare(network, plan.device)
         training, self.validation = plan.samples.subset(task.train), plan.samples.subset(task.validation)
@@ -231,6 +231,8 @@ class Fit:
             "samples_per_second": speed,
             "seconds": position.seconds,
             "micro_batch": self.learner.micro_batch,
+            "execution": self.learner.runner.execution,
+            "precision": self.context.plan.precision,
             "memory_bytes": self.device.memory().driver,
         }
         record |= {f"validation_{name}": value for name, value in found.items()}

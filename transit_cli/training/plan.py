@@ -115,11 +115,11 @@ class Plan:
         """What the networks take and return."""
         return Inputs(list(self.views), [scaling.column for scaling in self.scalings], self.target, self.classes)
 
-    def build_network(self, member: int = 0) -> nn.Module:
-        """A network for these inputs, with new random weights, or the weights of `initial` where they fit."""
+    def build_network(self, seed: int = 0) -> nn.Module:
+        """A network for these inputs, with new random weights, or where they fit those of a member of `initial`."""
         network = self._new_network()
         if self.initial:
-            initialise(network, self.inputs, self.initial, member)
+            initialise(network, self.inputs, self.initial, seed)
         return network
 
     def _new_network(self) -> nn.Module:
@@ -143,25 +143,26 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
     rows = labelled_rows(viewset, ("train", "val"))
     classes = classes_of(viewset, rows, settings.target)
     target = targets(viewset, settings.target, classes)
-    scalings = measure_scalings(settings, viewset)
-    scalars = scaled({name: column[rows] for name, column in viewset.tces.items()}, scalings) if scalings else None
+    initial = open_initial(settings.init, views)
+    saved = {scalar.column: Scaling(**vars(scalar)) for scalar in (initial.card.scalars if initial else ())}
+    scalings = [saved.get(scaling.column, scaling) for scaling in measure_scalings(settings, viewset)]
+    scalars = scaled(viewset.tces.take(rows), scalings) if scalings else None
+    unit = tuple(name for name in settings.unit_depth if name in views)
     samples: Samples
     if in_memory(settings.loader, len(rows) * 4 * sum(views.values())):
-        samples = read_samples(viewset, rows, tuple(views), scalars, target[rows])
+        samples = read_samples(viewset, rows, tuple(views), scalars, target[rows], unit=unit)
     else:
         tensor = None if scalars is None else torch.from_numpy(scalars)
-        samples = OnDiskSamples(viewset.path, tuple(views), tensor, torch.from_numpy(target[rows]), rows)
+        stored = {name: viewset.stored_rows(name) for name in views}
+        samples = OnDiskSamples(viewset.path, stored, tensor, torch.from_numpy(target[rows]), rows, unit)
     resolved = precision.resolve(device, settings.precision)
     tasks = _tasks(settings, viewset, rows, target)
     made = Plan(settings, device, resolved, viewset, views, target, classes, scalings, samples, tasks)
-    return _with_initial(made)
+    return _with_initial(made, initial) if initial else made
 
 
-def _with_initial(plan: Plan) -> Plan:
-    """The plan with the networks that `--init` names, whose use is said."""
-    initial = open_initial(plan.settings.init, plan.views)
-    if initial is None:
-        return plan
+def _with_initial(plan: Plan, initial: Initial) -> Plan:
+    """The plan with the saved networks that its own begin from, whose use is said."""
     taken = what_fits(initial, plan.inputs, plan._new_network, plan.settings.network)  # noqa: SLF001 - its own
     console.note(f"weights begin from {describe(initial, taken)}")
     stars = plan.viewset.tces["star"][plan.samples.rows]
@@ -208,7 +209,7 @@ def measure_scalings(settings: TrainSettings, viewset: ViewSet) -> list[Scaling]
     columns = settings.scalars
     if settings.scalars == DEFAULT_SCALARS:
         ours = settings.network in {"two-branch", "astronet"}
-        numeric = {name: values for name, values in viewset.tces.items() if values.dtype.kind == "f"}
+        numeric = viewset.tces.numbers
         columns = tuple(name for name in DEFAULT_SCALARS if ours and name in numeric)
         columns = tuple(name for name in columns if np.isfinite(numeric[name][rows]).any())
     quantiles = settings.scalar_scaling == "quantile"

@@ -25,7 +25,7 @@ class OptimisationSettings(ExecutionSettings):
     optimizer: Literal["adamw", "adam"] = "adamw"
     "Optimizer; fused where the device has it."
 
-    learning_rate: Annotated[float, Range(0, open="left")] = 5e-3
+    learning_rate: Annotated[float, Range(0, open="left")] = 2e-3
     "Peak learning rate."
 
     betas: tuple[float, float] = (0.9, 0.999)
@@ -88,6 +88,9 @@ class DataSettings(InputSettings):
     scalar_scaling: Literal["robust", "quantile"] = "robust"
     "Scalars: robust (median and MAD), or quantile (to a normal distribution: offsets and outliers do not matter)."
 
+    unit_depth: Annotated[tuple[str, ...], Flag(metavar="VIEW,...")] = ()
+    "Views to divide by their own depth, as global and local ones are: sets differ in it for secondary, odd and even."
+
     loader: Literal["auto", "device", "stream"] = "auto"
     "device keeps all views there, stream reads the disk; auto streams large sets."
 
@@ -138,10 +141,10 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     )
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # The guide's loop in 20 epochs, with augmentation and the period and duration as inputs (docs/accuracy.md).
+        # The guide's loop in 20 epochs to 2e-3, with augmentation, period and duration as inputs (docs/accuracy.md).
         "default": {},
         # The guide's loop to the letter: OneCycle to 5e-3, weight decay 1e-4, clip 1.0, 50 epochs, views alone.
-        "guide": {"epochs": 50, "scalars": (), "time_reversal": False, "noise": 0.0},
+        "guide": {"learning_rate": 5e-3, "epochs": 50, "scalars": (), "time_reversal": False, "noise": 0.0},
         # Its settings for unstable training.
         "stable": {
             "learning_rate": 1e-3,
@@ -187,6 +190,9 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
 
     members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
     "Networks to train with different seeds and average."
+
+    processes: Annotated[int | None, Range(1), Panel("Device")] = None
+    "Networks to train at the same time on a CPU, one thread each; by default one per core where it pays."
 
     class_weighting: Annotated[Literal["none", "balanced"], Panel("Optimisation")] = "none"
     "balanced gives each class the weight of the largest (positives times --positive-weight); or none."

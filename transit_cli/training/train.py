@@ -6,19 +6,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from transit_cli import console
 from transit_cli.device.select import select
 from transit_cli.memory.limit import MemoryLimit
 from transit_cli.results import Result
 from transit_cli.training.distributed import SINGLE_PROCESS, PeerLostError, process_group
 from transit_cli.training.fit import Fit
 from transit_cli.training.plan import plan
+from transit_cli.training.processes.members import process_count, train_in_processes
 from transit_cli.training.runs.context import RunContext
 from transit_cli.training.runs.finish import finish
 from transit_cli.training.runs.interrupt import DeferredSignals
-from transit_cli.training.runs.keep_awake import awake
 from transit_cli.training.runs.run import open_run, resumed
-from transit_cli.training.runs.screen import screen
+from transit_cli.training.runs.screen import Screen, screen
 from transit_cli.training.runs.tensorboard import Board
+from transit_cli.utils.keep_awake import awake
 from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
@@ -67,6 +69,12 @@ def train_planned(
         with awake(), DeferredSignals() as signals, screen(todo.total_steps, settings.epochs) as shown:
             board = Board(run.path) if settings.tensorboard else None
             context = RunContext(planned, run, limit, shown, signals, SINGLE_PROCESS, board, prepare)
+            count = process_count(todo) if processes.world_size == 1 and prepare is None else 1
+            if count > 1:
+                train_in_processes(own, context, count)
+                context = replace(
+                    context, screen=Screen(console.Progress("train", 0, None, plain=False), settings.epochs)
+                )
             results = [Fit(task, context).train() for task in own]
             context = replace(context, processes=processes)
             results += [Fit(task, context).train() for task in shared]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transit_cli.data.views.make import unit_depth
 from transit_cli.data.viewset import LABELS, UNKNOWN
 from transit_cli.results import ExitCode, TransitError
 
@@ -47,11 +48,10 @@ def labelled_rows(viewset: ViewSet, splits: Sequence[str]) -> np.ndarray:
 
 def assign_folds(viewset: ViewSet, rows: np.ndarray, count: int) -> np.ndarray:
     """The fold, 0 to `count` - 1, of each row, by a stable hash of its star: all rows of a star share a fold."""
-    numbers = {
-        star: int.from_bytes(hashlib.sha256(f"fold:{star}".encode()).digest()[:8], "big") % count
-        for star in np.unique(viewset.tces["star"])
-    }
-    return np.array([numbers[star] for star in viewset.tces["star"][rows]])
+    stars, star = viewset.tces.unique("star")
+    digests = (hashlib.sha256(f"fold:{name}".encode()).digest() for name in stars.tolist())
+    folds = [int.from_bytes(digest[:8], "big") % count for digest in digests]
+    return np.array(folds, int)[star[rows]]
 
 
 def classes_of(viewset: ViewSet, rows: np.ndarray, target: Sequence[str]) -> tuple[str, ...]:
@@ -91,7 +91,8 @@ def targets(viewset: ViewSet, positive: Sequence[str], classes: Sequence[str] = 
             exit_code=ExitCode.USAGE,
             code="target-unknown",
         )
-    return np.isin(viewset.labels, positive).astype(np.float32)
+    labels = viewset.tces.text("label")
+    return np.isin(labels.values, positive).astype(np.float32)[labels.codes]
 
 
 def view_lengths(viewset: ViewSet, views: Sequence[str]) -> dict[str, int]:
@@ -247,6 +248,8 @@ def read_samples(
     views: Sequence[str],
     scalars: np.ndarray | None,
     target: np.ndarray,
+    *,
+    unit: Sequence[str] = (),
 ) -> InMemorySamples:
     """Read rows into memory.
 
@@ -256,6 +259,7 @@ def read_samples(
         views: the views to read.
         scalars: of the rows, [R, S] float32; None if the network takes none.
         target: of the rows, [R].
+        unit: the views to divide by their own depth.
 
     Raises:
         TransitError: a view holds a value that is not finite.
@@ -265,6 +269,7 @@ def read_samples(
         bad = torch.nonzero(~values.isfinite().all(dim=1)).flatten().tolist()
         if bad:
             raise not_finite_error(viewset.path, name, int(rows[bad[0]]))
+    inputs |= {name: torch.from_numpy(unit_depth(inputs[name].numpy())) for name in unit}
     if scalars is not None:
         inputs["scalars"] = torch.from_numpy(scalars)
     return InMemorySamples(inputs, torch.from_numpy(target), rows)
@@ -291,7 +296,7 @@ def check_classes(viewset: ViewSet, targets: np.ndarray, positive: Sequence[str]
     raise TransitError(
         f"of the {what} rows of {viewset.path}, {'all' if share else 'none'} are {' or '.join(positive)}",
         wanted="positives and negatives to train on",
-        fix="give another --target: " + ", ".join(sorted(set(viewset.labels) - {UNKNOWN})),
+        fix="give another --target: " + ", ".join(sorted(set(viewset.tces.unique("label")[0].tolist()) - {UNKNOWN})),
         code="one-class",
     )
 

@@ -6,7 +6,7 @@ been used hangs), persist through all epochs, and hold CPU tensors only: MPS ten
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from transit_cli.data.views.make import unit_depth
 from transit_cli.device import host
 from transit_cli.results import TransitError
 from transit_cli.training.loading.samples import epoch_order, not_finite_error
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from transit_cli.data.storage.stacked_rows import StackedRows
     from transit_cli.training.loading.samples import Batching, BatchLoader, Inputs
 
 #: Micro-batches that each worker reads ahead.
@@ -35,27 +37,22 @@ class OnDiskSamples:
 
     Attributes:
         path: the view set.
-        views: the views to read.
+        views: the views to read, by name.
         scalars: [N, S] float32; None if the network takes none.
         targets: [N] float32.
         rows: the rows of the view set, [N].
+        unit: the views to divide by their own depth.
     """
 
     path: Path
-    views: tuple[str, ...]
+    views: Mapping[str, StackedRows]
     scalars: Tensor | None
     targets: Tensor
     rows: np.ndarray
-    _files: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    unit: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_files": {}}  # each worker opens the files itself
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
 
     def take(self, index: Tensor) -> tuple[Inputs, Tensor]:
         """Inputs and targets at `index`, in its order.
@@ -65,14 +62,12 @@ class OnDiskSamples:
         """
         rows = self.rows[index.numpy()]
         inputs = {}
-        for name in self.views:
-            if name not in self._files:
-                self._files[name] = np.load(self.path / f"{name}.npy", mmap_mode="r")
-            values = self._files[name][rows]
+        for name, stored in self.views.items():
+            values = stored[rows]
             good = np.isfinite(values).all(axis=1)
             if not good.all():
                 raise not_finite_error(self.path, name, int(rows[np.argmin(good)]))
-            inputs[name] = torch.from_numpy(values)
+            inputs[name] = torch.from_numpy(unit_depth(values) if name in self.unit else values)
         if self.scalars is not None:
             inputs["scalars"] = self.scalars[index]
         return inputs, self.targets[index]
@@ -81,7 +76,7 @@ class OnDiskSamples:
         """The samples at `indices`."""
         index = torch.as_tensor(indices)
         scalars = None if self.scalars is None else self.scalars[index]
-        return OnDiskSamples(self.path, self.views, scalars, self.targets[index], self.rows[indices])
+        return OnDiskSamples(self.path, self.views, scalars, self.targets[index], self.rows[indices], self.unit)
 
     def chunks(self, size: int) -> Iterator[Inputs]:
         """The inputs of all samples in order, at most `size` at a time."""

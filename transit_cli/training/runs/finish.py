@@ -57,6 +57,7 @@ def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
     card = Card(
         network=_card_name(settings.network),
         views=dict(plan.views),
+        unit_depth=tuple(name for name in settings.unit_depth if name in plan.views),
         scalars=tuple(ScalarCard(**vars(scaling)) for scaling in plan.scalings),
         target=plan.target,
         classes=plan.classes,

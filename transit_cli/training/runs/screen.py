@@ -40,6 +40,11 @@ class Screen:
         """Count optimizer steps; draws nothing."""
         self._done += steps
 
+    def relay(self, steps: int, status: str, *, line: bool) -> None:
+        """Show the progress that another process has reported: its steps since it last did, and its status."""
+        self._done += steps
+        self._bar.update(self._done, status=status, line=line)
+
     def draw(self, epoch: int, *, loss: float, rate: float, speed: float, memory: int, pressure: str) -> None:
         """Show the state within an epoch: loss, learning rate, samples/s, memory in bytes, memory pressure."""
         self._drawn = time.monotonic()
