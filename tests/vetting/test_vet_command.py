@@ -227,7 +227,8 @@ def test_a_real_browser_sorts_filters_prints_and_fits_it_to_every_screen(vetted)
     with browser.page() as page:
         for width, dark in ((390, True), (820, False), (1400, False)):
             page.open(file, width, dark=dark)
-            page.js("document.querySelectorAll('details').forEach(item => item.open = true)")
+            page.js("document.querySelectorAll('details').forEach(item => { item.open = true; draw(item); })")
+            assert page.js("document.querySelectorAll('details svg[role=img] title').length") >= 40
             assert page.js("document.documentElement.scrollWidth") <= width
         assert len(page.js(shown)) == len(SIGNALS)
         click = "[...document.querySelectorAll('th button')].find(b => b.innerText == '{}').click()"
@@ -262,7 +263,8 @@ def test_two_hundred_sheets_stay_responsive(vetted, tmp_path):
 
     rows = [json.loads(line) for line in (vetted[0] / "signals.jsonl").read_text().splitlines()]
     text = (vetted[0] / "vetting.html").read_text()
-    picture = text[text.index('<div class="pictures">') : text.index('<div class="numbers">')]
+    begin = text.index('class="later">') + len('class="later">')
+    picture = text[begin : text.index("</script>", begin)]
     many = [(rows[number % 3], picture, "") for number in range(200)]
     about = pages.About("catalog", "light", "network", "nothing")
     (tmp_path / "many.html").write_text("".join(pages.page(lambda: many, about)))

@@ -1,4 +1,4 @@
-"""The script of the page: sorting, filtering, and opening the sheet that a link leads to."""
+"""The page's script: sorting, filtering, and opening the sheet that a link leads to, whose plots are drawn then."""
 
 SCRIPT = """
 const table = document.getElementById('signals'), body = table.tBodies[0], rows = [...body.rows];
@@ -41,9 +41,17 @@ function filter() {
 field('filters').oninput = filter;
 field('filters').onreset = () => setTimeout(filter);
 field('filters').onsubmit = event => event.preventDefault();
+function draw(sheet) {
+  const later = sheet.open && sheet.querySelector(':scope > script.later');
+  if (!later) return;
+  later.insertAdjacentHTML('beforebegin', later.textContent);
+  later.remove();
+}
+document.addEventListener('toggle', event => draw(event.target), true);
+addEventListener('beforeprint', () => document.querySelectorAll('details.sheet[open]').forEach(draw));
 function open() {
   const sheet = location.hash && document.getElementById(location.hash.slice(1));
-  if (sheet && sheet.tagName === 'DETAILS') { sheet.open = true; sheet.scrollIntoView(); }
+  if (sheet && sheet.tagName === 'DETAILS') { sheet.open = true; draw(sheet); sheet.scrollIntoView(); }
 }
 addEventListener('hashchange', open);
 table.addEventListener('click', event => { if (event.target.closest('a')) setTimeout(open); });

@@ -50,12 +50,14 @@ def sheet(anchor: str, row: Mapping[str, Any], pictures: str) -> str:
         _sentences("Because" if row["disposition"] != "PC" else "Worth a look", row["reasons"]),
         _sentences("Warnings", row["warnings"]),
         _sentences("Notes of the readers", row.get("notes", ())),
-        f'<div class="pictures">{pictures}</div>' if pictures else "",
     ]
+    later = f'<div class="pictures">{pictures}</div>' if pictures else ""
     if row["tests"]:
-        parts.append(f'<div class="numbers"><div>{_numbers(row)}</div><div>{_tests(row["tests"])}</div></div>')
+        later += f'<div class="numbers"><div>{_numbers(row)}</div><div>{_tests(row["tests"])}</div></div>'
     elif row["measured"] or _known(period):
-        parts.append(_numbers(row))
+        later += _numbers(row)
+    # As text until the sheet is opened: the elements of hundreds of sheets would take the browser seconds.
+    parts.append(f'<script type="text/html" class="later">{later}</script>' if later else "")
     return "".join(parts) + "</details>"
 
 
