@@ -113,7 +113,8 @@ def _open(task: Task) -> tuple[LightCurve, Star]:
     Raises:
         UnusableError: no file can be read, or too little is left.
     """
-    curves, why = [], ""
+    curves: list[LightCurve] = []
+    why = ""
     for file in task.files:
         try:
             curves.append(readers.read(file, task.column))

@@ -207,7 +207,8 @@ def _extra_views(folded: Folded, recipe: Recipe, local: np.ndarray, scale: float
         local: [local_bins] before normalising.
         scale: its depth.
     """
-    signal, views = folded.signal, {}
+    signal = folded.signal
+    views: dict[str, np.ndarray] = {}
     half, width = min(signal.period / 2, recipe.local_span * signal.duration), recipe.local_width * signal.duration
     if not {"local_scatter", "local_empty"}.isdisjoint(recipe.extra):
         both = scatter_and_emptiness(folded, local, half=half, width=width, scale=scale)

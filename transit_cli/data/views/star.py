@@ -189,7 +189,7 @@ def _views_of(
         "epoch_error_days": error,
     }
     if centroids is not None:
-        scalars |= centroid_scalars(centroids, signal, scalars["measured_depth_ppm"] * 1e-6)
+        scalars |= centroid_scalars(centroids, signal, float(scalars["measured_depth_ppm"]) * 1e-6)
     if "centroid" in task.recipe.extra:
         views["centroid"] = centroid_view(
             centroids,

@@ -92,7 +92,7 @@ def centroid_scalars(centroids: Centroids | None, signal: Signal, depth: float) 
     """
     names = ("offset_pixels", "offset_error_pixels", "offset_significance", "source_pixels")
     missing = {f"centroid_{name}": np.nan for name in names}
-    offsets = [] if centroids is None else [offset for _, offset in _offsets(centroids, signal)]
+    offsets = [offset for _, offset in _offsets(centroids, signal)]
     if not offsets:
         return missing
     value, error = (np.array([offset[part] for offset in offsets]) for part in (0, 1))  # [files, 2]
@@ -117,10 +117,11 @@ def centroid_view(centroids: Centroids | None, signal: Signal, *, bins: int, spa
         span: half-width of the view, in durations.
         width: of a bin, in durations.
     """
-    parts = [] if centroids is None else _offsets(centroids, signal)
+    parts = _offsets(centroids, signal)
     if centroids is None or not parts:
         return np.zeros(bins)
-    times, values = [], []
+    times: list[np.ndarray] = []
+    values: list[np.ndarray] = []
     for number, (value, error) in parts:
         chosen = centroids.file_number == number
         direction = value / error**2
@@ -132,13 +133,15 @@ def centroid_view(centroids: Centroids | None, signal: Signal, *, bins: int, spa
     return np.nan_to_num(medians)
 
 
-def _offsets(centroids: Centroids, signal: Signal) -> list[tuple[int, tuple[np.ndarray, np.ndarray]]]:
+def _offsets(centroids: Centroids | None, signal: Signal) -> list[tuple[int, tuple[np.ndarray, np.ndarray]]]:
     """For each file with transits its number, and [2] the offset along both axes with its error, in pixels.
 
     The error is the scatter of boxes of the same width outside the transit, weighted by their points, so that
     correlated noise is in it; or white noise, if that is larger.
     """
-    found = []
+    found: list[tuple[int, tuple[np.ndarray, np.ndarray]]] = []
+    if centroids is None:
+        return found
     for number in np.unique(centroids.file_number).tolist():
         chosen = centroids.file_number == number
         value, error = np.full(2, np.nan), np.full(2, np.nan)
