@@ -37,6 +37,7 @@ from transit_cli.data.views.star import Prepared, Task, prepare_star, row_of
 from transit_cli.data.viewset import ViewSet
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
+from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_write, locked
 from transit_cli.utils.packages import check_installed
 
@@ -61,12 +62,15 @@ def prepare(settings: PrepareSettings, *, overwrite: bool = False) -> Result:
     _check_packages(settings)
     if settings.shard or settings.shards:
         return _in_shards(settings, recipe)
-    with locked(settings.out):
-        return _prepare(settings, recipe, overwrite=overwrite)
+    if remote.url(settings.out):
+        viewset.refuse_existing(settings.out / viewset.INFO)
+    with remote.staged(settings.out) as here, locked(here):
+        result = _prepare(settings.replace(out=here), recipe, overwrite=overwrite)
+    return _result(ViewSet.open(settings.out), ()) if remote.url(settings.out) else result
 
 
 def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> Result:
-    signals = catalog.read(settings.catalog, settings.mission or "")
+    signals = catalog.read(remote.local(settings.catalog), settings.mission or "")
     for note in signals.notes:
         console.note(note)
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog])

@@ -25,6 +25,7 @@ from transit_cli.data.views.measurements.centroid import (
     centroid_view,
     detrend_centroids,
 )
+from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,7 +127,8 @@ def _read_all(task: Task) -> tuple[dict[Path, LightCurve], dict[Path, str]]:
     unreadable: dict[Path, str] = {}
     for file in task.files:
         try:
-            curves[file] = readers.read(file, task.column)
+            with remote.opened(file) as here:
+                curves[file] = readers.read(here, task.column)
         except UnreadableError as reason:
             unreadable[file] = str(reason)
     return curves, unreadable

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from transit_cli import __version__, console
 from transit_cli.parsing import schema
 from transit_cli.results import TransitError
+from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +111,7 @@ def check_resumable(run: Path, viewset: ViewSet, device: Device) -> None:
 def describe(viewset: ViewSet) -> dict[str, Any]:
     """A view set as recorded in a run, with the current checksum of its table, whose labels users edit."""
     return {
-        "path": viewset.path.absolute(),
+        "path": remote.absolute(viewset.path),
         "simulated": viewset.simulated,
         "sizes": {"rows": len(viewset)} | {f"{name} bins": length for name, length in viewset.lengths.items()},
         "sha256": viewset.checksums(),

@@ -27,6 +27,7 @@ from transit_cli.results import ExitCode, TransitError, plain
 from transit_cli.training.runs import environment
 from transit_cli.training.runs.environment import ENVIRONMENT
 from transit_cli.training.settings import TrainSettings
+from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_write, is_temporary, locked
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class EpochRecord:
         step: optimizer steps taken.
         micro_batch: samples per micro-batch; 0 if it was not recorded.
         samples_per_second: speed of the epoch; 0 if it was not recorded.
+        epoch: number of the epoch, from 1; 0 if it was not recorded.
         loss: mean training loss; None if it was not recorded.
         learning_rate: at the end of the epoch; None if it was not recorded.
         seconds: training time of the fit so far; 0 if it was not recorded.
@@ -217,7 +219,7 @@ def create(settings: TrainSettings, path: Path, plan: Plan) -> Run:
     atomic_write(path / ENVIRONMENT, json.dumps(plain(about), indent=2) + "\n")
     run = Run(path)
     _copy_network_source(settings, run)
-    given = settings.replace(viewset=plan.viewset.path.absolute(), out=path)
+    given = settings.replace(viewset=remote.absolute(plan.viewset.path), out=path)
     atomic_write(path / CONFIG, config.to_yaml(given, "train"))
     return run
 
