@@ -123,6 +123,7 @@ class Completeness:
     def figure(self) -> Figure:
         """Completeness over period and S/N, over period and radius, over S/N; and the false alarms that pass."""
         drawn = figures.figure(11, 7.6)
+        drawn.suptitle(f"Injected signals at a threshold of {self.threshold:.3f}", fontsize=11)
         axes = drawn.subplots(2, 2)
         _grid(axes[0, 0], self.planets[("period_days", "injected_snr")], "planets that pass")
         _grid(axes[0, 1], self.planets[("period_days", "injected_radius_ratio")], "planets that pass")

@@ -132,13 +132,15 @@ def centroid_view(centroids: Centroids | None, signal: Signal, *, bins: int, spa
     return np.nan_to_num(medians)
 
 
-def _offsets(centroids: Centroids, signal: Signal) -> list[tuple[int, tuple[np.ndarray, np.ndarray]]]:
+def _offsets(centroids: Centroids | None, signal: Signal) -> list[tuple[int, tuple[np.ndarray, np.ndarray]]]:
     """For each file with transits its number, and [2] the offset along both axes with its error, in pixels.
 
     The error is the scatter of boxes of the same width outside the transit, weighted by their points, so that
     correlated noise is in it; or white noise, if that is larger.
     """
     found: list[tuple[int, tuple[np.ndarray, np.ndarray]]] = []
+    if centroids is None:
+        return found
     for number in np.unique(centroids.file_number).tolist():
         chosen = centroids.file_number == number
         value, error = np.full(2, np.nan), np.full(2, np.nan)
