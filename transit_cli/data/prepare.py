@@ -30,6 +30,7 @@ from transit_cli.data.shards.prepare_shards import ShardedPrepare, columns_of
 from transit_cli.data.shards.shard import Shard
 from transit_cli.data.shards.sharded_set import shard_result
 from transit_cli.data.split import FRACTIONS, split_of
+from transit_cli.data.views import extra_views
 from transit_cli.data.views.detrend import WOTAN_METHODS
 from transit_cli.data.views.make import Recipe, recipe_for
 from transit_cli.data.views.star import Prepared, Task, prepare_star, row_of
@@ -114,9 +115,12 @@ def _in_shards(settings: PrepareSettings, recipe: Recipe) -> Result:
 def _recipe(settings: PrepareSettings) -> Recipe:
     lengths = settings.bins or ("201/61" if settings.mission == "tess" else "2001/201")
     try:
-        return recipe_for(lengths, secondary=settings.secondary, odd_even=settings.odd_even)
+        recipe = recipe_for(lengths, secondary=settings.secondary, odd_even=settings.odd_even, extra=settings.views)
     except ValueError as wanted:
         settings.refuse("bins", str(wanted))
+    if not set(settings.views) <= set(extra_views.NAMES):
+        settings.refuse("views", ", ".join(extra_views.NAMES))
+    return recipe
 
 
 def _check_packages(settings: PrepareSettings) -> None:

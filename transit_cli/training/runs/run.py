@@ -67,6 +67,7 @@ class EpochRecord:
         step: optimizer steps taken.
         micro_batch: samples per micro-batch; 0 if it was not recorded.
         samples_per_second: speed of the epoch; 0 if it was not recorded.
+        epoch: number of the epoch, from 1; 0 if it was not recorded.
         loss: mean training loss; None if it was not recorded.
         learning_rate: at the end of the epoch; None if it was not recorded.
         seconds: training time of the fit so far; 0 if it was not recorded.
