@@ -31,10 +31,13 @@ def main() -> None:
             for split, mask in part.items():
                 found = average_precision_score(truth[mask[rows]], np.array(line[name])[mask[rows]])
                 shown.append(f"{name.removeprefix('scores_')} {split} {found:.4f}")
-                if split == "train" and name.startswith("scores_PC,EB") and "binary" not in recipe:
+                if (
+                    split == "train"
+                    and name.startswith("scores_PC,EB")
+                    and not {"binary", "alone", "measured"} & set(recipe.split())
+                ):
                     kind, file = recipe.split()[0], networks / f"{recipe}-{line['task']['seed']}.safetensors"
-                    if "alone" not in recipe:
-                        best[kind] = max(best.get(kind, (0.0, "")), (found, str(file)))
+                    best[kind] = max(best.get(kind, (0.0, "")), (found, str(file)))
         print(f"# {recipe}: {'; '.join(shown)}; members {np.round(line.get('members', []), 4).tolist()}")
     for kind, (_, file) in best.items():
         print(f"{kind} {file}")

@@ -109,7 +109,7 @@ def run(job: tuple[dict, Path, str, Path | None]) -> dict:
         where = Path(trained_on) if trained_on else where
         options |= {"viewset": where, "out": Path(temporary, "run"), "seed": 101 * task["seed"], "keep_checkpoints": 1}
         done = train(config.resolve(TrainSettings, options | {"device": device}))
-        result = {name: done.data[name] for name in ("calibration_error", "average_precision")}  # the latter not calibrated
+        result = {name: done.data[name] for name in ("calibration_error", "average_precision")}
         if trained_on:
             rows, labels, probability, members = judge(Path(temporary, "run"), viewset, device)
             result["members"] = members

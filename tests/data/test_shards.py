@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tests.data.test_prepare as prepared
@@ -180,6 +180,7 @@ def test_stacked_rows_are_indexed_as_one_array(tmp_path_factory, counts, data):
 
 
 @given(parts=st.lists(st.lists(st.sampled_from(["", "a", "b", "é"]), max_size=6), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_columns_of_text_are_what_numpy_makes_of_them(parts):
     tables = [Columns({"t": Text.of(part), "n": np.arange(len(part)) * 1.0}) for part in parts]
     whole, flat = joined(tables), [cell for part in parts for cell in part]

@@ -91,7 +91,7 @@ def test_an_existing_folder_is_not_overwritten(tmp_path):
     ("damage", "message"),
     [
         (lambda path: (path / "viewset.json").unlink(), "is not a view set"),
-        (lambda path: (path / "viewset.json").write_text("{"), "cannot be read"),
+        (lambda path: (path / "viewset.json").write_text("{"), "is not valid JSON"),
         (lambda path: (path / "global.npy").unlink(), "global.npy cannot be read"),
         (lambda path: (path / "local.npy").write_bytes((path / "local.npy").read_bytes()[:-4]), "local.npy"),
         (lambda path: np.save(path / "local.npy", np.zeros((5, 9), np.float32)), r"holds \(5, 9\)"),

@@ -53,9 +53,9 @@ def weights(runner):
 def test_step_equals_the_plain_loop():
     runner = make_runner(clip=0.05, weight_decay=0.1)
     plain = make_runner().step.network
-    optimizer = torch.optim.AdamW(plain.parameters(), lr=5e-3 / 25, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=2e-3 / 25, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 5e-3, total_steps=20, pct_start=0.1, final_div_factor=1e3, cycle_momentum=False
+        optimizer, 2e-3, total_steps=20, pct_start=0.1, final_div_factor=1e3, cycle_momentum=False
     )
     for number in range(20):
         batch = batch_of(8, number)
@@ -102,7 +102,7 @@ def test_schedules_stay_between_zero_and_the_peak(total, warmup, schedule):
 def test_onecycle_is_torchs(total):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1)
     theirs = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 5e-3, total_steps=total, pct_start=0.1, div_factor=25, final_div_factor=1000, cycle_momentum=False
+        optimizer, 2e-3, total_steps=total, pct_start=0.1, div_factor=25, final_div_factor=1000, cycle_momentum=False
     )
     for step in range(total):
         assert learning_rate(StepSettings(), step, total) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)

@@ -12,6 +12,7 @@ from transit_cli import console
 from transit_cli.data.split import SPLITS, split
 from transit_cli.data.viewset import LABELS, ViewSet, checksum
 from transit_cli.results import ExitCode, Result, Table
+from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,7 +168,7 @@ def _checksums(views: ViewSet) -> InvariantCheck:
     wrong = []
     with console.progress("checksums", len(recorded)) as bar:
         for file, digest in recorded.items():
-            if not file.is_file() or checksum(file) != digest:
+            if not remote.exists(file) or checksum(file) != digest:
                 wrong.append(file.relative_to(views.path).as_posix())
             bar.update(advance=1)
     found = f"{', '.join(wrong[:8])} changed after it was written" if wrong else f"{len(recorded)} files as written"

@@ -30,12 +30,14 @@ from transit_cli.data.shards.prepare_shards import ShardedPrepare, columns_of
 from transit_cli.data.shards.shard import Shard
 from transit_cli.data.shards.sharded_set import shard_result
 from transit_cli.data.split import FRACTIONS, split_of
+from transit_cli.data.views import extra_views
 from transit_cli.data.views.detrend import WOTAN_METHODS
 from transit_cli.data.views.make import Recipe, recipe_for
 from transit_cli.data.views.star import Prepared, Task, prepare_star, row_of
 from transit_cli.data.viewset import ViewSet
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
+from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_write, locked, remove_abandoned
 from transit_cli.utils.packages import check_installed
 
@@ -60,12 +62,15 @@ def prepare(settings: PrepareSettings, *, overwrite: bool = False) -> Result:
     _check_packages(settings)
     if settings.shard or settings.shards:
         return _in_shards(settings, recipe)
-    with locked(settings.out):
-        return _prepare(settings, recipe, overwrite=overwrite)
+    if remote.url(settings.out):
+        viewset.refuse_existing(settings.out / viewset.INFO)
+    with remote.staged(settings.out) as here, locked(here):
+        result = _prepare(settings.replace(out=here), recipe, overwrite=overwrite)
+    return _result(ViewSet.open(settings.out), ()) if remote.url(settings.out) else result
 
 
 def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> Result:
-    signals = catalog.read(settings.catalog, settings.mission or "")
+    signals = catalog.read(remote.local(settings.catalog), settings.mission or "")
     for note in signals.notes:
         console.note(note)
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog])
@@ -112,9 +117,12 @@ def _in_shards(settings: PrepareSettings, recipe: Recipe) -> Result:
 def _recipe(settings: PrepareSettings) -> Recipe:
     lengths = settings.bins or ("201/61" if settings.mission == "tess" else "2001/201")
     try:
-        return recipe_for(lengths, secondary=settings.secondary, odd_even=settings.odd_even)
+        recipe = recipe_for(lengths, secondary=settings.secondary, odd_even=settings.odd_even, extra=settings.views)
     except ValueError as wanted:
         settings.refuse("bins", str(wanted))
+    if not set(settings.views) <= set(extra_views.NAMES):
+        settings.refuse("views", ", ".join(extra_views.NAMES))
+    return recipe
 
 
 def _check_packages(settings: PrepareSettings) -> None:

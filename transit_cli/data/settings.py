@@ -85,6 +85,9 @@ class PrepareSettings(ShardSettings):
     odd_even: bool = False
     "Add views of the odd and of the even transits."
 
+    views: Annotated[tuple[str, ...], Flag(metavar="NAME,...")] = ()
+    "More views: local_scatter, local_empty, global_scatter, global_empty, half_period, transits, centroid."
+
     detrend: str = "spline"
     "Method for the trend: spline, or one of wotan's such as biweight (needs wotan)."
 
@@ -93,6 +96,53 @@ class PrepareSettings(ShardSettings):
 
     workers: Annotated[int, Range(0, 1024)] = 0
     "Processes; 0 for one per core."
+
+
+@dataclass(frozen=True, kw_only=True)
+class InjectSettings(Settings):
+    """Options of `transit data inject`."""
+
+    light_curves: Annotated[Path, Positional("LIGHT_CURVES")]
+    "Folder of light curves, searched with its subfolders."
+
+    out: Annotated[Path, Positional("OUT")]
+    "Folder of the new view set."
+
+    catalog: Annotated[Path | None, Flag(metavar="FILE")] = None
+    "Table of known signals, whose transits are cut out first."
+
+    tces: Annotated[int, Range(1, 1_000_000_000)] = 2000
+    "Number of injections, the same for every star."
+
+    kinds: Annotated[tuple[str, ...], Flag(metavar="KIND,...")] = (
+        *("planet", "binary", "background-binary"),
+        *("variable", "inverted", "scrambled"),
+    )
+    "planet, binary, background-binary and variable are injected; inverted and scrambled are false alarms of the noise."
+
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    "Seed; the same seed and light curves give the same set."
+
+    mission: Literal["kepler", "k2", "tess"] | None = None
+    "Mission of star numbers and times, if the files do not give it; tess makes 201/61 bins the default."
+
+    bins: Annotated[str, Flag(metavar="G/L")] = ""
+    "Bins of the global and local views; by default 2001/201, or 201/61 with --mission tess."
+
+    secondary: bool = False
+    "Add a view of the deepest dip outside the transit."
+
+    odd_even: bool = False
+    "Add views of the odd and of the even transits."
+
+    views: Annotated[tuple[str, ...], Flag(metavar="NAME,...")] = ()
+    "More views: local_scatter, local_empty, global_scatter, global_empty, half_period, transits, centroid."
+
+    flux_column: str = ""
+    "Flux column, in place of the preferred one."
+
+    workers: Annotated[int, Range(0, 1024)] = 0
+    "Processes; 0 for one per core. The set does not depend on it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +235,9 @@ class SimulateSettings(ShardSettings):
 
     odd_even: bool = False
     "Add views of the odd and of the even transits."
+
+    views: Annotated[tuple[str, ...], Flag(metavar="NAME,...")] = ()
+    "More views: local_scatter, local_empty, global_scatter, global_empty, half_period, transits, centroid."
 
     workers: Annotated[int, Range(0, 1024)] = 0
     "Processes; 0 for one per core. The set does not depend on it."

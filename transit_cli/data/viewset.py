@@ -44,6 +44,7 @@ from transit_cli.data.storage.set_files import (
 from transit_cli.data.storage.stacked_rows import StackedRows
 from transit_cli.data.storage.table_file import TEXT, read_table, write_table
 from transit_cli.results import TransitError
+from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_output, make_folder, remove_abandoned
 
 #: Columns that every set has, in this order; further scalar columns follow.
@@ -95,7 +96,7 @@ class ViewSet:
             check_shards(path, info)
             return cls(path, info)
         for name, length in info["views"].items():
-            file = path / f"{name}.npy"
+            file = remote.local(path / f"{name}.npy")
             try:
                 shape, kind = npy_header(file)
             except (OSError, ValueError) as error:
@@ -132,7 +133,7 @@ class ViewSet:
         """The views by name: memory-mapped, read-only, float32 [N, length]."""
         if "shards" in self.info:
             return {name: self.stored_rows(name) for name in self.lengths}
-        return {name: np.load(self.path / f"{name}.npy", mmap_mode="r") for name in self.lengths}
+        return {name: np.load(remote.local(self.path / f"{name}.npy"), mmap_mode="r") for name in self.lengths}
 
     def stored_rows(self, name: str) -> StackedRows:
         """A view as rows of its files, which can be sent to other processes."""
@@ -148,7 +149,7 @@ class ViewSet:
         """
         if "shards" in self.info:
             return joined([ViewSet.open(self.path / name).tces for name in self.info["shards"]])
-        file = self.path / TCES
+        file = remote.local(self.path / TCES)
         columns = read_table(file)
         if columns.rows != len(self):
             raise damaged(self.path, f"{TCES} has {columns.rows} rows, not {len(self)}")
@@ -162,9 +163,9 @@ class ViewSet:
         Raises:
             TransitError: an array has changed since, as on a failing disk.
         """
-        for shard in self.shards:
+        for shard in () if remote.url(self.path) else self.shards:  # what is fetched was checked on its way
             shard.checked()
-        for name in () if self.shards else self.lengths:
+        for name in () if "shards" in self.info else self.lengths:
             file = self.path / f"{name}.npy"
             if checksum(file) != self.info["sha256"].get(file.name):
                 raise damaged(self.path, f"{file.name} has changed since it was written: its checksum does not match")
@@ -195,7 +196,7 @@ class ViewSet:
         if "shards" in self.info:
             return joined([dropped for shard in self.shards if (dropped := shard.dropped)])
         file = self.path / DROPPED
-        return read_table(file) if file.exists() else Columns({})
+        return read_table(remote.local(file)) if DROPPED in self.info["sha256"] else Columns({})
 
     def checksums(self) -> dict[str, str]:
         """The SHA-256 of every file as written, and of the tables as they are now, which may have been edited."""
@@ -251,7 +252,7 @@ def writing(path: Path | str) -> Iterator[Path]:
 
 def refuse_existing(path: Path) -> None:
     """Raise `TransitError` if an output exists already."""
-    if path.exists():
+    if remote.exists(path):
         raise TransitError(
             f"{path} exists already",
             wanted="a new name, so that nothing is overwritten",

@@ -40,7 +40,6 @@ class Card:
         views: length in bins of each view, in the order of the inputs.
         target: the labels that count as positive.
         classes: the labels that the network tells apart, in the order of its outputs; empty for a binary network.
-        unit_depth: the views that are divided by their own depth.
         scalars: how each scalar is made from its column: see `ScalarCard`.
         members: number of networks.
         folds: the fold that was held out from each member; empty without folds.
@@ -48,6 +47,7 @@ class Card:
         simulated: whether the training set was simulated.
         calibration: how logits become probabilities: `model.calibration.Calibrations` as JSON; empty without.
         initialised: what the weights began from; "" for random ones.
+        unit_depth: the views that are divided by their own depth.
         figures: metrics on the validation rows, by name.
         transit: version of transit that wrote it.
         version: version of the file's layout.
@@ -57,7 +57,6 @@ class Card:
     views: Annotated[dict[str, Annotated[int, Range(1, MAX_BINS)]], NotEmpty()]
     target: Annotated[tuple[str, ...], NotEmpty()]
     classes: tuple[str, ...] = ()
-    unit_depth: tuple[str, ...] = ()
     scalars: tuple[ScalarCard, ...] = ()
     members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
     folds: tuple[Annotated[int, Range(0, MAX_MEMBERS)], ...] = ()
@@ -65,6 +64,7 @@ class Card:
     simulated: bool = False
     calibration: dict[str, Any] = field(default_factory=dict)
     initialised: str = ""
+    unit_depth: tuple[str, ...] = ()
     figures: dict[str, Any] = field(default_factory=dict)
     transit: str = ""
     version: Annotated[int, Range(1, VERSION)] = VERSION

@@ -25,7 +25,7 @@ class OptimisationSettings(ExecutionSettings):
     optimizer: Literal["adamw", "adam"] = "adamw"
     "Optimizer; fused where the device has it."
 
-    learning_rate: Annotated[float, Range(0, open="left")] = 5e-3
+    learning_rate: Annotated[float, Range(0, open="left")] = 2e-3
     "Peak learning rate."
 
     betas: tuple[float, float] = (0.9, 0.999)
@@ -141,10 +141,10 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     )
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # The guide's loop in 20 epochs, with augmentation and the period and duration as inputs (docs/accuracy.md).
+        # The guide's loop in 20 epochs to 2e-3, with augmentation, period and duration as inputs (docs/accuracy.md).
         "default": {},
         # The guide's loop to the letter: OneCycle to 5e-3, weight decay 1e-4, clip 1.0, 50 epochs, views alone.
-        "guide": {"epochs": 50, "scalars": (), "time_reversal": False, "noise": 0.0},
+        "guide": {"learning_rate": 5e-3, "epochs": 50, "scalars": (), "time_reversal": False, "noise": 0.0},
         # Its settings for unstable training.
         "stable": {
             "learning_rate": 1e-3,

@@ -16,6 +16,7 @@ from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import inference
 from transit_cli.training.loading import samples
 from transit_cli.training.loading.scaling import Scaling, scaled
+from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -234,7 +235,8 @@ def open_run(path: Path, device: Device, *, trust: bool = False) -> Ensemble:
     Raises:
         TransitError: the run does not exist or has not finished, or its networks cannot be built.
     """
-    file = path / saved.FILE if path.is_dir() else path
+    file = path / saved.FILE if path.is_dir() or (remote.url(path) and not path.suffix) else path
+    file = remote.local(file)
     if not file.is_file():
         unfinished = (path / "config.yaml").is_file()
         raise TransitError(

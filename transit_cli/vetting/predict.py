@@ -9,11 +9,12 @@ import numpy as np
 
 from transit_cli import console
 from transit_cli.data.storage.columns import Column, Columns, Text
-from transit_cli.data.viewset import write_table
+from transit_cli.data.viewset import INFO, write_table
 from transit_cli.device.select import select
 from transit_cli.model.calibration import shift_prior
 from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_output, locked
 from transit_cli.vetting import pretrained
 from transit_cli.vetting.ensemble import open_run
@@ -53,16 +54,16 @@ def predict(settings: PredictSettings) -> Result:
             code="setting-missing",
         )
     folder = settings.out or Path(f"predict-{path.name.split('.')[0]}")
-    with locked(folder):
-        ensemble, signals = open_inputs(settings, run, path, folder)
-        return score(ensemble, signals, settings, folder)
+    with remote.staged(folder) as here, locked(here):
+        ensemble, signals = open_inputs(settings, run, path, here)
+        return score(ensemble, signals, settings, here)
 
 
 def open_inputs(settings: PredictSettings, run: Path | None, path: Path, folder: Path) -> tuple[Ensemble, Signals]:
     """The network and the signals of any kind of input."""
     device = select(settings.device)
     ensemble = open_run(run, device, trust=settings.trust).with_target(settings.target) if run else None
-    if path.is_dir():
+    if path.is_dir() or (remote.url(path) and remote.exists(path / INFO)):
         signals = from_viewset(path)
         return ensemble or pretrained.for_lengths(signals.lengths, device).with_target(settings.target), signals
     ensemble = ensemble or pretrained.open_named(pretrained.DEFAULT, device).with_target(settings.target)

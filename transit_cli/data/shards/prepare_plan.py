@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import astuple, dataclass
 from time import sleep
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,8 @@ from transit_cli.data.lightcurves.file_index import FileIndex
 from transit_cli.data.shards.shard import all_shards
 from transit_cli.data.views.star import Task
 from transit_cli.results import TransitError
-from transit_cli.utils.files import atomic_write, locked
+from transit_cli.utils import remote
+from transit_cli.utils.files import locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +56,7 @@ class ShardPlan:
 
     def part(self, shard: Shard, recipe: Recipe, settings: PrepareSettings) -> tuple[list[Task], list[dict[str, Any]]]:
         """The stars of a shard, and the rows that are dropped without a look at a light curve."""
-        content = json.loads((self.folder / f"{shard.name}.json").read_text(encoding="utf-8"))
+        content = json.loads(remote.read_text(self.folder / f"{shard.name}.json"))
         tasks = []
         for star, rows, files, named in content["stars"]:
             tces = tuple((number, Tce(*row[:-1], other_names=tuple(row[-1]))) for number, row in rows)
@@ -85,17 +87,17 @@ def open_plan(
     """
     folder = settings.out / PLAN
     file, made = folder / "plan.json", False
-    while not file.exists():
+    while not remote.exists(file):
         try:
-            with locked(folder):
-                if not file.exists():
+            with _owned(folder):
+                if not remote.exists(file):
                     _make(settings, options, count, match)
                     made = True
         except TransitError as error:
             if error.code != "folder-busy":
                 raise
             sleep(1)  # another job is making it
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = json.loads(remote.read_text(file))
     wanted = {"plan": VERSION, "shards": count, "options": json.loads(json.dumps(options))}
     wanted["catalog"] = _checksum(settings.catalog)
     if check_files and not made:
@@ -112,7 +114,7 @@ def open_plan(
 
 
 def _make(settings: PrepareSettings, options: dict[str, Any], count: int, match: Matcher) -> None:
-    signals = catalog.read(settings.catalog, settings.mission or "")
+    signals = catalog.read(remote.local(settings.catalog), settings.mission or "")
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog])
     notes = list(signals.notes)
     if index.ignored:
@@ -133,7 +135,7 @@ def _make(settings: PrepareSettings, options: dict[str, Any], count: int, match:
                 for task in shard.of(tasks)
             ]
             content = {"stars": stars, "dropped": list(shard.of(dropped))}
-            atomic_write(folder / f"{shard.name}.json", json.dumps(content))
+            remote.write_text(folder / f"{shard.name}.json", json.dumps(content))
             bar.update(advance=1)
     content = {
         "plan": VERSION,
@@ -143,9 +145,14 @@ def _make(settings: PrepareSettings, options: dict[str, Any], count: int, match:
         "light_curves": index.digest,
         "notes": notes,
     }
-    atomic_write(folder / "plan.json", json.dumps(content, indent=1))
+    remote.write_text(folder / "plan.json", json.dumps(content, indent=1))
+
+
+def _owned(folder: Path) -> AbstractContextManager[None]:
+    """Own a local folder; by URL two jobs may make the same plan, with the same bytes."""
+    return nullcontext() if remote.url(folder) else locked(folder)
 
 
 def _checksum(file: Path) -> str:
-    with file.open("rb") as stream:
+    with remote.local(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

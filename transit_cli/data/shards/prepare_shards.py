@@ -17,6 +17,7 @@ from transit_cli.data.shards.sharded_set import INPUT, SHARD, prepare_folder, wr
 from transit_cli.data.split import split_of
 from transit_cli.data.views.star import prepare_star
 from transit_cli.parallel import each
+from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,9 +89,13 @@ def _input_digest(tasks: Sequence[Task], plan: ShardPlan) -> str:
     digest = hashlib.sha256()
     for task in tasks:
         named = {number: [_name(path, plan) for path in paths] for number, paths in task.named.items()}
-        files = [(_name(path, plan), viewset.checksum(path)) for path in task.files]
+        files = [(_name(path, plan), _content(path)) for path in task.files]
         digest.update(repr((task.star, task.tces, files, named)).encode())
     return digest.hexdigest()
+
+
+def _content(path: Path) -> str:
+    return remote.tag(path) if remote.url(path) else viewset.checksum(path)
 
 
 def _name(path: Path, plan: ShardPlan) -> str:

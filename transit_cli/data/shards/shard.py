@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from transit_cli.results import ExitCode, TransitError
+from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 _TEXT = re.compile(r"(\d+)/(\d+)")
+_NAME = re.compile(r"shard-\d+-of-\d+")
 #: Most shards of one piece of work: their names have five digits.
 MOST = 99_999
 
@@ -73,4 +75,4 @@ def all_shards(count: int) -> list[Shard]:
 
 def shard_folders(out: Path) -> list[str]:
     """The names of the shards' folders that are in a folder."""
-    return sorted(path.name for path in out.glob("shard-*-of-*")) if out.is_dir() else []
+    return [name for name in remote.names(out) if _NAME.fullmatch(name)]

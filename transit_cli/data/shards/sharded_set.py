@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from transit_cli import __version__, console
@@ -13,7 +12,8 @@ from transit_cli.data.shards.shard import Shard, all_shards, shard_folders
 from transit_cli.data.viewset import INFO, SHARDED, ViewSet, checksum, refuse_existing
 from transit_cli.parallel import each
 from transit_cli.results import Result, TransitError
-from transit_cli.utils.files import atomic_write, locked, make_folder
+from transit_cli.utils import remote
+from transit_cli.utils.files import locked, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,10 +37,10 @@ def write_shard(out: Path, shard: Shard, recipe: Mapping[str, Any], make: Callab
     """
     prepare_folder(out, shard.count)
     folder = out / shard.name
-    if not (folder / INFO).exists():
-        with locked(folder):
-            if not folder.exists():
-                make(folder)
+    if not remote.exists(folder / INFO):
+        with remote.staged(folder) as here, locked(here):
+            if not here.exists():
+                make(here)
     views = ViewSet.open(folder)
     if _common(views.recipe) != _common(recipe):
         raise _other_set(out, f"its {shard.name}")
@@ -59,7 +59,7 @@ def write_all(out: Path, count: int, make: Callable[[Shard], int], workers: int,
         scheduler: address of a Dask scheduler whose workers see the same files.
     """
     prepare_folder(out, count)
-    todo = [shard for shard in all_shards(count) if not (out / shard.name / INFO).exists()]
+    todo = [shard for shard in all_shards(count) if not remote.exists(out / shard.name / INFO)]
     if len(todo) < count:
         console.note(f"{count - len(todo):,} of {count:,} shards were done before")
     try:
@@ -78,12 +78,13 @@ def write_all(out: Path, count: int, make: Callable[[Shard], int], workers: int,
 
 def prepare_folder(out: Path, count: int) -> None:
     """Make the folder of a set in `count` shards, or raise the error for one that is something else."""
-    if (out / INFO).exists() and not ViewSet.open(out).info.get("shards"):
+    if remote.exists(out / INFO) and not ViewSet.open(out).info.get("shards"):
         refuse_existing(out)
     other = [name for name in shard_folders(out) if not name.endswith(f"-of-{count:05}")]
     if other:
         raise _other_set(out, f"its {other[0]}")
-    make_folder(out)
+    if not remote.url(out):
+        make_folder(out)
 
 
 def assemble(out: Path, count: int) -> ViewSet | None:
@@ -118,10 +119,8 @@ def assemble(out: Path, count: int) -> ViewSet | None:
         "sha256": sums,
     }
     text = json.dumps(info, indent=2) + "\n"
-    with suppress(FileNotFoundError):
-        if (out / INFO).read_text(encoding="utf-8") == text:
-            return ViewSet.open(out)
-    atomic_write(out / INFO, text)
+    if not remote.exists(out / INFO) or remote.read_text(out / INFO) != text:
+        remote.write_text(out / INFO, text)
     return ViewSet.open(out)
 
 

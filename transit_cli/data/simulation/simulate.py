@@ -18,8 +18,10 @@ from transit_cli.data.settings import SimulateSettings
 from transit_cli.data.shards.shard import Shard
 from transit_cli.data.shards.sharded_set import SHARD, shard_result, write_all, write_shard
 from transit_cli.data.split import split_of
+from transit_cli.data.views import extra_views
 from transit_cli.data.views.folding import UnusableError
 from transit_cli.data.views.make import KEPLER, TESS, Recipe, make_views, recipe_for
+from transit_cli.data.views.measurements.centroid import centroid_scalars, centroid_view
 from transit_cli.memory.requirement import require
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
@@ -193,10 +195,12 @@ def _about(settings: SimulateSettings, recipe: Recipe) -> dict[str, Any]:
 
 def _recipe(settings: SimulateSettings) -> Recipe:
     standard = TESS if settings.mission == "tess" else KEPLER
+    if not set(settings.views) <= set(extra_views.NAMES):
+        settings.refuse("views", ", ".join(extra_views.NAMES))
     if not settings.bins:
-        return replace(standard, secondary=settings.secondary, odd_even=settings.odd_even)
+        return replace(standard, secondary=settings.secondary, odd_even=settings.odd_even, extra=settings.views)
     try:
-        return recipe_for(settings.bins, secondary=settings.secondary, odd_even=settings.odd_even)
+        return recipe_for(settings.bins, secondary=settings.secondary, odd_even=settings.odd_even, extra=settings.views)
     except ValueError as wanted:
         settings.refuse("bins", str(wanted), "--bins 201/61")
 
@@ -209,16 +213,25 @@ def _block(seed: int, tces: int, mission: str, recipe: Recipe, first: int) -> tu
 
 def one(seed: int, number: int, mission: str, recipe: Recipe) -> tuple[dict[str, np.ndarray], _Row]:
     """One TCE: its views and its row."""
-    from transit_cli.data.simulation import signals
+    from transit_cli.data.simulation import centroids, signals
 
-    rng = np.random.default_rng([STREAM, seed, number])
+    rng, own = (np.random.default_rng([STREAM, seed, number, *more]) for more in ((), (1,)))
     label = str(rng.choice(list(SHARES), p=list(SHARES.values())))
     for _ in range(TRIES):
         try:
             found = signals.simulate_signal(rng, label, mission)
+            blend = centroids.draw_blend(own, found.label)
+            if blend is not None:
+                diluted = 1 + blend.light * (found.flux - 1)
+                found = replace(found, flux=diluted, kind="background binary")
             views, scalars = make_views(found.time, found.flux, found.signal, recipe)
         except (signals.NothingFoundError, UnusableError):
             continue
+        moved = centroids.simulate_centroids(own, found, blend)
+        scalars |= centroid_scalars(moved, found.signal, scalars["measured_depth_ppm"] * 1e-6)
+        if "centroid" in recipe.extra:
+            sizes = {"bins": recipe.local_bins, "span": recipe.local_span, "width": recipe.local_width}
+            views["centroid"] = centroid_view(moved, found.signal, **sizes)
         star = f"SIM {seed}-{number:06}"
         row = {
             "star": star,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from transit_cli.data import npy
 from transit_cli.parsing import schema
 from transit_cli.results import TransitError
+from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,7 @@ INFO, TCES, DROPPED = "viewset.json", "tces.csv", "dropped.csv"
 
 def checksum(file: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
-    with file.open("rb") as stream:
+    with remote.local(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -32,18 +33,15 @@ def read_info(path: Path) -> dict[str, Any]:
     Raises:
         TransitError: there is no view set, or it is damaged or of another version.
     """
-    if not (path / INFO).is_file():
+    if remote.url(path) and not remote.exists(path / INFO):
+        raise _missing(path, "does not exist, or is not complete")
+    if not remote.url(path) and not (path / INFO).is_file():
         what = "is not a view set" if path.is_dir() else "is a file" if path.exists() else "does not exist"
-        raise TransitError(
-            f"{path} {what}",
-            wanted=f"a view set: a folder with {INFO}, as `transit data` writes it",
-            fix="make one: transit data simulate my_views",
-            code="viewset-missing",
-        )
+        raise _missing(path, what)
     source = schema.Source(
         str(path / INFO), "a complete view set", f"remove {path} and make it again", "viewset-damaged"
     )
-    info = schema.parse(schema.load_text(path / INFO, source), dict[str, Any], source)
+    info = schema.parse(schema.load_text(remote.local(path / INFO), source), dict[str, Any], source)
     version = info.get("viewset")
     if type(version) is not int:
         raise damaged(path, f"{INFO} does not say which version it is of")
@@ -99,7 +97,7 @@ def check_shards(path: Path, info: Mapping[str, Any]) -> None:
     """Raise the error for a shard that is missing, another one, or too short."""
     if sum(info["shards"].values()) != info["count"]:
         raise damaged(path, f"{INFO} names shards of {sum(info['shards'].values()):,} rows, not {info['count']:,}")
-    for shard, count in info["shards"].items():
+    for shard, count in () if remote.url(path) else info["shards"].items():
         try:
             if checksum(path / shard / INFO) != info["sha256"].get(f"{shard}/{INFO}"):
                 raise damaged(path, f"{shard} is not the shard that {INFO} names")
@@ -108,6 +106,15 @@ def check_shards(path: Path, info: Mapping[str, Any]) -> None:
                     raise damaged(path, f"{shard}/{name}.npy is too short")
         except OSError as error:
             raise damaged(path, f"{shard} cannot be read: {error.strerror}") from None
+
+
+def _missing(path: Path, what: str) -> TransitError:
+    return TransitError(
+        f"{remote.url(path) or path} {what}",
+        wanted=f"a view set: a folder with {INFO}, as `transit data` writes it",
+        fix="make one: transit data simulate my_views",
+        code="viewset-missing",
+    )
 
 
 def damaged(path: Path, what: str) -> TransitError:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transit_cli.utils import remote
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -59,7 +61,9 @@ class StackedRows:
     def _map(self, index: int) -> np.ndarray:
         found = self._maps[index]
         if found is None:
-            found = np.asarray(np.load(self.files[index], mmap_mode="r"))  # indexing np.memmap itself is slow
+            found = np.asarray(
+                np.load(remote.local(self.files[index]), mmap_mode="r")
+            )  # indexing np.memmap itself is slow
             self._maps[index] = found
         return found
 
