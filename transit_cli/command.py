@@ -211,7 +211,7 @@ def explain(error: Exception) -> TransitError:
         if "temporary directory" in found:  # of tempfile
             code, fix = ExitCode.MACHINE, "set TMPDIR to a folder that you may write to"
         return TransitError(found, fix=fix, exit_code=code, code="os-error")
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "map segment" in str(error)):
         return TransitError(
             "out of memory",
             fix="give a smaller --batch-size, or close other programs",

@@ -210,7 +210,9 @@ def _on_cluster(
             _wait_for(done, client, address)
             future = next(done)
             try:
-                result = future.result()
+                result = future.result(timeout=PATIENCE_S)
+            except TimeoutError:  # the worker that had the result has ended, and no other has made it again
+                raise _cluster_lost(f"a worker of the Dask scheduler at {address} has ended") from None
             except (distributed.KilledWorker, CancelledError, OSError):
                 if client.status == "running" and future.status == "error":  # the function's own, or a dead worker's
                     raise

@@ -28,19 +28,21 @@ def mount(tmp_path):
     return tmp_path / "disk"
 
 
-def fuzz_all(folder, count, seed, only=None):
-    found = {name: kind for name, kind in kinds.kinds(folder).items() if only is None or name in only}
-    return (mutation.fuzz(name, kind, count, random.Random(f"{seed} {name}")) for name, kind in found.items())
+def fuzz_all(folder, count, seed):
+    """HDF5 is read in a process of its own, which takes a second: few files."""
+    for name, kind in kinds.kinds(folder).items():
+        few = max(1, count // 20) if name == "views.h5" else count
+        yield mutation.fuzz(name, kind, few, random.Random(f"{seed} {name}"))
 
 
 def test_mutated_files_are_read_or_refused(made):
-    inputs.report(fuzz_all(made[0], 10, seed=1))
+    inputs.report(fuzz_all(made[0], 5, seed=1))
 
 
 def test_killed_commands_leave_nothing_torn(made):
     folder, commands = made
     chosen = [command for command in commands if command.name in {"import", "predict"}]
-    tallies = [processes.kill(folder, command, 2, random.Random(2)) for command in chosen]
+    tallies = [processes.kill(folder, command, 1, random.Random(2)) for command in chosen]
     inputs.report([*tallies, processes.two_at_once(folder, chosen[0], 1)])
 
 

@@ -98,8 +98,8 @@ def _read(file: Path) -> dict[str, np.ndarray]:
 
 def _load(file: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name, or the one of a .npy file by the file's name."""
+    content = bounded.read_bytes(file)
     try:
-        content = bounded.read_bytes(file)
         if content[:2] != b"PK":
             return {file.stem: _npy(io.BytesIO(content), len(content))}
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
