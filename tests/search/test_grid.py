@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transit_cli.search import grid, template
@@ -26,6 +26,7 @@ def test_the_number_of_periods_is_that_of_ofir_2014():
     assert len(grid.periods(span, low, high)) == pytest.approx(expected, abs=2)
 
 
+@settings(deadline=None)
 @given(span=st.floats(5, 400), low=st.floats(0.2, 1), share=st.floats(0.3, 1), density=st.floats(0.05, 20))
 def test_neighbouring_periods_never_drift_apart_by_more_than_their_share_of_a_transit(span, low, share, density):
     periods = grid.periods(span, low, share * span, density, oversampling=3)
