@@ -88,6 +88,7 @@ def test_a_star_of_the_calibration_is_judged_without_its_part(run, ensemble):
     assert not np.allclose(new.mean(0), found, atol=1e-6), "new signals get the calibration on all of them"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit.load
 def test_an_export_carries_classes_and_calibration(run, cli, ensemble):
     done = cli("export", run, "--format", "torchscript", "--json")
     assert done.returncode == 0, done.stderr
@@ -108,6 +109,7 @@ def test_an_export_carries_classes_and_calibration(run, cli, ensemble):
     np.testing.assert_allclose(score.numpy(), expected, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit.load
 def test_a_binary_export_is_calibrated_too(set_at, cli, tmp_path):
     from transit_cli.device.select import select
     from transit_cli.training.settings import TrainSettings
