@@ -1,16 +1,15 @@
-"""`transit search` against transitleastsquares and astropy's box least squares, on the same light curves in one run.
+"""How fast `transit search` is, phase by phase, on any device; and whether the device finds what the CPU finds.
 
-    python benchmarks/search.py [--stars 200] [--noise 200] [--device cuda] [--real FOLDER] [--speed-only]
+    python benchmarks/search.py --device cuda --json search.json
+    python benchmarks/search.py --device cpu --threads 2 --batch 64 --files 32     # beside TLS and BLS, if installed
 
-Recall: planets of the simulation (`transit data simulate`) at a signal-to-noise ratio of 5 to 20 in light curves of 27
-days of TESS at 10-minute cadence (--mission tess), 90 days of Kepler at 29.4 minutes (--mission kepler), or injected
-into the light curves of a folder (--real). All programs get the same detrended light curves. For each, the threshold is
-the highest statistic of 1 in 100 light curves without a planet; a planet is found if its statistic is above that and
-its period within 1 %. Statistics: S/N here, SDE of TLS, SDE of BLS.
+1. Light curves in memory (27 days at 10-minute cadence, white noise, a planet in one of ten): periodogram, search with
+   all that it measures, and where the time of that goes.
+2. The same light curves searched on the CPU: periodograms, and every signal's figures, must agree.
+3. FITS files like those of TESS's two-minute targets: reading and detrending on one core, with all workers, and the
+   whole command from the files to the catalog. From these rates: the time of a sector of 20,000 stars.
 
-Speed: light curves per second of the periodogram, of a whole search with measured signals, and of the peers, by
-wall-clock time in this run. Peers that are not installed are left out, and reported (pip install transitleastsquares).
-Without exoplanet-core the planets are transits of the search's own template.
+Without astropy the third part is left out, and peers that are not installed. Recall is measured by search_recall.py.
 """
 
 from __future__ import annotations
@@ -19,317 +18,345 @@ import argparse
 import importlib.util
 import json
 import os
+import platform
+import tempfile
 import time
+import traceback
 import warnings
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from search_cases import CADENCE, DENSITIES, SHORTEST
 
-from transit_cli.search import star_batch, template
+from transit_cli.device.host import usable_cores
+from transit_cli.search import engine, star_batch, template
+from transit_cli.search.blocks import BLOCK, BUDGET
 from transit_cli.search.cells import Curve
-from transit_cli.search.engine import Engine
+from transit_cli.search.engine import Engine, SearchPlan
+from transit_cli.search.signals import peaks
 from transit_cli.search.signals.measurement import phase_of
 from transit_cli.search.star_batch import Limits
 
-CADENCE = {"tess": 10 / 1440, "kepler": 0.02043361}
-DENSITIES = (0.1, 10.0)
-#: The grid of TLS for the Sun: periods from 0.6 days to half the light curve.
-SHORTEST = 0.6
-BANDS = ((5, 7), (7, 10), (10, 20))
+SECTOR = 20_000
+#: What the phases of a search are, by the functions that do them.
+PHASES = {
+    "averages on the grid": (Curve, "on_grid"),
+    "transfer": (Engine, "load"),
+    "noise of single events": (engine, "noise_by_width"),
+    "periodogram": (Engine, "periodogram"),
+    "single transits": (star_batch, "_singles"),
+    "peaks located": (peaks, "locate"),
+    "signals fitted": (star_batch, "measure_all"),
+    "detection efficiency": (star_batch, "detection_efficiency"),
+    "notes": (star_batch, "notes_of"),
+}
 
 
-@dataclass(frozen=True)
-class Case:
-    """A light curve, and the period that is in it (0 for none), at which S/N."""
-
-    time: np.ndarray
-    flux: np.ndarray
-    period: float
-    snr: float
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
-def simulated(rng: np.random.Generator, mission: str, snr: float, red: float) -> Case:
-    """A light curve with a planet of a given S/N over the white noise (0 for none)."""
-    cadence = CADENCE[mission]
-    length = 27.0 if mission == "tess" else 90.0
-    grid = cadence * np.arange(int(length / cadence))
-    middle = 13.2 if mission == "tess" else 30.0
-    kept = (grid % (13.5 if mission == "tess" else 31.0) < middle - 0.3) & (rng.random(len(grid)) > 0.01)
-    when = grid[kept] + 1400.0
-    noise = 10 ** rng.uniform(-3.7, -2.7)
-    flux = rng.standard_normal(len(grid)) + red * rng.exponential(0.35) * red_noise(rng, len(grid), cadence)
-    flux = 1 + noise * flux[kept]
-    period = 0.0
-    if snr:
-        while True:
-            dip, period = planet(rng, when, cadence, 0.48 * length)
-            strength = float(np.sqrt((dip**2).sum()))
-            if period > 1.05 * SHORTEST and strength > 0 and len(cycles_of(when, dip, period)) > 2:
-                break
-        flux += dip * (snr * noise / strength)
-    return Case(when, flux, period, snr)
+def light_curves(count: int, seed: int = 0) -> list[Curve]:
+    """27 days at 10-minute cadence: white noise, and in one of ten a planet of S/N 8 to 20 with a period of its own."""
+    rng = np.random.default_rng(seed)
+    when = CADENCE["tess"] * np.arange(3888)
+    curves = []
+    for number in range(count):
+        flux = 1 + 1e-3 * rng.standard_normal(len(when))
+        if number % 10 == 0:
+            period = float(np.exp(rng.uniform(np.log(0.8), np.log(9))))
+            dip = template.shape(phase_of(when, period, rng.random() * period) / (0.036 * period ** (1 / 3)))
+            flux -= dip * (1e-3 * rng.uniform(8, 20) / np.sqrt((dip**2).sum()))
+        curves.append(Curve.of(when, flux, np.ones(len(when)), CADENCE["tess"]))
+    return curves
 
 
-def cycles_of(when: np.ndarray, dip: np.ndarray, period: float) -> np.ndarray:
-    inside = when[dip < 0.5 * dip.min()]
-    return np.unique(np.rint((inside - inside[0]) / period))
+def plan_of(curves: list[Curve]) -> SearchPlan:
+    span = float(curves[0].time[-1] - curves[0].time[0])
+    return star_batch.plan_for(curves[0].cells, curves[0].width, (SHORTEST, span / 2), DENSITIES)
 
 
-def red_noise(rng: np.random.Generator, count: int, cadence: float) -> np.ndarray:
-    from transit_cli.data.simulation.instrument import red_noise
-
-    return red_noise(rng, count, cadence)
+def batches(curves: list[Curve], size: int) -> list[list[Curve]]:
+    return [curves[first : first + size] for first in range(0, len(curves), size)]
 
 
-def planet(rng: np.random.Generator, when: np.ndarray, cadence: float, longest: float) -> tuple[np.ndarray, float]:
-    """[n] the light that a planet takes, at most 0, and its period."""
-    if importlib.util.find_spec("exoplanet_core") is None:
-        period = float(np.exp(rng.uniform(np.log(0.7), np.log(longest))))
-        duration = 0.0757 * period ** (1 / 3) * rng.uniform(0.5, 1.4)
-        phase = phase_of(when, period, when[0] + rng.random() * period)
-        return -template.shape(phase / (duration / 2)), period
-    from transit_cli.data.simulation import systems
-
-    system = systems.planet(rng, when, cadence, longest)
-    return system.flux, system.signal.period
-
-
-def into_real(rng: np.random.Generator, curves: list[tuple[np.ndarray, np.ndarray, float]], snr: float) -> Case:
-    """A planet in one of the real light curves, whose own signals are masked."""
-    when, flux, cadence = curves[int(rng.integers(len(curves)))]
-    flux = flux.copy()
-    shift = int(rng.integers(len(flux)))
-    flux = np.roll(flux, shift)  # another noise each time
-    period = 0.0
-    if snr:
-        span = when[-1] - when[0]
-        noise = 1.4826 * float(np.median(np.abs(np.diff(flux)))) / np.sqrt(2)
-        while True:
-            dip, period = planet(rng, when, cadence, 0.48 * span)
-            strength = float(np.sqrt((dip**2).sum()))
-            if period > 1.05 * SHORTEST and strength > 0 and len(cycles_of(when, dip, period)) > 2:
-                break
-        flux += dip * (snr * noise / strength)
-    return Case(when, flux, period, snr)
-
-
-def real_curves(folder: Path) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """Detrended light curves of a folder, without the transits that a search finds on them."""
-    from transit_cli.data.lightcurves.file_index import FileIndex
-    from transit_cli.search.source import Light, read_star, tasks_of
-
-    index = FileIndex.of(folder)
-    found = []
-    for task in tasks_of(index.by_star, "", 10 / 1440 * 4):
-        light = read_star(task)
-        if not isinstance(light, Light):
-            continue
-        plan = star_batch.plan_for(light.curve.cells, light.width, (0.5, 30.0), DENSITIES)
-        engine = Engine(torch.device("cpu"), 16 << 20)
-        signals = star_batch.search(engine, plan, [light.curve], Limits(signals=4), [light.detrended])[0]
-        masked = np.zeros(len(light.time), dtype=bool)
-        for signal in signals:
-            masked |= signal.measured.inside(light.time, 1.5)
-        curve = light.detrended(masked)
-        kept = ~masked & (curve.weight > 0)
-        found.append((curve.time[kept], 1 - curve.deficit[kept] * curve.sigma, light.width))
-    return found
-
-
-def curve_of(case: Case, width: float) -> Curve:
-    from transit_cli.search.source import detrend
-
-    return detrend(case.time, case.flux, np.ones(len(case.time)), width)
-
-
-def flat(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-    kept = curve.weight > 0
-    return curve.time[kept], 1 - curve.deficit[kept] * curve.sigma
-
-
-class Ours:
-    """The search, with its grid like that of TLS: periods up to half the light curve."""
-
-    def __init__(self, device: str) -> None:
-        self.device = torch.device(device)
-        self.engine = Engine(self.device, (4 << 20) if device == "cpu" else (512 << 20))
-        self.plans: dict[tuple[int, float], object] = {}
-
-    def plan(self, curves: list[Curve]):
-        cells, width = max(curve.cells for curve in curves), curves[0].width
-        span = curves[0].time[-1] - curves[0].time[0]
-        key = (cells, width)
-        if key not in self.plans:
-            self.plans[key] = star_batch.plan_for(cells, width, (SHORTEST, span / 2), DENSITIES)
-        return self.plans[key]
-
-    def __call__(self, curves: list[Curve]) -> list[tuple[float, float, float]]:
-        """Of each light curve: S/N, SDE and period of the best peak."""
-        plan = self.plan(curves)
-        return [
-            (peak.measured.snr, peak.sde, peak.measured.period) if peak else (0.0, 0.0, 0.0)
-            for peak in star_batch.strongest_peaks(self.engine, plan, curves)
-        ]
-
-    def periodogram(self, curves: list[Curve]) -> None:
-        star_batch.signal_to_noise(self.engine, self.plan(curves), curves)
-
-
-def run_tls(curve: Curve) -> tuple[float, float]:
-    from transitleastsquares import transitleastsquares
-
-    when, flux = flat(curve)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = transitleastsquares(when, flux, np.full(len(when), curve.sigma), verbose=False)
-        result = model.power(show_progress_bar=False, verbose=False, use_threads=len(os.sched_getaffinity(0)))
-    return float(result.SDE), float(result.period)
-
-
-def run_bls(curve: Curve, periods: np.ndarray) -> tuple[float, float]:
-    from astropy.timeseries import BoxLeastSquares
-
-    when, flux = flat(curve)
-    durations = 0.04 * 1.35 ** np.arange(6)
-    power = np.asarray(
-        BoxLeastSquares(when, flux, curve.sigma).power(periods, durations[durations < periods[0] / 2]).power
-    )
-    sde = star_batch.detection_efficiency(np.sqrt(np.maximum(2 * np.asarray(power), 0)), float(len(when)))
-    return float(sde.max()), float(periods[int(np.argmax(sde))])
-
-
-def recall(cases: list[Case], curves: list[Curve], ours: Ours, peers: list[str], save: Path | None) -> None:
-    """Statistics and periods of every program on every light curve, and the share that is found."""
-    found: dict[str, list[tuple[float, float]]] = {"transit S/N": [], "transit SDE": []}
-    size = 32
-    for first in range(0, len(curves), size):
-        for snr, sde, period in ours(curves[first : first + size]):
-            found["transit S/N"].append((snr, period))
-            found["transit SDE"].append((sde, period))
-    plan = ours.plan(curves[:size])
-    for peer in peers:
-        run = run_tls if peer == "TLS" else (lambda curve: run_bls(curve, plan.periods))
-        found[peer] = []
-        begin = time.monotonic()
-        for number, curve in enumerate(curves):
-            found[peer].append(run(curve))
-            if time.monotonic() - begin > 60:
-                print(f"  {peer}: {number + 1} of {len(curves)}", flush=True)
-                begin = time.monotonic()
-    if save:
-        rows = {"period": [c.period for c in cases], "snr": [c.snr for c in cases], **found}
-        save.write_text(json.dumps(rows))
-    report(np.array([c.period for c in cases]), np.array([c.snr for c in cases]), found)
-
-
-def report(period: np.ndarray, snr: np.ndarray, found: dict[str, list[tuple[float, float]]]) -> None:
-    names = [f"S/N {low}-{high}" for low, high in BANDS]
-    print(
-        f"{'':14}{'threshold':>10}"
-        + "".join(f"{name:>11}" for name in names)
-        + "   (recall at 1 % false alarms, period within 1 %)"
-    )
-    right: dict[str, np.ndarray] = {}
-    for name, pairs in found.items():
-        statistic, at = np.array(pairs).T
-        threshold = float(np.quantile(statistic[period == 0], 0.99))
-        same = np.abs(at / np.where(period > 0, period, 1) - 1) < 0.01
-        right[name] = same & (statistic > threshold)
-        shares = []
-        for low, high in BANDS:
-            some = (snr >= low) & (snr < high)
-            shares.append(f"{100 * right[name][some].mean():>9.1f} %" if some.any() else f"{'-':>11}")
-        print(f"{name:14}{threshold:>10.2f}" + "".join(shares))
-    if "TLS" in right:
-        strong = right["TLS"] & (snr > 10)
-        share = 100 * right["transit S/N"][strong].mean()
-        print(f"of {strong.sum()} that TLS finds above S/N 10, {share:.1f} % are found here")
-
-
-def speed(curves: list[Curve], ours: Ours, peers: list[str], rounds: int) -> None:
-    def timed(work, count: int, of: str) -> float:
+def best_of(work: Callable[[], object], rounds: int, device: torch.device) -> tuple[float, float]:
+    """The least wall-clock time and the least processor time of this process, which other work disturbs less."""
+    work()  # compiles and caches
+    best = [np.inf, np.inf]
+    for _ in range(rounds):
+        wait(device)
+        begin = time.perf_counter(), time.process_time()
         work()
-        best = np.inf
-        for _ in range(rounds):
-            if ours.device.type == "cuda":
-                torch.cuda.synchronize()
-            begin = time.perf_counter()
-            work()
-            best = min(best, time.perf_counter() - begin)
-        print(f"{of:40}{1e3 * best / count:>10.2f} ms per light curve {count / best:>10.1f} per second")
-        return best / count
+        wait(device)
+        best = [min(best[0], time.perf_counter() - begin[0]), min(best[1], time.process_time() - begin[1])]
+    return best[0], best[1]
 
-    plan = ours.plan(curves)
-    where = f"{ours.device.type}, {torch.get_num_threads()} threads"
-    print(f"\n{len(curves)} light curves of {plan.count} cells, {len(plan.periods)} periods, {where}")
-    grid = timed(lambda: ours.periodogram(curves), len(curves), "periodogram")
-    whole = timed(lambda: star_batch.search(ours.engine, plan, curves, Limits()), len(curves), "search, measured")
-    timed(lambda: ours.periodogram(curves[:1]), 1, "periodogram, one light curve alone")
-    for peer in peers:
-        run = run_tls if peer == "TLS" else (lambda curve: run_bls(curve, plan.periods))
-        each = timed(lambda run=run: [run(curve) for curve in curves[:2]], 2, peer)
-        print(f"{'':40}{each / grid:>10.1f} x the periodogram's time, {each / whole:.1f} x the search's")
+
+@contextmanager
+def timed_phases(device: torch.device) -> Iterator[dict[str, float]]:
+    """Seconds in each phase, with the device synchronized at their ends: their sum is more than without."""
+    spent: dict[str, float] = defaultdict(float)
+    originals = [(owner, name, getattr(owner, name)) for owner, name in PHASES.values()]
+
+    def timing(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **named: Any) -> Any:
+            wait(device)
+            begin = time.perf_counter()
+            done = function(*arguments, **named)
+            wait(device)
+            spent[phase] += time.perf_counter() - begin
+            return done
+
+        return timed
+
+    try:
+        for phase, (owner, name, function) in zip(PHASES, originals, strict=True):
+            setattr(owner, name, timing(phase, function))
+        yield spent
+    finally:
+        for owner, name, function in originals:
+            setattr(owner, name, function)
+
+
+def in_memory(options: argparse.Namespace, machine: Engine, device: torch.device) -> dict[str, Any]:
+    curves = light_curves(options.batch)
+    plan = plan_of(curves)
+    groups = batches(curves, BLOCK[device.type])
+    print(f"\n{len(curves)} light curves of {plan.count} cells, {len(plan.periods)} periods, {len(groups[0])} together")
+
+    def periodogram() -> None:
+        for some in groups:
+            star_batch.signal_to_noise(machine, plan, some)
+
+    def search() -> list[list[star_batch.Found]]:
+        return [found for some in groups for found in star_batch.search(machine, plan, some, Limits())]
+
+    figures: dict[str, Any] = {"light_curves": len(curves), "periods": len(plan.periods), "block": len(groups[0])}
+    for name, work in (("periodogram", periodogram), ("search", search)):
+        seconds, processor = best_of(work, options.rounds, device)
+        figures[f"{name}_per_second"] = len(curves) / seconds
+        figures[f"{name}_processor_ms"] = 1e3 * processor / len(curves)
+        print(
+            f"{name:24}{1e3 * seconds / len(curves):10.3f} ms per light curve {len(curves) / seconds:10.1f} per second"
+        )
+    begin = time.perf_counter()
+    with timed_phases(device) as spent:
+        found = search()
+    total = time.perf_counter() - begin
+    spent["the rest, on the host"] = total - sum(spent.values())
+    figures["phases_ms_per_light_curve"] = {name: 1e3 * value / len(curves) for name, value in spent.items()}
+    figures["signals"] = sum(map(len, found))
+    for name, value in spent.items():
+        print(f"  {name:24}{1e3 * value / len(curves):8.3f} ms per light curve")
+    return figures
+
+
+def equality(options: argparse.Namespace, machine: Engine) -> dict[str, Any]:
+    """Of the device and the CPU, on the same light curves: periodograms, and the figures of every signal."""
+    curves = light_curves(options.equal, seed=1)
+    plan, cpu = plan_of(curves), Engine(torch.device("cpu"), BUDGET["cpu"])
+    spectra = [star_batch.signal_to_noise(one, plan, curves)[0] for one in (machine, cpu)]
+    found = [star_batch.search(one, plan, curves, Limits()) for one in (machine, cpu)]
+    pairs = [(a, b) for ours, theirs in zip(*found, strict=True) for a, b in zip(ours, theirs, strict=False)]
+    same = [len(ours) == len(theirs) for ours, theirs in zip(*found, strict=True)]
+    largest = {
+        name: max((abs(getattr(a.measured, name) / getattr(b.measured, name) - 1) for a, b in pairs), default=0.0)
+        for name in ("period", "duration", "depth", "snr")
+    }
+    sigmas = max((abs(a.measured.period - b.measured.period) / b.measured.period_error for a, b in pairs), default=0.0)
+    figures = {
+        "light_curves": len(curves),
+        "signals": len(pairs),
+        "same_number_of_signals": sum(same),
+        "largest_difference_of_snr_at_a_period": float(np.abs(spectra[0] - spectra[1]).max()),
+        "largest_relative_difference": {name: float(value) for name, value in largest.items()},
+        "largest_difference_of_periods_in_errors": float(sigmas),
+        "flags_equal": all(a.flags == b.flags for a, b in pairs),
+    }
+    figures["equal"] = all(same) and figures["largest_difference_of_snr_at_a_period"] < 0.01 and sigmas < 0.1
+    print(f"\nagainst the CPU: {json.dumps(figures, indent=1)}")
+    return figures
+
+
+def write_files(folder: Path, count: int) -> None:
+    """FITS files with the columns of TESS's two-minute light curves, 27 days; a planet in one of ten."""
+    from astropy.io import fits
+
+    rng = np.random.default_rng(2)
+    when = 1400 + np.arange(27 * 720) / 720
+    kept = np.abs(when - 1413.5) > 0.5
+    for number in range(count):
+        flux = 1 + 1e-3 * rng.standard_normal(len(when)) + 2e-3 * np.sin(when / rng.uniform(1, 5))
+        if number % 10 == 0:
+            period = float(np.exp(rng.uniform(np.log(0.8), np.log(9))))
+            dip = template.shape(phase_of(when, period, rng.random() * period) / (0.036 * period ** (1 / 3)))
+            flux -= dip * (1e-3 * rng.uniform(8, 20) / np.sqrt((dip**2).sum()))
+        flux = np.where(kept, 1e4 * flux, np.nan).astype(np.float32)
+        columns = [
+            fits.Column("TIME", "D", array=when),
+            fits.Column("QUALITY", "J", array=np.zeros(len(when), np.int32)),
+        ]
+        columns += [fits.Column(name, "E", array=flux) for name in ("SAP_FLUX", "PDCSAP_FLUX")]
+        columns += [fits.Column(f"{name}_ERR", "E", array=flux * 1e-3) for name in ("SAP_FLUX", "PDCSAP_FLUX")]
+        table = fits.BinTableHDU.from_columns(columns, name="LIGHTCURVE")
+        table.header.update({"BJDREFI": 2457000, "BJDREFF": 0.0, "TIMEUNIT": "d", "EXPOSURE": 20.0})
+        head = fits.PrimaryHDU()
+        star = 100_000_000 + number
+        head.header.update({"TELESCOP": "TESS", "OBJECT": f"TIC {star}", "TICID": star, "SECTOR": 1})
+        name = f"tess2018206045859-s0001-{star:016}-0120-s_lc.fits"
+        fits.HDUList([head, table]).writeto(folder / name, overwrite=True)
+
+
+def from_files(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    from transit_cli.data.lightcurves.file_index import FileIndex
+    from transit_cli.parallel import each
+    from transit_cli.search import grid, search_run, source
+    from transit_cli.search.settings import SearchSettings
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "curves"
+        folder.mkdir()
+        os.environ["XDG_CACHE_HOME"] = temporary
+        write_files(folder, options.files)
+        begin = time.perf_counter()
+        index = FileIndex.of(folder)
+        headers = (time.perf_counter() - begin) / options.files
+        tasks = source.tasks_of(index.by_star, "", float(grid.shortest(0.5, 10.0)))
+        few = tasks[:16]
+        source.read_star(few[0])
+        original, spent = source.detrend, [0.0]
+
+        def timed(*arguments: Any) -> Curve:
+            begin = time.process_time()
+            curve = original(*arguments)
+            spent[0] += time.process_time() - begin
+            return curve
+
+        source.detrend = timed  # type: ignore[assignment]
+        begin = time.process_time()
+        for task in few:
+            source.read_star(task)
+        both = (time.process_time() - begin) / len(few)
+        source.detrend = original
+        detrend = spent[0] / len(few)
+        begin = time.perf_counter()
+        times = [time.perf_counter() for _ in each(source.read_star, tasks, options.workers, busy=True)]
+        wall = time.perf_counter() - begin
+        late = times[len(times) // 3 :]  # without the start of the workers
+        rate = (len(late) - 1) / (late[-1] - late[0])
+        out = Path(temporary) / "found.csv"
+        settings = SearchSettings(light_curves=folder, out=out, device=options.device, workers=options.workers)
+        begin = time.perf_counter()
+        done = search_run.search(settings)
+        whole = time.perf_counter() - begin
+    figures = {
+        "files": options.files,
+        "headers_ms": 1e3 * headers,
+        "read_ms_of_a_core": 1e3 * (both - detrend),
+        "detrend_ms_of_a_core": 1e3 * detrend,
+        "read_and_detrended_per_second": rate,
+        "read_and_detrended_seconds": wall,
+        "command_seconds": whole,
+        "command_per_second": options.files / whole,
+        "signals": done.data["signals"],
+    }
+    print(f"\n{options.files} files, {device.type}, {os.cpu_count()} cores: {json.dumps(figures, indent=1)}")
+    return figures
+
+
+def against_peers(options: argparse.Namespace, curves: list[Curve], ours: dict[str, Any]) -> dict[str, float]:
+    from search_recall import points
+
+    found = {}
+    when, flux = points(curves[0])
+    for name, package in (("TLS", "transitleastsquares"), ("BLS", "astropy")):
+        if importlib.util.find_spec(package) is None:
+            print(f"{package} is not installed, so left out")
+            continue
+
+        def run(name: str = name) -> None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if name == "TLS":
+                    from transitleastsquares import transitleastsquares
+
+                    model = transitleastsquares(when, flux, np.full(len(when), curves[0].sigma), verbose=False)
+                    model.power(show_progress_bar=False, verbose=False, use_threads=options.threads)
+                else:
+                    from astropy.timeseries import BoxLeastSquares
+
+                    durations = 0.04 * 1.35 ** np.arange(6)
+                    BoxLeastSquares(when, flux, curves[0].sigma).power(plan_of(curves).periods, durations)
+
+        seconds, processor = best_of(run, options.rounds, torch.device("cpu"))
+        ratio, of_processor = seconds * ours["search_per_second"], 1e3 * processor / ours["search_processor_ms"]
+        found |= {f"{name}_seconds": seconds, f"{name}_processor_ms": 1e3 * processor}
+        found |= {f"{name}_over_search": ratio, f"{name}_over_search_processor": of_processor}
+        print(f"{name:24}{1e3 * seconds:10.1f} ms per light curve: {ratio:.1f} x the search")
+        print(f"{'':24}{1e3 * processor:10.1f} ms of processor time: {of_processor:.1f} x the search's")
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stars", type=int, default=200, help="light curves with a planet")
-    parser.add_argument("--noise", type=int, default=200, help="light curves without one")
-    parser.add_argument("--mission", choices=tuple(CADENCE), default="tess")
-    parser.add_argument("--real", type=Path, help="inject into the light curves of this folder instead")
-    parser.add_argument("--red", type=float, default=1.0, help="of the simulation's red noise; 0 for white noise alone")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--batch", type=int, default=0, help="light curves of the speed test; 64 on a CPU, 1,024 on a GPU"
-    )
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda", "mps"))
+    parser.add_argument("--batch", type=int, default=0, help="light curves; 64 on a CPU, 1,024 on a GPU")
+    parser.add_argument("--equal", type=int, default=64, help="light curves that are searched on the CPU too")
+    parser.add_argument("--files", type=int, default=0, help="FITS files; 64 on a CPU, 1,024 on a GPU")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read")
+    parser.add_argument("--threads", type=int, default=0, help="of torch and TLS on the CPU; 0 for one per core")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--speed-only", action="store_true")
-    parser.add_argument("--recall-only", action="store_true")
-    parser.add_argument("--without", nargs="*", default=(), help="peers to leave out: TLS BLS")
-    parser.add_argument("--save", type=Path, help="statistics of every light curve, as JSON")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    peers = []
-    for name, package in (("TLS", "transitleastsquares"), ("BLS", "astropy")):
-        if importlib.util.find_spec(package) is None:
-            print(f"{package} is not installed, so left out")
-        elif name not in options.without:
-            peers.append(name)
-    rng = np.random.default_rng(options.seed)
-    ours = Ours(options.device)
-    if not options.speed_only:
-        strengths = [*np.exp(rng.uniform(np.log(5), np.log(20), options.stars)), *np.zeros(options.noise)]
-        if options.real:
-            real = real_curves(options.real)
-            cases = [into_real(rng, real, snr) for snr in strengths]
-            for one in real:
-                some = [c for c in cases if len(c.time) == len(one[0])]
-                print(f"light curve of {len(one[0])} points: {len(some)} cases")
-        else:
-            cases = [simulated(rng, options.mission, snr, options.red) for snr in strengths]
-        widths = [round(float(np.median(np.diff(case.time))) * 86400) / 86400 for case in cases]
-        curves = [curve_of(case, width) for case, width in zip(cases, widths, strict=True)]
-        recall(cases, curves, ours, peers, options.save)
-    if not options.recall_only:
-        count = options.batch or (64 if options.device == "cpu" else 1024)
-        some = []
-        for _ in range(min(count, 64)):
-            case = white(rng)
-            some.append(Curve.of(case.time, case.flux, np.ones(len(case.time)), CADENCE["tess"]))
-        speed([replace(some[k % len(some)]) for k in range(count)], ours, peers, options.rounds)
-
-
-def white(rng: np.random.Generator) -> Case:
-    """27 days at 10-minute cadence: white noise, a planet of S/N 12 in one of ten."""
-    when = CADENCE["tess"] * np.arange(3888)
-    flux = 1 + 1e-3 * rng.standard_normal(len(when))
-    if rng.random() < 0.1:
-        phase = phase_of(when, 3.3, 1.2)
-        dip = template.shape(phase / 0.06)
-        flux -= dip * (12e-3 / np.sqrt((dip**2).sum()))
-    return Case(when, flux, 3.3, 12)
+    device = torch.device(options.device)
+    options.threads = options.threads or usable_cores()
+    torch.set_num_threads(options.threads)
+    options.batch = options.batch or (64 if device.type == "cpu" else 1024)
+    options.files = options.files or (64 if device.type == "cpu" else 1024)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
+    figures: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "device": name,
+        "cores": os.cpu_count(),
+        "threads": options.threads,
+        "load": os.getloadavg(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    print(json.dumps(figures))
+    machine = Engine(device, BUDGET[device.type])
+    parts: dict[str, Callable[[], dict[str, Any]]] = {"memory": lambda: in_memory(options, machine, device)}
+    if device.type != "cpu":
+        parts["equality"] = lambda: equality(options, machine)
+    else:
+        parts["peers"] = lambda: against_peers(options, light_curves(2), figures["memory"])
+    if importlib.util.find_spec("astropy"):
+        parts["files"] = lambda: from_files(options, device)
+    for part, work in parts.items():
+        try:
+            figures[part] = work()
+        except Exception:  # noqa: BLE001 - the other parts are measured all the same
+            figures[part] = {"failed": traceback.format_exc()}
+            print(figures[part]["failed"])
+        if options.json:
+            options.json.write_text(json.dumps(figures, indent=1))
+    if "command_seconds" in figures.get("files", {}):
+        files, device_rate = figures["files"], figures["memory"]["search_per_second"]
+        rate = min(files["read_and_detrended_per_second"], device_rate)
+        model = SECTOR * (files["headers_ms"] / 1e3 + 1 / rate) + files["files"] / rate
+        figures["sector_model_minutes"] = model / 60
+        figures["sector_from_command_minutes"] = SECTOR / files["command_per_second"] / 60
+        print(f"\na sector of {SECTOR:,} stars: {model / 60:.1f} minutes by the model (headers, then the slower of ")
+        print(f"reading and searching); {figures['sector_from_command_minutes']:.1f} at the whole command's rate here")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

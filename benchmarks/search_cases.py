@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from transit_cli.search import star_batch, template
-from transit_cli.search.cells import Curve
 from transit_cli.search.engine import Engine
 from transit_cli.search.signals.measurement import phase_of
 from transit_cli.search.star_batch import Limits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transit_cli.search.cells import Curve
 
 CADENCE = {"tess": 10 / 1440, "kepler": 0.02043361}
 DAYS = {"tess": 27.0, "kepler": 90.0}
@@ -59,7 +63,7 @@ def simulated(rng: np.random.Generator, mission: str, snr: float, red: float = 1
     when = grid[kept] + 1400.0
     noise = 10 ** rng.uniform(-3.7, -2.7)
     flux = rng.standard_normal(len(grid)) + red * rng.exponential(0.35) * red_noise(rng, len(grid), cadence)
-    return _with_planet(rng, when, 1 + noise * flux[kept], cadence, snr, noise)
+    return _with_planet(rng, Case(when, 1 + noise * flux[kept], cadence, 0.0, 0.0), snr, noise)
 
 
 def into_real(rng: np.random.Generator, base: list[tuple[np.ndarray, np.ndarray, float]], snr: float) -> Case:
@@ -67,19 +71,18 @@ def into_real(rng: np.random.Generator, base: list[tuple[np.ndarray, np.ndarray,
     when, flux, cadence = base[int(rng.integers(len(base)))]
     flux = np.roll(flux, int(rng.integers(len(flux))))
     noise = 1.4826 * float(np.median(np.abs(np.diff(flux)))) / np.sqrt(2)
-    return _with_planet(rng, when, flux, cadence, snr, noise)
+    return _with_planet(rng, Case(when, flux, cadence, 0.0, 0.0), snr, noise)
 
 
-def _with_planet(
-    rng: np.random.Generator, when: np.ndarray, flux: np.ndarray, cadence: float, snr: float, noise: float
-) -> Case:
+def _with_planet(rng: np.random.Generator, bare: Case, snr: float, noise: float) -> Case:
     if not snr:
-        return Case(when, flux, cadence, 0.0, 0.0)
+        return bare
+    when = bare.time
     while True:
-        dip, period = planet(rng, when, cadence, 0.48 * float(when[-1] - when[0]))
+        dip, period = planet(rng, when, bare.width, 0.48 * float(when[-1] - when[0]))
         strength = float(np.sqrt((dip**2).sum()))
         if period > 1.05 * SHORTEST and strength > 0 and _transits(when, dip, period) > 2:
-            return Case(when, flux + dip * (snr * noise / strength), cadence, period, snr)
+            return Case(when, bare.flux + dip * (snr * noise / strength), bare.width, period, snr)
 
 
 def _transits(when: np.ndarray, dip: np.ndarray, period: float) -> int:
@@ -130,7 +133,7 @@ def _without_signals(folder: Path) -> list[tuple[np.ndarray, np.ndarray, float]]
             for row in known:
                 if row["file"] == file.name:
                     phase = phase_of(light.time, float(row["period_days"]), float(row["epoch_days"]))
-                    masked |= np.abs(phase) < 0.75 * float(row["duration_hours"]) / 24
+                    masked |= np.abs(phase) < 2 * float(row["duration_hours"]) / 24  # Kepler-90 keeps no exact time
             plan = star_batch.plan_for(light.curve.cells, light.width, (0.5, 0.0), DENSITIES)
             searched = light.detrended(masked).without(masked)
             for signal in star_batch.search(engine, plan, [searched], Limits(signals=4))[0]:

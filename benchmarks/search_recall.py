@@ -24,14 +24,17 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from search_cases import CADENCE, DENSITIES, KINDS, SHORTEST, case, real_base
 
 from transit_cli.search import star_batch
-from transit_cli.search.cells import Curve
 from transit_cli.search.engine import Engine, SearchPlan
+
+if TYPE_CHECKING:
+    from transit_cli.search.cells import Curve
 
 BANDS = ((5, 7), (7, 10), (10, 20))
 ENGINE = Engine(torch.device("cpu"), 4 << 20)
@@ -48,11 +51,24 @@ def points(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     return curve.time[kept], 1 - curve.deficit[kept] * curve.sigma
 
 
-def run_transit(curve: Curve) -> dict[str, float]:
-    peak = star_batch.strongest_peaks(ENGINE, plan_of(curve), [curve])[0]
-    if peak is None:
-        return {"snr": 0.0, "sde": 0.0, "period": 0.0}
-    return {"snr": peak.measured.snr, "sde": peak.sde, "period": peak.measured.period}
+def run_transit(curves: list[Curve]) -> Iterator[dict[str, float]]:
+    """Light curves of about the same length are searched together, as the command does."""
+    groups: dict[tuple[float, int], list[int]] = {}
+    for number, curve in enumerate(curves):
+        groups.setdefault((curve.width, round(np.log2(curve.cells) * 20)), []).append(number)
+    found: dict[int, dict[str, float]] = {}
+    for numbers in groups.values():
+        some = [curves[number] for number in numbers]
+        peaks = star_batch.strongest_peaks(ENGINE, plan_of(max(some, key=lambda curve: curve.cells)), some)
+        for number, peak in zip(numbers, peaks, strict=True):
+            found[number] = {"snr": 0.0, "sde": 0.0, "period": 0.0}
+            if peak is not None:
+                found[number] = {"snr": peak.measured.snr, "sde": peak.sde, "period": peak.measured.period}
+    yield from (found[number] for number in range(len(curves)))
+
+
+def one_by_one(run: Callable[[Curve], dict[str, float]]) -> Callable[[list[Curve]], Iterator[dict[str, float]]]:
+    return lambda curves: (run(curve) for curve in curves)
 
 
 def run_tls(curve: Curve) -> dict[str, float]:
@@ -78,7 +94,13 @@ def run_bls(curve: Curve) -> dict[str, float]:
     return {"sde": float(sde.max()), "period": float(periods[int(np.argmax(sde))])}
 
 
-PROGRAMS: dict[str, Callable[[Curve], dict[str, float]]] = {"transit": run_transit, "TLS": run_tls, "BLS": run_bls}
+PROGRAMS: dict[str, Callable[[list[Curve]], Iterator[dict[str, float]]]] = {
+    "transit": run_transit,
+    "TLS": one_by_one(run_tls),
+    "BLS": one_by_one(run_bls),
+}
+#: Light curves of a kind that are made and given to a program together.
+TOGETHER = 16
 PACKAGES = {"TLS": "transitleastsquares", "BLS": "astropy"}
 STATISTICS = (("transit", "snr"), ("transit", "sde"), ("TLS", "sde"), ("BLS", "sde"))
 
@@ -102,90 +124,100 @@ def read(file: Path) -> dict[tuple[str, int], dict]:
     return found
 
 
-def cases_of(kinds: list[str], first: int, count: int) -> Iterator[tuple[str, int]]:
-    """Kinds alternate, so that a run that is stopped holds as many of each."""
-    for number in range(first, count):
-        for kind in kinds:
-            yield kind, number
-
-
-def compute(run: Path, kinds: list[str], numbers: tuple[int, int], programs: list[str], base: list) -> None:
+def compute(run: Path, kinds: list[str], numbers: range, programs: list[str], base: list) -> None:
+    """Run the programs on what they have not done; kinds alternate, so that a stopped run holds as many of each."""
     done = {program: read(run / f"{program}.jsonl") for program in programs}
-    last = time.monotonic()
-    for kind, number in cases_of(kinds, *numbers):
-        made = case(kind, number, base)
-        curve = made.curve()
-        digest = digest_of(curve)
-        for program in programs:
-            if done[program].get((kind, number), {}).get("digest") == digest:
-                continue
-            begin = time.process_time()
-            found = PROGRAMS[program](curve)
-            seconds = round(time.process_time() - begin, 4)
-            row = {"kind": kind, "number": number, "digest": digest, "planet": made.period, "planet_snr": made.snr}
-            with (run / f"{program}.jsonl").open("a") as stream:
-                stream.write(json.dumps(row | found | {"seconds": seconds}) + "\n")
-        if time.monotonic() - last > 60:
-            print(f"{kind} {number}", flush=True)
-            last = time.monotonic()
+    for first in range(numbers.start, numbers.stop, TOGETHER):
+        for kind in kinds:
+            some = range(first, min(first + TOGETHER, numbers.stop))
+            cases = {number: case(kind, number, base) for number in some}
+            curves = {number: made.curve() for number, made in cases.items()}
+            digests = {number: digest_of(curve) for number, curve in curves.items()}
+            for program in programs:
+                left = [n for n in some if done[program].get((kind, n), {}).get("digest") != digests[n]]
+                begin = time.process_time()
+                rows: list[dict] = []
+                for number, found in zip(left, PROGRAMS[program]([curves[n] for n in left]), strict=True):
+                    made, end = cases[number], time.process_time()
+                    row = {"kind": kind, "number": number, "digest": digests[number]}
+                    row |= {"planet": made.period, "planet_snr": made.snr, **found, "seconds": round(end - begin, 4)}
+                    rows.append(row)
+                    begin = end
+                    if program != "transit":
+                        write(run / f"{program}.jsonl", [row])
+                if program == "transit" and rows:
+                    each = round(sum(row["seconds"] for row in rows) / len(rows), 4)
+                    write(run / "transit.jsonl", [row | {"seconds": each} for row in rows])
+        print(f"up to {some.stop} of {numbers.stop}", flush=True)
+
+
+def write(file: Path, rows: list[dict]) -> None:
+    with file.open("a") as stream:
+        stream.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def report(run: Path, count: int) -> dict[str, dict]:
     """Tables of recall for each kind and together, over the light curves that all programs have done."""
     rows = {program: read(run / f"{program}.jsonl") for program in PROGRAMS}
     rows = {program: found for program, found in rows.items() if found}
-    common = [key for key in next(iter(rows.values())) if all(key in found for found in rows.values())]
+    first = next(iter(rows.values()))
+    common = [k for k in first if {found.get(k, {}).get("digest") for found in rows.values()} == {first[k]["digest"]}]
     common = sorted(key for key in common if key[1] < count)
-    names = [pair for pair in STATISTICS if pair[0] in rows]
-    found: dict[str, dict[tuple[str, int], bool]] = {}
-    same: dict[str, dict[tuple[str, int], bool]] = {}
-    thresholds: dict[str, dict[str, float]] = {}
-    for program, statistic in names:
-        label = f"{program} {statistic.upper()}".replace("SNR", "S/N")
-        found[label], same[label], thresholds[label] = {}, {}, {}
-        for kind in KINDS:
-            here = [rows[program][key] for key in common if key[0] == kind]
-            free = [row[statistic] for row in here if not row["planet"]]
-            if not free:
-                continue
-            thresholds[label][kind] = limit = float(np.quantile(free, 0.99))
-            for row in here:
-                if row["planet"]:
-                    right = abs(row["period"] / row["planet"] - 1) < 0.01
-                    same[label][kind, row["number"]] = right
-                    found[label][kind, row["number"]] = bool(right and row[statistic] > limit)
-    first = next(iter(rows))
-    strength = {key: rows[first][key]["planet_snr"] for key in common}
-    data: dict[str, dict] = {}
-    for kind in (*KINDS, "all"):
-        keys = [key for key in common if key[0] == kind or kind == "all"]
-        planets = [key for key in keys if strength[key]]
-        if not planets:
-            continue
-        counts = [sum(low <= strength[key] < high for key in planets) for low, high in BANDS]
-        title = "  ".join(f"S/N {low}-{high} ({n})" for (low, high), n in zip(BANDS, counts, strict=True))
-        print(f"\n{kind}: {len(planets)} with a planet, {len(keys) - len(planets)} without; {title}")
-        data[kind] = {"planets": len(planets), "without": len(keys) - len(planets), "counts": counts}
-        for label, right in found.items():
-            shares = [
-                100 * float(np.mean([right[key] for key in planets if low <= strength[key] < high] or [np.nan]))
-                for low, high in BANDS
-            ]
-            limit = thresholds[label].get(kind, np.nan)
-            print(f"  {label:12} above {limit:6.2f}" + "".join(f"{share:12.1f} %" for share in shares))
-            data[kind][label] = {"threshold": limit, "recall": shares}
-        if "TLS SDE" in found:
-            strong = [key for key in planets if strength[key] >= 10 and found["TLS SDE"][key]]
-            for label in ("transit S/N", "BLS SDE"):
-                if label in same and strong:
-                    share = 100 * float(np.mean([same[label][key] for key in strong]))
-                    print(f"  of {len(strong)} that TLS finds above S/N 10, {label}: {share:.1f} % within 1 %")
-                    data[kind][f"{label} period"] = share
+    judged = {
+        f"{program} {statistic.upper()}".replace("SNR", "S/N"): _judged(rows[program], common, statistic)
+        for program, statistic in STATISTICS
+        if program in rows
+    }
+    data = {kind: _table(kind, common, judged) for kind in (*KINDS, "all")}
     for program, lines in rows.items():
         for kind in KINDS:
-            spent = [lines[key]["seconds"] for key in common if key[0] == kind]
-            if spent:
+            if spent := [lines[key]["seconds"] for key in common if key[0] == kind]:
                 print(f"{program} {kind}: median {np.median(spent):.3f} s of processor time per light curve")
+                data[kind][f"{program} seconds"] = float(np.median(spent))
+    return data
+
+
+def _judged(rows: dict[tuple[str, int], dict], keys: list[tuple[str, int]], statistic: str) -> dict[str, dict]:
+    """Of one program: thresholds by kind; of each planet its S/N, whether it is found, whether the period is right."""
+    limits: dict[str, float] = {}
+    planets: dict[tuple[str, int], tuple[float, bool, bool]] = {}
+    for kind in KINDS:
+        here = {key: rows[key] for key in keys if key[0] == kind}
+        free = [row[statistic] for row in here.values() if not row["planet"]]
+        if not free:
+            continue
+        limits[kind] = float(np.quantile(free, 0.99))
+        for key, row in here.items():
+            if row["planet"]:
+                right = abs(row["period"] / row["planet"] - 1) < 0.01
+                planets[key] = row["planet_snr"], bool(right and row[statistic] > limits[kind]), right
+    return {"limits": limits, "planets": planets}
+
+
+def _table(kind: str, keys: list[tuple[str, int]], judged: dict[str, dict]) -> dict[str, Any]:
+    here = [key for key in keys if kind in {key[0], "all"}]
+    with_planet = [key for key in here if key in next(iter(judged.values()))["planets"]]
+    strengths = np.array([next(iter(judged.values()))["planets"][key][0] for key in with_planet])
+    bands = [(low <= strengths) & (strengths < high) for low, high in BANDS]
+    title = "  ".join(f"S/N {low}-{high} ({some.sum()})" for (low, high), some in zip(BANDS, bands, strict=True))
+    print(f"\n{kind}: {len(with_planet)} with a planet, {len(here) - len(with_planet)} without; {title}")
+    data: dict[str, Any] = {"planets": len(with_planet), "without": len(here) - len(with_planet)}
+    data["counts"] = [int(some.sum()) for some in bands]
+    for label, one in judged.items():
+        found = np.array([one["planets"][key][1] for key in with_planet], dtype=bool)
+        shares = [100 * float(found[some].mean()) if some.any() else np.nan for some in bands]
+        limit = one["limits"].get(kind, np.nan)
+        print(f"  {label:12} above {limit:6.2f}" + "".join(f"{share:12.1f} %" for share in shares))
+        data[label] = {"threshold": limit, "recall": shares}
+    if "TLS SDE" in judged:
+        strong = [
+            k for k in with_planet if judged["TLS SDE"]["planets"][k][0] >= 10 and judged["TLS SDE"]["planets"][k][1]
+        ]
+        for label in ("transit S/N", "BLS SDE"):
+            if label in judged and strong:
+                share = 100 * float(np.mean([judged[label]["planets"][key][2] for key in strong]))
+                print(f"  of {len(strong)} that TLS finds above S/N 10, {label}: {share:.1f} % within 1 %")
+                data[f"{label} period"] = [len(strong), share]
     return data
 
 
@@ -210,7 +242,7 @@ def main() -> None:
             sys.exit(f"not installed: {', '.join(PACKAGES[name] for name in missing)}")
         kinds = [*CADENCE] + (["real"] if options.real else [])
         base = real_base(options.real, options.run / "base.npz") if options.real else []
-        compute(options.run, kinds, (options.first, options.cases), options.programs, base)
+        compute(options.run, kinds, range(options.first, options.cases), options.programs, base)
     (options.run / "recall.json").write_text(json.dumps(report(options.run, options.cases), indent=1))
 
 

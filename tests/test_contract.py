@@ -20,6 +20,7 @@ QUICK = {
     "data": [
         ["import", str(Path(__file__).parent / "data" / "eight_views.npz"), "@set"],
         ["simulate", "@set", "--tces", "3", "--mission", "tess"],
+        ["inject", "@curves", "@set", "--tces", "3", "--mission", "tess", "--workers", "1"],
     ],
     "doctor": [["--only", "python,chip"]],
     "evaluate": [["#run", "--split", "val", "--no-report", "--resamples", "20"]],

@@ -19,6 +19,7 @@ from transit_cli.data.settings import (
     FoldSettings,
     ImportSettings,
     InfoSettings,
+    InjectSettings,
     PrepareSettings,
     SimulateSettings,
 )
@@ -94,6 +95,19 @@ def fetch(settings: FetchSettings) -> Result:
     from transit_cli.data.lightcurves.fetch import fetch
 
     return fetch(settings)
+
+
+@command(app, InjectSettings, name="inject")
+def inject(settings: InjectSettings) -> Result:
+    """Inject planets and impostors into your own light curves: a labelled view set with their noise and gaps.
+
+        transit data inject light_curves/ injected --catalog known.csv
+
+    The same command resumes where it was interrupted.
+    """
+    from transit_cli.data.injection import inject
+
+    return inject.inject(settings)
 
 
 @command(app, SimulateSettings, name="simulate")

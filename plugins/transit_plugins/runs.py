@@ -36,6 +36,14 @@ def show(settings: ShowSettings) -> Result:
     return show_run(settings.run)
 
 
+@command(app, ShowSettings, name="report", prepare=False)
+def report(settings: ShowSettings) -> Result:
+    """Write RUN/report.html: curves, options, data, machine, how to cite; `transit train` writes it at its end."""
+    from transit_cli.runs.report import report
+
+    return report(settings.run)
+
+
 @command(app, CompareSettings, name="compare", prepare=False)
 def compare(settings: CompareSettings) -> Result:
     """Compare two runs on the signals that both held out: is the difference more than chance?

@@ -26,6 +26,7 @@ app = typer.Typer()
 
 @command(app, TrainOptions)
 def train(options: TrainOptions) -> Result:
+    from transit_cli.runs.report import with_report
     from transit_cli.training import sanity, train
     from transit_cli.training.distributed import require_single_process
 
@@ -43,7 +44,7 @@ def train(options: TrainOptions) -> Result:
     if settings.dry_run:
         return sanity.dry_run(settings)
     if settings.on_unsupported == "error":
-        return train.train(settings)
+        return with_report(train.train(settings))
     from transit_cli.operators.fallback import CpuFallback
 
     fallbacks: list[CpuFallback] = []
@@ -52,6 +53,6 @@ def train(options: TrainOptions) -> Result:
         fallbacks.append(CpuFallback(device))
         fallbacks[-1].guard(network)
 
-    result = train.train(settings, guard)
+    result = with_report(train.train(settings, guard))
     on_cpu = [site for fallback in fallbacks for site in fallback.report()]
     return replace(result, data={**result.data, "on_cpu": on_cpu})

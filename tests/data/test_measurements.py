@@ -5,8 +5,8 @@ import pytest
 
 from transit_cli.data.views.folding import Signal
 from transit_cli.data.views.make import TESS, make_views, recipe_for
-from transit_cli.data.views.measure_views import view_scalars
-from transit_cli.data.views.trapezoid import BINS, centres, fit_trapezoids
+from transit_cli.data.views.measurements.binned import view_scalars
+from transit_cli.data.views.measurements.trapezoid import BINS, centres, fit_trapezoids
 
 PERIOD, DURATION = 4.0, 0.16
 

@@ -19,13 +19,17 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+def rows_of(view_set):
+    return {name: view_set.stored_rows(name) for name in VIEWS}
+
+
 def stored_and_read(view_set, scalars):
     among = samples.labelled_rows(view_set, ("train",))
     target = samples.targets(view_set, ("PC",))[among]
     numbers = np.random.default_rng(0).normal(size=(len(among), 2)).astype(np.float32) if scalars else None
     examples = samples.read_samples(view_set, among, VIEWS, numbers, target)
     tensor = None if numbers is None else torch.from_numpy(numbers)
-    return OnDiskSamples(view_set.path, VIEWS, tensor, torch.from_numpy(target), among), examples
+    return OnDiskSamples(view_set.path, rows_of(view_set), tensor, torch.from_numpy(target), among), examples
 
 
 @pytest.mark.parametrize(("workers", "scalars"), [(0, True), (1, False)])
@@ -53,7 +57,7 @@ def test_a_value_that_is_no_number_is_named_from_the_worker(tmp_path):
     view_set = write_set(tmp_path / "views", change=spoil)
     among = samples.labelled_rows(view_set, ("train",))
     row = among[5]
-    stored = OnDiskSamples(view_set.path, VIEWS, None, torch.zeros(len(among)), among)
+    stored = OnDiskSamples(view_set.path, rows_of(view_set), None, torch.zeros(len(among)), among)
     with pytest.raises(TransitError, match=rf"local\.npy holds NaN or infinity in row {row}") as caught:
         list(StreamingLoader(stored, CPU, 1).epoch(Batching(len(among), 16, 1), 0, 0))
     assert caught.value.code == "view-not-finite"

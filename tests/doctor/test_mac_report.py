@@ -32,9 +32,12 @@ DATA = {
         "whole_step": {"fp32": {"steps": 20, "losses": [0.5], "cpu_losses": [0.5], "worst": 0.1}},
     },
     "metal": {
-        "batch_size": 64, "steps": 35, "gradient_difference": 1e-6, "weight_difference": 1e-5,
-        "eager": {"milliseconds": 7.0, "samples_per_second": 9000.0, "first_loss": 0.7, "last_loss": 0.6},
-        "metal": {"milliseconds": 3.0, "samples_per_second": 21000.0, "first_loss": 0.7, "last_loss": 0.6},
+        "batch_size": 64, "steps": 35,
+        "executions": {
+            "eager": {"milliseconds": 7.0, "samples_per_second": 9000.0, "last_loss": 0.6, "gradient_difference": 0.0, "weight_difference": 0.0},
+            "metal": {"milliseconds": 3.0, "samples_per_second": 21000.0, "last_loss": 0.6, "gradient_difference": 1e-6, "weight_difference": 1e-5},
+            "metal-matrices": {"refused": "no kernel compiles"},
+        },
     },
     "bench": {
         "figures": [FIGURE], "peak_copy_bytes_per_second": 1e11, "peak_matmul_flops_per_second": 3e12,
@@ -61,7 +64,8 @@ def test_the_report_of_a_recorded_mac(tmp_path):
         "| chip | ok | Apple M4 \\| 10 |  |",
         "| linear | forward | 4x8 | wrong | 5.0e-01 | 3.0e-05 | strided |",
         "20 steps in fp32: loss 0.50000, on the CPU 0.50000; 0.10 of the allowed difference.",
-        "| metal | 3 | 21,000 | 0.60000 |",
+        "| metal | 3 | 21,000 | 0.60000 | 1.0e-06 | 1.0e-05 |",
+        "| metal-matrices | not used: no kernel compiles |",
         "| two-branch | train | 64 | metal | 20,000 | 2% | 50% | 10% | 0.5 |",
     ):
         assert line in text, line
@@ -74,7 +78,7 @@ def test_one_failing_section_does_not_end_the_others(tmp_path):
         if section.id == "fp32":
             raise RuntimeError("planted")
         if section.id == "metal":
-            return Outcome(section, "ok", 1.0, "fine", {"eager": "nonsense"})
+            return Outcome(section, "ok", 1.0, "fine", {"executions": "nonsense"})
         return outcome(section, seconds)
 
     result = report.report(tmp_path / "report.md", run=run, facts=replay("m4_16gb"))
@@ -195,6 +199,21 @@ def test_elsewhere_it_is_refused(transit, tmp_path):
     assert not (tmp_path / "report.md").exists()
     with pytest.raises(TransitError, match="Intel"):
         report.report(tmp_path / "report.md", run=outcome, facts=replay("intel_mac"))
+
+
+def test_the_words_for_metal_kernels():
+    from transit_cli.doctor.mac_report.metal_process import document
+
+    def executions(difference):
+        close = {"milliseconds": 4.0, "gradient_difference": 0.0, "weight_difference": 0.0}
+        fast = {"milliseconds": 2.0, "gradient_difference": difference, "weight_difference": 0.0}
+        return {"executions": {"eager": close, "metal": fast, "metal-matrices": {"refused": "no MPS"}}}
+
+    good, bad = document(executions(1e-6)), document(executions(0.5))
+    assert good["verdict"] == "equal: metal 2.00 times eager's speed; metal-matrices not used: no MPS"
+    assert (good["equal"], bad["equal"]) == (True, False)
+    assert bad["verdict"].startswith("DIFFERENT from eager: ")
+    assert not document(executions(float("nan")))["equal"]
 
 
 @pytest.mark.torture

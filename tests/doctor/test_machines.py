@@ -126,7 +126,7 @@ def test_the_doctor_names_the_loader_workers_that_train_starts(monkeypatch, core
     monkeypatch.setattr(host, "sysctl", lambda name: efficiency_cores)
     monkeypatch.setattr(host, "usable_cores", lambda: cores)
     monkeypatch.setattr(stream, "StreamingLoader", lambda samples, device, workers: started.append(workers))
-    samples = stream.OnDiskSamples(Path(), (), None, torch.zeros(1), np.zeros(1))
+    samples = stream.OnDiskSamples(Path(), {}, None, torch.zeros(1), np.zeros(1))
     samples.loader(torch.device("cpu"), None)
     row = machine_checks.workers(Machine("Darwin", "15", cores=cores, efficiency_cores=efficiency_cores))
     assert row.found.startswith(f"{started[0]} ")

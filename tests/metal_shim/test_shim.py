@@ -62,6 +62,28 @@ kernel void parted(device float* x [[buffer(0)]], uint i [[thread_position_in_gr
   if (i % 2) x[i] = simd_sum(x[i]);
   else threadgroup_barrier(mem_flags::mem_threadgroup);
 }
+kernel void product(device const float* a [[buffer(0)]], device const float* b [[buffer(1)]], device float* y [[buffer(2)]],
+                    uint lane [[thread_index_in_simdgroup]]) {
+  threadgroup float t[8 * 12];
+  simdgroup_float8x8 left, right, sum = make_filled_simdgroup_matrix<float, 8, 8>(1.0f);
+  simdgroup_load(left, a, 8, ulong2(0), true);
+  simdgroup_load(right, b, 10, ulong2(2, 0));
+  simdgroup_multiply_accumulate(sum, left, right, sum);
+  simdgroup_store(sum, t, 12);
+  simdgroup_barrier(mem_flags::mem_threadgroup);
+  for (uint i = lane; i < 64; i += 32) y[i] = t[i / 8 * 12 + i % 8];
+}
+kernel void product_of_some(device float* x [[buffer(0)]], uint lane [[thread_index_in_simdgroup]]) {
+  simdgroup_float8x8 left, sum = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+  simdgroup_load(left, x);
+  if (lane < 16) simdgroup_multiply_accumulate(sum, left, left, sum);
+  simdgroup_store(sum, x);
+}
+kernel void product_beyond(device const float* x [[buffer(0)]], device float* y [[buffer(1)]]) {
+  simdgroup_float8x8 left;
+  simdgroup_load(left, x, 9);
+  simdgroup_store(left, y);
+}
 kernel void misaligned(device const float* x [[buffer(0)]], device float* y [[buffer(1)]], uint i [[thread_position_in_grid]]) {
   const float4 four = *(device const float4*)(x + 1 + 4 * i);
   y[i] = four[0];
@@ -93,6 +115,11 @@ def test_what_runs(checks, seed):
     x = torch.arange(64.0)
     library.neighbours(x, threads=[64], group_size=[64])
     assert x.tolist()[:4] == [1, 0, 3, 2]
+    a, b, y = torch.randn(8, 8), torch.randn(8, 10), torch.zeros(8, 8)
+    library.product(a, b, y, threads=[32], group_size=[32])
+    torch.testing.assert_close(y, 1 + a.T @ b[:, 2:])
+    if checks:
+        assert library.product.accessed == [3 * 256, 2 * 256]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +131,8 @@ def test_what_runs(checks, seed):
         ("unwritten", [64], {}, "reads t where no thread of its group has written"),
         ("left_early", [64], {}, "1 of 64 threads of a group ended without reaching the barrier"),
         ("parted", [64], {}, "SIMD operation"),
+        ("product_of_some", [64], {"threads": [32]}, "different SIMD operations"),
+        ("product_beyond", [64, 64], {"threads": [32]}, "read outside of every buffer"),
         ("misaligned", [40, 4], {"threads": [4]}, "misaligned pointer"),
         ("beyond", [64], {}, "write outside of every buffer: 0 bytes beyond the end of x"),
     ],
@@ -149,11 +178,14 @@ def test_sources_that_do_not_compile(text):
 
 
 NUMBERS = {"VALUE": "float", "RESULT": "half", "GRADIENT": "half", "C_OUT": 32, "TAPS": 5, "PADDING": 2, "AFTER": 2}
-TILES = {"QUADS": 8, "SLOTS": 16, "BACK_QUADS": 8, "BACK_SLOTS": 16}
+NUMBERS |= {"KEEP": 1, "MATRICES": 1}
+TILES = {"QUADS": 8, "SLOTS": 16, "THREADS": 128}
+TILES |= {f"BACK_{name}": number for name, number in TILES.items()} | {"BACK_MATRICES": 0}
 FILES = {
     "convolution": NUMBERS | TILES | {"C_IN": 32},
     "weights": NUMBERS | {"C_IN": 32},
-    "pooling": {"VALUE": "bfloat", "SIZE": 5, "STRIDE": 2},
+    "pooling": {"VALUE": "bfloat", "SIZE": 5, "STRIDE": 2, "KEEP": 1},
+    "dense": {"VALUE": "half", "INPUTS": 40, "UNITS": 9, "AFTER": 1},
     "head": {"JOINED": 128, "HIDDEN": 64, "DROPOUT": 1, "EPSILON": "1e-5f"},
     "loss": {},
     "optimizer": {},
@@ -184,10 +216,11 @@ def test_address_spaces_and_types_of_every_source(file):
         ("convolution", "threadgroup const float* tile, uint width", "thread const float* tile, uint width"),
         (
             "convolution",
-            "threadgroup float* flat = (threadgroup float*)weights;",
-            "thread float* flat = (thread float*)weights;",
+            "threadgroup float* tile = (threadgroup float*)memory;",
+            "thread float* tile = (thread float*)memory;",
         ),
-        ("convolution", "threadgroup float tile[depth * width];", "threadgroup float tile[depth * width] = {0};"),
+        ("convolution", "thread simdgroup_float8x8* sums", "threadgroup simdgroup_float8x8* sums"),
+        ("dense", "threadgroup float left[32 * 33]", "threadgroup float left[32 * 33] = {0}"),
         ("convolution", "device VALUE* wanted", "device const VALUE* wanted"),
         ("weights", "threadgroup float4* near = scratch;", "device float4* near = scratch;"),
         ("optimizer", "constant long* with", "device const long* with"),

@@ -29,7 +29,7 @@ from transit_cli.model.two_branch import TwoBranch
 
 #: Compiling takes most of a case: these run always, the others with -m torture.
 OFTEN = [*REAL[:6:2], *ODD[::3]]
-OFTEN_IN_MATRICES = [shape for shape in [REAL[1], *ODD[3:14]] if in_matrices(shape)]
+OFTEN_IN_MATRICES = [shape for shape in ODD[3:9] if in_matrices(shape)]
 ALL = [*REAL, *SMALL, *ODD]
 torture = pytest.mark.torture
 

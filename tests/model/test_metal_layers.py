@@ -58,7 +58,7 @@ POOLS = [
 ]
 
 
-@pytest.mark.parametrize(("size", "stride", "length", "channels"), every(POOLS, 8))
+@pytest.mark.parametrize(("size", "stride", "length", "channels"), every(POOLS, 12))
 def test_max_pooling(size, stride, length, channels):
     torch.manual_seed(length)
     network = nn.Sequential(nn.MaxPool1d(size, stride), nn.ReLU())
@@ -102,7 +102,7 @@ DENSE = [
 ]
 
 
-@pytest.mark.parametrize(("batch", "inputs", "units", "relu"), every(DENSE, 7))
+@pytest.mark.parametrize(("batch", "inputs", "units", "relu"), every(DENSE, 12))
 def test_dense_layers(batch, inputs, units, relu):
     torch.manual_seed(batch + units)
     network = nn.Sequential(nn.Linear(inputs, units), *[nn.ReLU()] * relu)
@@ -147,7 +147,7 @@ HEADS = [
 ]
 
 
-@pytest.mark.parametrize(("batch", "joined", "hidden", "dropout"), every(HEADS, 8))
+@pytest.mark.parametrize(("batch", "joined", "hidden", "dropout"), every(HEADS, 30))
 def test_head(batch, joined, hidden, dropout):
     torch.manual_seed(3)
     network = nn.Sequential(
@@ -304,7 +304,7 @@ def taken(network):
     return [type(piece if isinstance(piece, nn.Module) else piece[0]).__name__ for piece in pieces]
 
 
-@pytest.mark.parametrize("matrices", [False, True])
+@pytest.mark.parametrize("matrices", [False, pytest.param(True, marks=torture)])
 def test_a_network_of_ones_own_has_kernels_for_some_layers_and_the_same_gradients(matrices):
     torch.manual_seed(7)
     network, values = Own(), torch.randn(6, 1, 40)

@@ -41,8 +41,8 @@ MUTANTS = [
         (60, 20, 2, 2, 3, 1, "relu"),
     ),
     (
-        "    threadgroup_barrier(mem_flags::mem_threadgroup);\n#if MATRICES\n    UNROLL",
-        "#if MATRICES\n    UNROLL",
+        "    threadgroup_barrier(mem_flags::mem_threadgroup);\n#if MATRICES\n    for",
+        "#if MATRICES\n    for",
         (1, 70, 32, 32, 3, 1, "relu"),
     ),
     ("i < outs * 64; i += 256", "i < outs * 64 - 64; i += 256", (1, 70, 8, 8, 3, 1, "relu")),

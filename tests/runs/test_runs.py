@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from transit_cli.data.viewset import write_table
 from transit_cli.model import saved
 from transit_cli.model.card import Card
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.runs import comparison, listing, record, watching
+from transit_cli.runs import comparison, listing, record, report, watching
 from transit_cli.runs.settings import BestSettings, CompareSettings, ListSettings, RemoveEmptySettings, WatchSettings
 from transit_cli.utils.files import in_use, locked
 
@@ -119,6 +120,19 @@ def test_a_difference_is_told_from_chance(tmp_path):
     write_run(tmp_path / "eb", seed=5, target="EB", score=good)
     with pytest.raises(TransitError, match="trained for PC"):
         compare("good", "eb")
+
+
+def test_the_report_of_a_run_has_its_curves_options_and_versions(tmp_path):
+    run = write_run(tmp_path / "a", seed=3)
+    page = report.write_report(run).read_text()
+    for words in ("Learning curves", "average precision", "seed", "torch 2.13.0", "Cite transit", "views (simulated)"):
+        assert words in page
+    assert page.count('role="img"') == page.count("<svg") == 3
+    assert "simulated: the figures do not hold" in page
+    assert not re.search(r"""(src|href)=["']?http""", page)
+    write_run(tmp_path / "empty", epochs=0, finished=False)
+    with pytest.raises(TransitError, match="no completed epoch"):
+        report.write_report(tmp_path / "empty")
 
 
 def test_watch_follows_a_run_until_its_process_ends(tmp_path):

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from transit_cli.model import saved
 from transit_cli.results import TransitError, plain
-from transit_cli.training.runs import checkpoint, run
+from transit_cli.training.runs import checkpoint
+from transit_cli.training.runs import environment as run_environment
 from transit_cli.training.train import train
 
 
@@ -26,7 +27,7 @@ def former_run(tmp_path, views):
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("viewset: views ", f"viewset: {views.path} "))
     environment = json.loads((folder / "environment.json").read_text())
-    environment["viewset"] = plain(run.describe(views))  # checksums depend on the columns of the table
+    environment["viewset"] = plain(run_environment.describe(views))  # checksums depend on the columns of the table
     (folder / "environment.json").write_text(json.dumps(environment))
     return folder
 

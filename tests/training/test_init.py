@@ -21,7 +21,7 @@ def initial(views=VIEWS, scalars=0, classes=(), target=("PC",), network="two-bra
     torch.manual_seed(1)
     states = [registry.build(network, views, scalars, len(classes) or 1).state_dict() for _ in range(2)]
     columns = tuple(ScalarCard(f"c{number}", False, 0.0, 1.0) for number in range(scalars))
-    card = saved.Card(network, views, tuple(target), tuple(classes), columns, 2)
+    card = saved.Card(network, views, tuple(target), tuple(classes), scalars=columns, members=2)
     return Initial("saved", None, card, states)
 
 

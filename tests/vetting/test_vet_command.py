@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import pytest
 from tests import browser
 from transit_cli.data.catalogs import catalog as catalogs
 from transit_cli.data.simulation.systems import Orbit, eclipse
-from transit_cli.results import TransitError
+from transit_cli.results import Result, TransitError
 from transit_cli.vetting.candidates import vet_run
 from transit_cli.vetting.settings import VetSettings
 
@@ -176,7 +180,7 @@ def test_a_test_that_fails_inside_costs_one_signal(places, tmp_path, monkeypatch
     assert "planted" not in reasons["planet"]
 
 
-def test_without_a_catalog_the_light_curves_are_searched_first(places, tmp_path):
+def test_without_a_catalog_the_light_curves_are_searched_first(places, tmp_path, monkeypatch):
     from transit_cli.search.settings import SearchSettings
 
     folder = tmp_path / "light"
@@ -192,6 +196,9 @@ def test_without_a_catalog_the_light_curves_are_searched_first(places, tmp_path)
     )
     result = vet_run.vet(settings(places, tmp_path / "vetted", catalog=found, light_curves=folder))
     assert result.data["dispositions"]["PC"] == 1
+    monkeypatch.setattr("transit_cli.search.search_run.search", lambda _: Result({"signals": 0}))
+    nothing = vet_run.vet(VetSettings(catalog=folder, light_curves=tmp_path / "empty", device="cpu"))
+    assert (nothing.data["signals"], "found nothing" in nothing.verdict) == ([], True)
     with pytest.raises(TransitError, match="there is no OUT"):
         vet_run.vet(VetSettings(catalog=found, light_curves=folder))
 
@@ -268,3 +275,21 @@ def test_two_hundred_sheets_stay_responsive(vetted, tmp_path):
                 page.js(f"{code}; new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
                 seconds.append(time.perf_counter() - begin)
             assert min(seconds) < 1.0
+
+
+@pytest.mark.torture
+def test_a_killed_run_resumes_and_gives_the_same_bytes(places, vetted, tmp_path):
+    out = tmp_path / "out"
+    code = "from transit_plugins.vet import app; app()"
+    arguments = [str(path) for path in (places / "signals.csv", places / "light", out)]
+    command = [sys.executable, "-c", code, *arguments, "--workers", "1", "--device", "cpu", "--quiet"]
+    process = subprocess.Popen(command, start_new_session=True)
+    work = tmp_path / ".out.work"
+    while not list(work.glob("*.json")) and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 1 <= len(list(work.glob("*.json"))) < len(STARS) + 1
+    subprocess.run(command, check=True, timeout=300)
+    assert (out / "candidates.csv").read_bytes() == (vetted[0] / "candidates.csv").read_bytes()
+    assert not work.exists()

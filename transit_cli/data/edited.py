@@ -17,6 +17,7 @@ import numpy as np
 from transit_cli import console
 from transit_cli.data.catalogs.vocabulary import label_meanings
 from transit_cli.data.split import SPLITS
+from transit_cli.data.storage.columns import Columns, Text
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
@@ -31,12 +32,14 @@ _DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
 
 def stars_checksum(stars: Iterable[Any]) -> str:
     """The SHA-256 of the stars of all rows, in order."""
-    return hashlib.sha256("\n".join(map(str, stars)).encode()).hexdigest()
+    digest, separator = hashlib.sha256(), ""
+    for star in stars:
+        digest.update(f"{separator}{star}".encode())
+        separator = "\n"
+    return digest.hexdigest()
 
 
-def reconcile(
-    file: Path, columns: dict[str, np.ndarray], info: Mapping[str, Any], required: Mapping[str, bool]
-) -> dict[str, np.ndarray]:
+def reconcile(file: Path, columns: Columns, info: Mapping[str, Any], required: Mapping[str, bool]) -> Columns:
     """The columns of an edited table in the order of the arrays, with canonical labels; the user is warned.
 
     Args:
@@ -52,17 +55,16 @@ def reconcile(
     if missing:
         raise _refused(file, f"it has no column {', '.join(missing)}, only {', '.join(list(columns)[:8])}")
     order, what = _order(file, columns, info)
-    columns = {name: column[order] for name, column in columns.items()}
-    for name, column in columns.items():
-        if column.dtype.kind == "U" and (bad := next((c for c in column.tolist() if _DECIMAL_COMMA.match(c)), "")):
+    columns = columns.take(order)
+    for name in filter(columns.is_text, columns):
+        if bad := next((cell for cell in columns.unique(name)[0].tolist() if _DECIMAL_COMMA.match(cell)), ""):
             raise _refused(file, f"its column {name} holds {bad}: a decimal comma")
-    words = next((name for name, is_text in required.items() if not is_text and columns[name].dtype.kind == "U"), "")
+    words = next((name for name, is_text in required.items() if not is_text and columns.is_text(name)), "")
     if words:
         raise _refused(file, f"its column {words} holds words, not numbers only")
-    columns["label"] = _labels(file, columns["label"])
-    columns["split"] = _splits(file, columns["split"])
+    mended = {"label": _labels(file, columns.text("label")), "split": _splits(file, columns.text("split"))}
     console.warn(f"{file} was edited after it was written: {what}; its labels and splits are used as they are now")
-    return columns
+    return Columns({name: mended.get(name, columns.stored(name)) for name in columns})
 
 
 def _order(file: Path, columns: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> tuple[np.ndarray, str]:
@@ -88,17 +90,17 @@ def _order(file: Path, columns: Mapping[str, np.ndarray], info: Mapping[str, Any
     return np.arange(count), "its stars are in their places"
 
 
-def _labels(file: Path, labels: np.ndarray) -> np.ndarray:
-    meanings = label_meanings(set(labels.tolist()))
+def _labels(file: Path, labels: Text) -> Text:
+    meanings = label_meanings(set(labels.unique[0].tolist()))
     unknown = sorted(word for word, label in meanings.items() if label is None)
     if unknown:
         raise _refused(file, f"its labels {', '.join(map(repr, unknown[:5]))} are not recognised")
-    return np.array([meanings[word] for word in labels.tolist()], dtype=np.str_)
+    return Text(np.array([meanings.get(word, "") for word in labels.values.tolist()], np.str_), labels.codes)
 
 
-def _splits(file: Path, splits: np.ndarray) -> np.ndarray:
-    plain = np.char.lower(np.char.strip(splits.astype(np.str_)))
-    unknown = sorted(set(plain.tolist()) - set(SPLITS))
+def _splits(file: Path, splits: Text) -> Text:
+    plain = Text(np.char.lower(np.char.strip(splits.values)), splits.codes)
+    unknown = sorted(set(plain.unique[0].tolist()) - set(SPLITS))
     if unknown:
         raise _refused(file, f"its splits {', '.join(map(repr, unknown[:5]))} are not {', '.join(SPLITS)}")
     return plain

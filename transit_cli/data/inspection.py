@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from transit_cli import console
 from transit_cli.data.split import SPLITS, split
 from transit_cli.data.viewset import LABELS, ViewSet, checksum
 from transit_cli.results import ExitCode, Result, Table
+from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ def info(views: ViewSet, *, check: bool = False, plot: Path | None = None) -> Re
     labels = counts_by_label(views)
     leaking = leaking_stars(views)
     repeated = repeated_rows(views)
-    reasons = Counter(map(str, views.dropped.get("reason", ())))
+    reasons = Counter(views.dropped["reason"].tolist() if "reason" in views.dropped else ())
     statistics = view_statistics(views)
     checks = verify(views) if check else []
     failed = [item for item in checks if item.status == "fail"]
@@ -46,7 +47,7 @@ def info(views: ViewSet, *, check: bool = False, plot: Path | None = None) -> Re
         "path": str(views.path),
         "simulated": views.simulated,
         "tces": len(views),
-        "stars": len(set(views.tces["star"])),
+        "stars": len(views.tces.unique("star")[0]),
         "views": views.lengths,
         "labels": labels,
         "leaking_stars": len(leaking),
@@ -98,26 +99,38 @@ def _label_table(labels: dict[str, dict[str, int]], *, simulated: bool) -> Table
 
 def counts_by_label(views: ViewSet) -> dict[str, dict[str, int]]:
     """TCEs by label and split, labels in the order of `LABELS`."""
-    counted = Counter(zip(map(str, views.labels), map(str, views.splits), strict=True))
-    found = sorted({label for label, _ in counted}, key=lambda x: (LABELS.index(x) if x in LABELS else 99, x))
-    return {label: {part: count for (name, part), count in sorted(counted.items()) if name == label} for label in found}
+    labels, label = views.tces.unique("label")
+    parts, part = views.tces.unique("split")
+    counts = np.zeros((len(labels), len(parts)), int)
+    np.add.at(counts, (label, part), 1)
+    found = {
+        name: {split: int(n) for split, n in zip(parts.tolist(), row, strict=True) if n}
+        for name, row in zip(labels.tolist(), counts, strict=True)
+    }
+    return dict(sorted(found.items(), key=lambda item: (LABELS.index(item[0]) if item[0] in LABELS else 99, item[0])))
 
 
 def leaking_stars(views: ViewSet) -> list[str]:
     """Stars whose TCEs are in more than one split."""
-    parts: dict[str, set[str]] = defaultdict(set)
-    for star, part in zip(views.tces["star"], views.splits, strict=True):
-        parts[str(star)].add(str(part))
-    return sorted(star for star, found in parts.items() if len(found) > 1)
+    names, star = views.tces.unique("star")
+    part = views.tces.unique("split")[1]
+    of_star = np.zeros(len(names), int)
+    of_star[star] = part
+    return np.unique(names[star[of_star[star] != part]]).tolist()
 
 
 def repeated_rows(views: ViewSet) -> int:
     """Rows that repeat the star, the period (to 1 in 10,000) and the epoch (to a hundredth of a period) of another."""
-    tces = views.tces
+    numbers = views.tces.numbers
     with np.errstate(divide="ignore", invalid="ignore"):
-        period = np.round(np.log(tces["period_days"]), 4)
-        phase = np.round(tces["epoch_days"] / tces["period_days"] % 1, 2) % 1
-    return len(views) - len(set(zip(tces["star"], period.tolist(), phase.tolist(), strict=True)))
+        period = np.round(np.log(numbers["period_days"]), 4)
+        phase = np.round(numbers["epoch_days"] / numbers["period_days"] % 1, 2) % 1
+    keys = (phase, period, views.tces.unique("star")[1])
+    order = np.lexsort(keys)
+    same = np.ones(max(len(views) - 1, 0), bool)
+    for key in keys:
+        same &= np.diff(key[order]) == 0
+    return int(same.sum())
 
 
 def view_statistics(views: ViewSet) -> dict[str, dict[str, float]]:
@@ -149,15 +162,16 @@ def verify(views: ViewSet) -> list[InvariantCheck]:
 
 
 def _checksums(views: ViewSet) -> InvariantCheck:
-    recorded = views.info["sha256"]
+    recorded = {views.path / name: digest for name, digest in views.info["sha256"].items()}
+    for shard in views.shards:
+        recorded |= {shard.path / name: digest for name, digest in shard.info["sha256"].items()}
     wrong = []
     with console.progress("checksums", len(recorded)) as bar:
-        for name, digest in recorded.items():
-            file = views.path / name
-            if not file.is_file() or checksum(file) != digest:
-                wrong.append(name)
+        for file, digest in recorded.items():
+            if not remote.exists(file) or checksum(file) != digest:
+                wrong.append(file.relative_to(views.path).as_posix())
             bar.update(advance=1)
-    found = f"{', '.join(wrong)} changed after it was written" if wrong else f"{len(recorded)} files as written"
+    found = f"{', '.join(wrong[:8])} changed after it was written" if wrong else f"{len(recorded)} files as written"
     return InvariantCheck("checksums", "fail" if wrong else "ok", found)
 
 
@@ -165,7 +179,7 @@ def _finite_and_normalised(views: ViewSet) -> list[InvariantCheck]:
     broken, odd = 0, 0
     for name, array in views.views.items():
         for begin in range(0, len(array), CHUNK):
-            rows = array[begin : begin + CHUNK]
+            rows = np.asarray(array[begin : begin + CHUNK])
             finite = np.isfinite(rows).all(axis=1)
             broken += int((~finite).sum())
             if name in {"global", "local"}:
@@ -183,7 +197,7 @@ def _finite_and_normalised(views: ViewSet) -> list[InvariantCheck]:
 
 def _splits_by_star(views: ViewSet) -> InvariantCheck:
     leaking = leaking_stars(views)
-    unknown = sorted(set(map(str, views.splits)) - set(SPLITS))
+    unknown = sorted(set(views.tces.unique("split")[0].tolist()) - set(SPLITS))
     found = f"{len(leaking):,} stars are in more than one split"
     if unknown:
         found += f"; unknown splits {', '.join(unknown)}"
@@ -193,10 +207,13 @@ def _splits_by_star(views: ViewSet) -> InvariantCheck:
 def _splits_by_hash(views: ViewSet) -> InvariantCheck:
     if not len(views):
         return InvariantCheck("split by hash", "ok", "no rows")
-    stars, where = np.unique(views.tces["star"], return_inverse=True)
+    stars, where = views.tces.unique("star")
+    parts, part = views.tces.unique("split")
     fractions = views.recipe.get("split_fractions")
-    expected = (split(stars, fractions) if fractions else split(stars))[where]
-    moved = int((expected != views.splits).sum())
+    expected = split(stars, fractions) if fractions else split(stars)
+    places = np.array([parts.tolist().index(name) if name in parts else -1 for name in SPLITS])
+    expected_part = places[np.array([SPLITS.index(name) for name in expected.tolist()], int)]
+    moved = int((expected_part[where] != part).sum())
     if moved:
         return InvariantCheck(
             "split by hash", "warn", f"{moved:,} rows are not in the split that their star's hash gives"
@@ -205,7 +222,7 @@ def _splits_by_hash(views: ViewSet) -> InvariantCheck:
 
 
 def _known_labels(views: ViewSet) -> InvariantCheck:
-    unknown = sorted(set(map(str, views.labels)) - set(LABELS))
+    unknown = sorted(set(views.tces.unique("label")[0].tolist()) - set(LABELS))
     return InvariantCheck(
         "labels", "fail" if unknown else "ok", f"unknown: {', '.join(unknown)}" if unknown else "all known"
     )
@@ -218,8 +235,10 @@ def _possible_signals(views: ViewSet) -> InvariantCheck:
 
 
 def _distinct_views(views: ViewSet) -> InvariantCheck:
-    digests = set()
-    for index in range(len(views)):
-        digests.add(hashlib.blake2b(b"".join(view[index].tobytes() for view in views.views.values())).digest())
-    same = len(views) - len(digests)
+    digests = np.empty(len(views), np.uint64)
+    for begin in range(0, len(views), CHUNK):
+        block = np.concatenate([array[begin : begin + CHUNK] for array in views.views.values()], axis=1)
+        for row, values in enumerate(np.ascontiguousarray(block), begin):
+            digests[row] = int.from_bytes(hashlib.blake2b(values.data, digest_size=8).digest(), "little")
+    same = len(views) - len(np.unique(digests))
     return InvariantCheck("distinct", "warn" if same else "ok", f"{same:,} TCEs with exactly the views of another")

@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +26,18 @@ from transit_cli import console
 from transit_cli.data import viewset
 from transit_cli.data.catalogs import catalog
 from transit_cli.data.lightcurves.file_index import FileIndex
+from transit_cli.data.shards.prepare_shards import ShardedPrepare, columns_of
+from transit_cli.data.shards.shard import Shard
+from transit_cli.data.shards.sharded_set import shard_result
 from transit_cli.data.split import FRACTIONS, split_of
+from transit_cli.data.views import extra_views
 from transit_cli.data.views.detrend import WOTAN_METHODS
 from transit_cli.data.views.make import Recipe, recipe_for
 from transit_cli.data.views.star import Prepared, Task, prepare_star, row_of
 from transit_cli.data.viewset import ViewSet
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
+from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_write, locked
 from transit_cli.utils.packages import check_installed
 
@@ -54,12 +60,17 @@ def prepare(settings: PrepareSettings, *, overwrite: bool = False) -> Result:
     """
     recipe = _recipe(settings)
     _check_packages(settings)
-    with locked(settings.out):
-        return _prepare(settings, recipe, overwrite=overwrite)
+    if settings.shard or settings.shards:
+        return _in_shards(settings, recipe)
+    if remote.url(settings.out):
+        viewset.refuse_existing(settings.out / viewset.INFO)
+    with remote.staged(settings.out) as here, locked(here):
+        result = _prepare(settings.replace(out=here), recipe, overwrite=overwrite)
+    return _result(ViewSet.open(settings.out), ()) if remote.url(settings.out) else result
 
 
 def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> Result:
-    signals = catalog.read(settings.catalog, settings.mission or "")
+    signals = catalog.read(remote.local(settings.catalog), settings.mission or "")
     for note in signals.notes:
         console.note(note)
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog])
@@ -89,12 +100,27 @@ def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> R
     return _result(views, signals.notes)
 
 
+def _in_shards(settings: PrepareSettings, recipe: Recipe) -> Result:
+    match = partial(star_tasks, recipe=recipe, settings=settings)
+    sharded = ShardedPrepare(settings, recipe, _options(settings, recipe), match)
+    if settings.shard:
+        shard = Shard.parse(settings.shard)
+        return shard_result(settings.out, shard, sharded.shard(shard))
+    views, notes = sharded.all()
+    if not len(views):
+        raise _nothing_made(views.dropped["reason"].tolist())
+    return _result(views, notes)
+
+
 def _recipe(settings: PrepareSettings) -> Recipe:
     lengths = settings.bins or ("201/61" if settings.mission == "tess" else "2001/201")
     try:
-        return recipe_for(lengths, secondary=settings.secondary, odd_even=settings.odd_even)
+        recipe = recipe_for(lengths, secondary=settings.secondary, odd_even=settings.odd_even, extra=settings.views)
     except ValueError as wanted:
         settings.refuse("bins", str(wanted))
+    if not set(settings.views) <= set(extra_views.NAMES):
+        settings.refuse("views", ", ".join(extra_views.NAMES))
+    return recipe
 
 
 def _check_packages(settings: PrepareSettings) -> None:
@@ -155,6 +181,10 @@ def _plan(tasks: Sequence[Task], index: FileIndex, settings: PrepareSettings, re
         files = [(index.name(path), content[path]) for path in task.files]
         named = {number: [index.name(path) for path in paths] for number, paths in task.named.items()}
         digest.update(repr((task.star, task.tces, files, named)).encode())
+    return _options(settings, recipe) | {"input": digest.hexdigest()}
+
+
+def _options(settings: PrepareSettings, recipe: Recipe) -> dict[str, Any]:
     return {
         "command": "prepare",
         "simulated": False,
@@ -164,7 +194,6 @@ def _plan(tasks: Sequence[Task], index: FileIndex, settings: PrepareSettings, re
         "flux_column": settings.flux_column,
         "split": "star",
         "split_fractions": list(FRACTIONS),
-        "input": digest.hexdigest(),
     }
 
 
@@ -250,9 +279,9 @@ def _assemble(
                 add(views)
                 bar.update(advance=1)
         if not rows:
-            raise _nothing_made(dropped)
+            raise _nothing_made([row["reason"] for row in dropped])
         dropped.sort(key=lambda row: row.get("catalog_row", math.inf))
-        viewset.finish(folder, recipe.lengths, _columns(rows), plan, _columns(dropped))
+        viewset.finish(folder, recipe.lengths, columns_of(rows), plan, columns_of(dropped))
     return ViewSet.open(out)
 
 
@@ -284,17 +313,10 @@ def _streams(folder: Path, lengths: dict[str, int]) -> Iterator[Callable[[dict[s
             stream.close()
 
 
-def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Rows as columns; missing values are empty."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name, "") for row in rows] for name in names}
-
-
-def _nothing_made(dropped: Sequence[dict[str, Any]]) -> TransitError:
-    reasons = Counter(row["reason"] for row in dropped)
-    most = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3))
+def _nothing_made(reasons: Sequence[str]) -> TransitError:
+    most = ", ".join(f"{reason} ({count})" for reason, count in Counter(reasons).most_common(3))
     return TransitError(
-        f"none of the catalog's {len(dropped):,} signals became a view: {most}",
+        f"none of the catalog's {len(reasons):,} signals became a view: {most}",
         wanted="a catalog whose stars have light curves in the folder",
         fix="compare the stars of the catalog with those of the files: transit data check FILES",
         code="nothing-prepared",
@@ -305,10 +327,13 @@ def _result(views: ViewSet, recognised: Sequence[str]) -> Result:
     from transit_cli.data.inspection import info
 
     shown = info(views)
-    broken = [str(note) for note in views.tces.get("note", ()) if "breaks off" in note or "not a FITS" in note]
+    notes, broken = views.tces.text("note") if "note" in views.tces else None, 0
+    if notes is not None:
+        is_broken = np.array(["breaks off" in note or "not a FITS" in note for note in notes.values.tolist()])
+        broken = int(is_broken[notes.codes].sum())
     warnings = list(shown.warnings)
     if broken:
-        warnings.append(f"{len(broken):,} TCEs lack a light curve that cannot be read (column `note`)")
+        warnings.append(f"{broken:,} TCEs lack a light curve that cannot be read (column `note`)")
     data = dict(shown.data) | {"recognised": list(recognised)}
     dropped = sum(shown.data["dropped"].values())
     verdict = f"{len(views):,} TCEs of {shown.data['stars']:,} stars in {views.path}"

@@ -10,6 +10,20 @@ from transit_cli.config import Flag, Positional, Range, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShardSettings(Settings):
+    """Options of commands that do their work in shards."""
+
+    shard: Annotated[str, Flag(metavar="I/N")] = ""
+    "Do only part I, from 1, of N, and write it as OUT/shard-I-of-N; the last one completes OUT."
+
+    shards: Annotated[int, Range(0, 99_999)] = 0
+    "Do the work in N parts, each finished by itself; about 1,000 stars each are right. 0 for one folder."
+
+    scheduler: Annotated[str, Flag(metavar="ADDRESS")] = ""
+    "Scheduler of a Dask cluster (tcp://host:8786) whose workers see the same files."
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImportSettings(Settings):
     """Options of `transit data import`."""
 
@@ -47,7 +61,7 @@ class InfoSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareSettings(Settings):
+class PrepareSettings(ShardSettings):
     """Options of `transit data prepare`."""
 
     catalog: Annotated[Path, Positional("CATALOG")]
@@ -71,6 +85,9 @@ class PrepareSettings(Settings):
     odd_even: bool = False
     "Add views of the odd and of the even transits."
 
+    views: Annotated[tuple[str, ...], Flag(metavar="NAME,...")] = ()
+    "More views: local_scatter, local_empty, global_scatter, global_empty, half_period, transits, centroid."
+
     detrend: str = "spline"
     "Method for the trend: spline, or one of wotan's such as biweight (needs wotan)."
 
@@ -80,8 +97,52 @@ class PrepareSettings(Settings):
     workers: Annotated[int, Range(0, 1024)] = 0
     "Processes; 0 for one per core."
 
-    scheduler: Annotated[str, Flag(metavar="ADDRESS")] = ""
-    "Scheduler of a Dask cluster (tcp://host:8786) whose workers see the same files."
+
+@dataclass(frozen=True, kw_only=True)
+class InjectSettings(Settings):
+    """Options of `transit data inject`."""
+
+    light_curves: Annotated[Path, Positional("LIGHT_CURVES")]
+    "Folder of light curves, searched with its subfolders."
+
+    out: Annotated[Path, Positional("OUT")]
+    "Folder of the new view set."
+
+    catalog: Annotated[Path | None, Flag(metavar="FILE")] = None
+    "Table of known signals, whose transits are cut out first."
+
+    tces: Annotated[int, Range(1, 1_000_000_000)] = 2000
+    "Number of injections, the same for every star."
+
+    kinds: Annotated[tuple[str, ...], Flag(metavar="KIND,...")] = (
+        *("planet", "binary", "background-binary"),
+        *("variable", "inverted", "scrambled"),
+    )
+    "planet, binary, background-binary and variable are injected; inverted and scrambled are false alarms of the noise."
+
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    "Seed; the same seed and light curves give the same set."
+
+    mission: Literal["kepler", "k2", "tess"] | None = None
+    "Mission of star numbers and times, if the files do not give it; tess makes 201/61 bins the default."
+
+    bins: Annotated[str, Flag(metavar="G/L")] = ""
+    "Bins of the global and local views; by default 2001/201, or 201/61 with --mission tess."
+
+    secondary: bool = False
+    "Add a view of the deepest dip outside the transit."
+
+    odd_even: bool = False
+    "Add views of the odd and of the even transits."
+
+    views: Annotated[tuple[str, ...], Flag(metavar="NAME,...")] = ()
+    "More views: local_scatter, local_empty, global_scatter, global_empty, half_period, transits, centroid."
+
+    flux_column: str = ""
+    "Flux column, in place of the preferred one."
+
+    workers: Annotated[int, Range(0, 1024)] = 0
+    "Processes; 0 for one per core. The set does not depend on it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +212,7 @@ class FetchSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulateSettings(Settings):
+class SimulateSettings(ShardSettings):
     """Options of `transit data simulate`."""
 
     out: Annotated[Path, Positional("OUT")]
@@ -174,6 +235,9 @@ class SimulateSettings(Settings):
 
     odd_even: bool = False
     "Add views of the odd and of the even transits."
+
+    views: Annotated[tuple[str, ...], Flag(metavar="NAME,...")] = ()
+    "More views: local_scatter, local_empty, global_scatter, global_empty, half_period, transits, centroid."
 
     workers: Annotated[int, Range(0, 1024)] = 0
     "Processes; 0 for one per core. The set does not depend on it."

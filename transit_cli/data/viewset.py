@@ -8,16 +8,15 @@
     viewset.json  recipe, versions, sizes and checksums
 
 A set is written under a temporary name beside its own and renamed: it appears atomically.
+
+A large set is a folder of shards, each of them a set of this form, and of a viewset.json that lists them: `shards`. All
+commands read both forms.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,16 +26,26 @@ from typing import Any
 import numpy as np
 
 from transit_cli import __version__
-from transit_cli.data import npy
 from transit_cli.data.catalogs import vocabulary
 from transit_cli.data.edited import ROW, STARS, reconcile, stars_checksum
-from transit_cli.parsing import csv_text, schema
+from transit_cli.data.storage.columns import Columns, Text, joined
+from transit_cli.data.storage.set_files import (
+    DROPPED,
+    INFO,
+    SHARDED,
+    TCES,
+    VERSION,
+    check_shards,
+    checksum,
+    damaged,
+    npy_header,
+    read_info,
+)
+from transit_cli.data.storage.stacked_rows import StackedRows
+from transit_cli.data.storage.table_file import TEXT, read_table, write_table
 from transit_cli.results import TransitError
+from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_output, make_folder, remove_abandoned
-
-#: Version of the layout above. Sets of other versions are refused.
-VERSION = 1
-INFO, TCES, DROPPED = "viewset.json", "tces.csv", "dropped.csv"
 
 #: Columns that every set has, in this order; further scalar columns follow.
 COLUMNS = (
@@ -53,13 +62,13 @@ COLUMNS = (
     "split",
     "source",
 )
-#: Columns of text. Every other column holds numbers; an empty cell is NaN.
-TEXT = frozenset({"star", "signal", "mission", "time_system", "label", "split", "source", "reason", "note"})
-
 #: Planet candidate, eclipsing binary, junk, other; astrophysical false positive, non-transiting phenomenon; unknown.
 LABELS = tuple(vocabulary.LABELS)
 #: The label of a TCE that has not been classified.
 UNKNOWN = LABELS[-1]
+
+
+TableColumn = Sequence[Any] | np.ndarray | Text
 
 
 @dataclass(frozen=True)
@@ -82,15 +91,18 @@ class ViewSet:
             TransitError: there is no view set, or a file of it is missing or of the wrong size.
         """
         path = Path(path)
-        info = _read_info(path)
+        info = read_info(path)
+        if info["viewset"] == SHARDED:
+            check_shards(path, info)
+            return cls(path, info)
         for name, length in info["views"].items():
-            file = path / f"{name}.npy"
+            file = remote.local(path / f"{name}.npy")
             try:
-                shape, kind = _npy_header(file)
+                shape, kind = npy_header(file)
             except (OSError, ValueError) as error:
-                raise _damaged(path, f"{file.name} cannot be read: {error}") from None
+                raise damaged(path, f"{file.name} cannot be read: {error}") from None
             if shape != (info["count"], length) or kind != np.float32:
-                raise _damaged(path, f"{file.name} holds {shape} {kind}, not ({info['count']}, {length}) float32")
+                raise damaged(path, f"{file.name} holds {shape} {kind}, not ({info['count']}, {length}) float32")
         return cls(path, info)
 
     def __len__(self) -> int:
@@ -112,24 +124,38 @@ class ViewSet:
         return bool(self.recipe.get("simulated", False))
 
     @cached_property
-    def views(self) -> dict[str, np.ndarray]:
-        """The views by name: memory-mapped, read-only, float32 [N, length]."""
-        return {name: np.load(self.path / f"{name}.npy", mmap_mode="r") for name in self.lengths}
+    def shards(self) -> tuple[ViewSet, ...]:
+        """The sets that this one consists of; none if it is in one folder."""
+        return tuple(ViewSet.open(self.path / name) for name in self.info.get("shards", ()))
 
     @cached_property
-    def tces(self) -> dict[str, np.ndarray]:
+    def views(self) -> dict[str, np.ndarray | StackedRows]:
+        """The views by name: memory-mapped, read-only, float32 [N, length]."""
+        if "shards" in self.info:
+            return {name: self.stored_rows(name) for name in self.lengths}
+        return {name: np.load(remote.local(self.path / f"{name}.npy"), mmap_mode="r") for name in self.lengths}
+
+    def stored_rows(self, name: str) -> StackedRows:
+        """A view as rows of its files, which can be sent to other processes."""
+        counts = self.info.get("shards", {"": len(self)})
+        files = [self.path / shard / f"{name}.npy" for shard in counts]
+        return StackedRows(files, list(counts.values()), self.lengths[name])
+
+    @cached_property
+    def tces(self) -> Columns:
         """The table's columns by name, each [N]: text for the columns in `TEXT`, float64 for the others.
 
         A table that was edited after it was written is put into the order of the arrays, with a warning, or refused.
         """
-        file = self.path / TCES
+        if "shards" in self.info:
+            return joined([ViewSet.open(self.path / name).tces for name in self.info["shards"]])
+        file = remote.local(self.path / TCES)
         columns = read_table(file)
-        rows = len(next(iter(columns.values()), ()))
-        if rows != len(self):
-            raise _damaged(self.path, f"{TCES} has {rows} rows, not {len(self)}")
+        if columns.rows != len(self):
+            raise damaged(self.path, f"{TCES} has {columns.rows} rows, not {len(self)}")
         if checksum(file) != self.info["sha256"].get(TCES):
             columns = reconcile(file, columns, self.info, {name: name in TEXT for name in COLUMNS})
-        return {name: column for name, column in columns.items() if name != ROW}
+        return columns.without(ROW)
 
     def checked(self) -> ViewSet:
         """This set, after its arrays have been compared with the checksums that were written with them.
@@ -137,10 +163,12 @@ class ViewSet:
         Raises:
             TransitError: an array has changed since, as on a failing disk.
         """
-        for name in self.lengths:
+        for shard in () if remote.url(self.path) else self.shards:  # what is fetched was checked on its way
+            shard.checked()
+        for name in () if "shards" in self.info else self.lengths:
             file = self.path / f"{name}.npy"
             if checksum(file) != self.info["sha256"].get(file.name):
-                raise _damaged(self.path, f"{file.name} has changed since it was written: its checksum does not match")
+                raise damaged(self.path, f"{file.name} has changed since it was written: its checksum does not match")
         return self
 
     @property
@@ -158,22 +186,32 @@ class ViewSet:
 
         They are the rows that train and are evaluated; an empty label is no label.
         """
-        known = (self.labels != UNKNOWN) & (self.labels != "")
-        return np.flatnonzero(np.isin(self.splits, splits) & known)
+        labels, parts = self.tces.text("label"), self.tces.text("split")
+        known = ~np.isin(labels.values, [UNKNOWN, ""])[labels.codes]
+        return np.flatnonzero(np.isin(parts.values, splits)[parts.codes] & known)
 
     @cached_property
-    def dropped(self) -> dict[str, np.ndarray]:
+    def dropped(self) -> Columns:
         """The TCEs that could not become views: columns as in `tces`, and "reason"."""
+        if "shards" in self.info:
+            return joined([dropped for shard in self.shards if (dropped := shard.dropped)])
         file = self.path / DROPPED
-        return read_table(file) if file.exists() else {}
+        return read_table(remote.local(file)) if DROPPED in self.info["sha256"] else Columns({})
+
+    def checksums(self) -> dict[str, str]:
+        """The SHA-256 of every file as written, and of the tables as they are now, which may have been edited."""
+        if "shards" not in self.info:
+            return dict(self.info["sha256"]) | {TCES: checksum(self.path / TCES)}
+        tables = [Path(name) / TCES for name in self.info["shards"]]
+        return dict(self.info["sha256"]) | {table.as_posix(): checksum(self.path / table) for table in tables}
 
 
 def write(
     path: Path | str,
     views: Mapping[str, np.ndarray],
-    tces: Mapping[str, Sequence[Any] | np.ndarray],
+    tces: Mapping[str, TableColumn],
     recipe: Mapping[str, Any],
-    dropped: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
+    dropped: Mapping[str, TableColumn] | None = None,
 ) -> ViewSet:
     """Write a set atomically.
 
@@ -214,7 +252,7 @@ def writing(path: Path | str) -> Iterator[Path]:
 
 def refuse_existing(path: Path) -> None:
     """Raise `TransitError` if an output exists already."""
-    if path.exists():
+    if remote.exists(path):
         raise TransitError(
             f"{path} exists already",
             wanted="a new name, so that nothing is overwritten",
@@ -226,9 +264,9 @@ def refuse_existing(path: Path) -> None:
 def finish(
     folder: Path,
     lengths: Mapping[str, int],
-    tces: Mapping[str, Sequence[Any] | np.ndarray],
+    tces: Mapping[str, TableColumn],
     recipe: Mapping[str, Any],
-    dropped: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
+    dropped: Mapping[str, TableColumn] | None = None,
 ) -> None:
     """Write the tables and viewset.json of a set whose arrays are in `folder`.
 
@@ -249,144 +287,3 @@ def finish(
         "sha256": {file.name: checksum(file) for file in sorted(folder.iterdir()) if file.name != INFO},
     }
     (folder / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
-
-
-def checksum(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_table(file: Path, columns: Mapping[str, Iterable[Any] | np.ndarray]) -> None:
-    """Write columns as CSV. Numbers keep all their digits, integers have no point; NaN is an empty cell."""
-    cells = [[_cell(value) for value in column] for column in columns.values()]
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(map(csv_text.quoted, columns))
-        writer.writerows(zip(*cells, strict=True))
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float | np.floating):
-        number = float(value)
-        if np.isnan(number):
-            return ""
-        return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
-    return csv_text.quoted(str(value))
-
-
-def read_table(file: Path) -> dict[str, np.ndarray]:
-    """The columns of a CSV file: text for `TEXT` and for columns that are not numeric, float64 for the others."""
-    names, *rows = _cells(file) or [[""]]
-    if any(len(row) != len(names) for row in rows):
-        line = next(number for number, row in enumerate(rows, 2) if len(row) != len(names))
-        raise TransitError(
-            f"{file}:{line} has {len(rows[line - 2])} cells, not {len(names)}",
-            wanted="one cell per column",
-            fix=f"correct {file}:{line}",
-            code="table-damaged",
-        )
-    names = [csv_text.plain(name) for name in names]
-    return {name: _column(name, [row[index] for row in rows]) for index, name in enumerate(names)}
-
-
-def _cells(file: Path) -> list[list[str]]:
-    """The cells of a CSV file as it was written, or as a spreadsheet saves it: with a mark, semicolons or tabs."""
-    try:
-        content = file.read_bytes()
-        text = content.decode("utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
-        header = text.partition("\n")[0]
-        delimiter = max(",;\t", key=header.count)
-        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TransitError(
-            f"{file} cannot be read: {getattr(error, 'strerror', None) or error}",
-            wanted="a CSV table in UTF-8",
-            fix=f"correct {file}, or make it again",
-            code="table-damaged",
-        ) from None
-
-
-def _column(name: str, cells: Sequence[str]) -> np.ndarray:
-    if name not in TEXT:
-        try:
-            return np.array([float(cell) if cell else np.nan for cell in cells], dtype=np.float64)
-        except ValueError:
-            pass
-    return np.array([csv_text.plain(cell) for cell in cells], dtype=np.str_)
-
-
-def _read_info(path: Path) -> dict[str, Any]:
-    if not (path / INFO).is_file():
-        what = "is not a view set" if path.is_dir() else "is a file" if path.exists() else "does not exist"
-        raise TransitError(
-            f"{path} {what}",
-            wanted=f"a view set: a folder with {INFO}, as `transit data` writes it",
-            fix="make one: transit data simulate my_views",
-            code="viewset-missing",
-        )
-    source = schema.Source(
-        str(path / INFO), "a complete view set", f"remove {path} and make it again", "viewset-damaged"
-    )
-    info = schema.parse(schema.load_text(path / INFO, source), dict[str, Any], source)
-    version = info.get("viewset")
-    if type(version) is not int:
-        raise _damaged(path, f"{INFO} does not say which version it is of")
-    if version != VERSION:
-        raise TransitError(
-            f"{path} is a view set of version {version}",
-            wanted=f"version {VERSION}, which this transit reads",
-            fix="pip install --upgrade transit-cli",
-            code="viewset-version",
-        )
-    if wrong := next((key for key, is_valid in _VALID.items() if not is_valid(info.get(key))), ""):
-        raise _damaged(path, f"`{wrong}` in {INFO} is missing or not what it should be")
-    return info
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**40
-
-
-def _are_views(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(name.isidentifier() and _is_count(length) and length for name, length in value.items())
-    )
-
-
-def _are_checksums(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values())
-
-
-def _is_recipe(value: Any) -> bool:
-    if not isinstance(value, dict) or type(value.get("simulated", False)) is not bool:
-        return False
-    fractions = value.get("split_fractions")
-    if fractions is None:
-        return True
-    numbers = isinstance(fractions, list) and all(type(part) in {int, float} for part in fractions)
-    return numbers and len(fractions) == 3 and abs(sum(fractions) - 1) < 1e-6 and min(fractions) >= 0
-
-
-#: What viewset.json must hold.
-_VALID = {"count": _is_count, "views": _are_views, "recipe": _is_recipe, "sha256": _are_checksums}
-
-
-def _damaged(path: Path, what: str) -> TransitError:
-    return TransitError(
-        f"{path}: {what}",
-        wanted="a complete view set",
-        fix=f"remove {path} and make it again with the command that made it",
-        code="viewset-damaged",
-    )
-
-
-def _npy_header(file: Path) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of a .npy file, which is long enough for it."""
-    with file.open("rb") as stream:
-        shape, _, dtype = npy.header(stream, file.stat().st_size)
-        if stream.tell() + math.prod(shape) * dtype.itemsize > file.stat().st_size:
-            raise ValueError("it breaks off before its end")
-    return shape, dtype

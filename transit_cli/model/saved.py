@@ -12,7 +12,6 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from transit_cli.model import registry
 from transit_cli.model.card import Card
 from transit_cli.parsing import schema
 from transit_cli.results import TransitError
@@ -114,6 +113,8 @@ def load(file: Path, *, trust: bool = False) -> tuple[list[nn.Module], Card]:
     Raises:
         TransitError: the file does not exist or is damaged, its networks cannot be built, or that needs `trust`.
     """
+    from transit_cli.model import registry  # imports torch
+
     card, weights = _read(file)
     name = _network_name(file, card, trust=trust)
     members = _split_members(file, card, weights)
@@ -169,6 +170,8 @@ def _split_members(file: Path, card: Card, weights: Mapping[str, Tensor]) -> lis
 def _check_shapes(file: Path, card: Card, state: Mapping[str, Tensor]) -> None:
     """Compare the shapes of the weights with the network's before memory is allocated for it."""
     import torch
+
+    from transit_cli.model import registry  # imports torch
 
     if not str(getattr(registry.factory(card.network), "__module__", "")).startswith("transit_cli."):
         return

@@ -79,6 +79,7 @@ def page(
     *,
     cards: Sequence[tuple[str, str, str]] = (),
     warning: str = "",
+    style: str = "",
 ) -> str:
     """An HTML document.
 
@@ -88,13 +89,14 @@ def page(
         sections: the content.
         cards: key figures above the sections: name, value, text below the value.
         warning: text of the warning banner; "" for none.
+        style: rules besides those that all pages share.
     """
     parts = [f"<h1>{escape(title)}</h1>", *(f'<p class="dim">{escape(line)}</p>' for line in about)]
     if warning:
         parts.append(f'<p class="note">{escape(warning)}</p>')
     parts.append(cards_of(cards))
     parts += [_section(section) for section in sections]
-    return opening(title) + "\n".join(parts) + closing()
+    return opening(title, style) + "\n".join(parts) + closing()
 
 
 def opening(title: str, style: str = "") -> str:
@@ -152,7 +154,9 @@ def _section(section: Section) -> str:
 
 def _described(svg: str, caption: str) -> str:
     """An SVG element with its caption for screen readers."""
-    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1) if caption else svg
+    if not caption or 'role="img"' in svg:
+        return svg
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
 
 
 def table(content: Table) -> str:

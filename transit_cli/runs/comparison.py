@@ -107,7 +107,7 @@ def _scores(run: RunRecord) -> dict[str, Any]:
             fix=f"transit train --resume {run.path}",
             code="table-damaged",
         )
-    return table
+    return dict(table)
 
 
 def _check_comparable(first: RunRecord, second: RunRecord) -> None:

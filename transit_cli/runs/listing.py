@@ -184,7 +184,7 @@ def _network(run: RunRecord) -> str:
 
 
 def _epochs(run: RunRecord) -> int:
-    return len({(epoch.fit, epoch.epoch or epoch.step) for epoch in run.epochs})
+    return len({(epoch.fit, epoch.epoch) for epoch in run.epochs})
 
 
 def _figure(value: float | None) -> str:

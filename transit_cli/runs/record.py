@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from transit_cli import config
 from transit_cli.model import saved
-from transit_cli.parsing import schema
 from transit_cli.results import TransitError
-from transit_cli.training.runs.run import CONFIG, ENVIRONMENT, Run, missing_run
+from transit_cli.training.runs import environment
+from transit_cli.training.runs.run import CONFIG, Run, missing_run
 from transit_cli.training.settings import TrainSettings
 from transit_cli.utils.files import in_use
 
@@ -20,43 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transit_cli.model.card import Card
+    from transit_cli.training.runs.environment import Environment
     from transit_cli.training.runs.run import EpochRecord
 
 #: finished: has trained networks; running: a process owns the folder; stopped: can be resumed; empty: no epoch was
 #: completed and no checkpoint written.
 State = Literal["finished", "running", "stopped", "empty"]
-
-
-@dataclass(frozen=True)
-class _Device:
-    kind: str = ""
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class _ViewSet:
-    path: str = ""
-    simulated: bool = False
-    sha256: dict[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What is read of environment.json.
-
-    Attributes:
-        started: ISO time at which the run was started.
-        transit: version of transit.
-        torch: version of torch.
-        device: kind and name of the device.
-        viewset: path, kind and checksums of the view set.
-    """
-
-    started: str = ""
-    transit: str = ""
-    torch: str = ""
-    device: _Device = _Device()
-    viewset: _ViewSet = _ViewSet()
 
 
 @dataclass(frozen=True)
@@ -121,13 +90,12 @@ def read(path: Path) -> RunRecord:
         raise missing_run(path)
     epochs = Run(path).history()
     finished = (path / saved.FILE).is_file()
-    source = schema.Source(str(path / ENVIRONMENT), "the file that `transit train` wrote", "", "run-damaged")
     state: State = "finished" if finished else "stopped" if epochs or any(path.glob("checkpoints/*/*")) else "empty"
     return RunRecord(
         path,
         "running" if in_use(path) else state,
         config.resolve(TrainSettings, {}, path / CONFIG),
-        schema.read(path / ENVIRONMENT, Environment, source),
+        environment.read(path),
         epochs,
         saved.read_header(path / saved.FILE) if finished else None,
     )

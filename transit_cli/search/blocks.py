@@ -57,6 +57,7 @@ class Machine:
 
     @classmethod
     def open(cls, settings: SearchSettings) -> Machine:
+        """The device and the memory limit of the settings."""
         device = select(settings.device)
         limit = MemoryLimit(device, settings.memory_limit).bytes
         free = max(limit - device.memory().driver, 64 << 20)

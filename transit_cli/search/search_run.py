@@ -5,8 +5,8 @@ result of each block is a file in a work folder beside the catalog, written atom
 resumes with the blocks that are left; the catalog is put together from those files. At any moment a few blocks of stars
 are in memory.
 
-Other commands call `search(SearchSettings(...))`, which writes the catalog of `signal_catalog.COLUMNS` to `settings.out`
-and returns at once where it is complete. That function, the names of settings and columns do not change within a major
+Other commands call `search(SearchSettings(...))`, which writes the catalog of `signal_catalog.COLUMNS` to `out` and
+returns at once where that is complete. The function and the names of settings and columns do not change within a major
 version.
 """
 

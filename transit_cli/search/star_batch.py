@@ -8,7 +8,7 @@ nothing is left above the limits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -218,7 +218,6 @@ def _is_better(found: Measured, best: Measured) -> bool:
 def _round(machine: Engine, plan: SearchPlan, stars: list[_Star], limits: Limits) -> list[_Star]:
     """One search of all stars; returns those that are to be searched again."""
     seen = _Seen.of(machine, plan, [star.left() for star in stars])
-    singles = _singles(seen.data, seen.noise, plan)
     strong = np.flatnonzero(seen.spectra.max(1) >= NEAR * limits.snr).tolist()
     best = {star: found for star, found in zip(strong, seen.best(strong), strict=True) if found is not None}
     periodic: dict[int, Found] = {}
@@ -227,19 +226,7 @@ def _round(machine: Engine, plan: SearchPlan, stars: list[_Star], limits: Limits
             sde = float(detection_efficiency(seen.spectra[star], float(seen.curves[star].weight.sum()))[peak])
             if sde >= limits.sde:
                 periodic[star] = Found(signal, sde)
-    lone: dict[int, Candidate] = {}  # what stands out as one transit
-    for star, curve in enumerate(seen.curves):
-        if star in best and best[star][0].single:
-            centre, duration = best[star][0].strongest, best[star][0].duration
-        elif star not in periodic and singles[star, 0] >= NEAR * limits.single:
-            centre, duration = (
-                float(curve.time[0] + singles[star, 1] * plan.width),
-                float(singles[star, 2] * plan.width),
-            )
-        else:
-            continue
-        lone[star] = Candidate.of_transit(curve, centre, duration, seen.tables[star])
-    measured = dict(zip(lone, measure_all(list(lone.values()), machine.exact), strict=True))
+    measured = _measure_lone(seen, {star: found[0] for star, found in best.items()}, periodic, limits)
     again = []
     for number, star in enumerate(stars):
         alone = measured.get(number)
@@ -256,6 +243,24 @@ def _round(machine: Engine, plan: SearchPlan, stars: list[_Star], limits: Limits
             continue
         again.append(star)
     return [star for star in again if len(star.found) < limits.signals and star.spare > 0]
+
+
+def _measure_lone(
+    seen: _Seen, best: Mapping[int, Measured], periodic: Container[int], limits: Limits
+) -> dict[int, Measured | None]:
+    """What stands out as one transit, of each star: the peak that rests on one, or the best single event."""
+    singles = _singles(seen.data, seen.noise, seen.plan)
+    lone: dict[int, Candidate] = {}
+    for star, curve in enumerate(seen.curves):
+        if star in best and best[star].single:
+            centre, duration = best[star].strongest, best[star].duration
+        elif star not in periodic and singles[star, 0] >= NEAR * limits.single:
+            centre = float(curve.time[0] + singles[star, 1] * seen.plan.width)
+            duration = float(singles[star, 2] * seen.plan.width)
+        else:
+            continue
+        lone[star] = Candidate.of_transit(curve, centre, duration, seen.tables[star])
+    return dict(zip(lone, measure_all(list(lone.values()), seen.machine.exact), strict=True))
 
 
 def _tables(noise: torch.Tensor, width: float) -> list[NoiseTable]:

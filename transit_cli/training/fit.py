@@ -231,6 +231,8 @@ class Fit:
             "samples_per_second": speed,
             "seconds": position.seconds,
             "micro_batch": self.learner.micro_batch,
+            "execution": self.learner.runner.execution,
+            "precision": self.context.plan.precision,
             "memory_bytes": self.device.memory().driver,
         }
         record |= {f"validation_{name}": value for name, value in found.items()}

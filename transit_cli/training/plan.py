@@ -146,14 +146,15 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
     initial = open_initial(settings.init, views)
     saved = {scalar.column: Scaling(**vars(scalar)) for scalar in (initial.card.scalars if initial else ())}
     scalings = [saved.get(scaling.column, scaling) for scaling in measure_scalings(settings, viewset)]
-    scalars = scaled({name: column[rows] for name, column in viewset.tces.items()}, scalings) if scalings else None
+    scalars = scaled(viewset.tces.take(rows), scalings) if scalings else None
     unit = tuple(name for name in settings.unit_depth if name in views)
     samples: Samples
     if in_memory(settings.loader, len(rows) * 4 * sum(views.values())):
         samples = read_samples(viewset, rows, tuple(views), scalars, target[rows], unit=unit)
     else:
         tensor = None if scalars is None else torch.from_numpy(scalars)
-        samples = OnDiskSamples(viewset.path, tuple(views), tensor, torch.from_numpy(target[rows]), rows, unit)
+        stored = {name: viewset.stored_rows(name) for name in views}
+        samples = OnDiskSamples(viewset.path, stored, tensor, torch.from_numpy(target[rows]), rows, unit)
     resolved = precision.resolve(device, settings.precision)
     tasks = _tasks(settings, viewset, rows, target)
     made = Plan(settings, device, resolved, viewset, views, target, classes, scalings, samples, tasks)
@@ -208,7 +209,7 @@ def measure_scalings(settings: TrainSettings, viewset: ViewSet) -> list[Scaling]
     columns = settings.scalars
     if settings.scalars == DEFAULT_SCALARS:
         ours = settings.network in {"two-branch", "astronet"}
-        numeric = {name: values for name, values in viewset.tces.items() if values.dtype.kind == "f"}
+        numeric = viewset.tces.numbers
         columns = tuple(name for name in DEFAULT_SCALARS if ours and name in numeric)
         columns = tuple(name for name in columns if np.isfinite(numeric[name][rows]).any())
     quantiles = settings.scalar_scaling == "quantile"

@@ -17,10 +17,10 @@ from transit_cli.training.processes.members import process_count, train_in_proce
 from transit_cli.training.runs.context import RunContext
 from transit_cli.training.runs.finish import finish
 from transit_cli.training.runs.interrupt import DeferredSignals
-from transit_cli.training.runs.keep_awake import awake
 from transit_cli.training.runs.run import open_run, resumed
 from transit_cli.training.runs.screen import Screen, screen
 from transit_cli.training.runs.tensorboard import Board
+from transit_cli.utils.keep_awake import awake
 from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:

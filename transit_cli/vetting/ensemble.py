@@ -16,6 +16,7 @@ from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import inference
 from transit_cli.training.loading import samples
 from transit_cli.training.loading.scaling import Scaling, scaled
+from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from transit_cli.data.storage.stacked_rows import StackedRows
     from transit_cli.device.base import Device
     from transit_cli.model.card import Card
 
@@ -65,7 +67,9 @@ class Ensemble:
         """The stars in some splits of the training set; empty if it is not available."""
         if self.training_set is None:
             return np.empty(0, str)
-        return np.unique(self.training_set.tces["star"][np.isin(self.training_set.splits, splits)])
+        tces = self.training_set.tces
+        (stars, star), parts = tces.unique("star"), tces.text("split")
+        return stars[np.unique(star[np.isin(parts.values, splits)[parts.codes]])]
 
     def with_target(self, target: Sequence[str]) -> Ensemble:
         """The same networks, scoring other classes; themselves if `target` is empty.
@@ -92,7 +96,7 @@ class Ensemble:
 
     def score(
         self,
-        views: Mapping[str, NDArray[np.float32]],
+        views: Mapping[str, NDArray[np.float32] | StackedRows],
         tces: Mapping[str, NDArray[Any]],
         tick: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:
@@ -114,7 +118,7 @@ class Ensemble:
 
     def probabilities(
         self,
-        views: Mapping[str, NDArray[np.float32]],
+        views: Mapping[str, NDArray[np.float32] | StackedRows],
         tces: Mapping[str, NDArray[Any]],
         tick: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:
@@ -129,7 +133,7 @@ class Ensemble:
 
     def logits(
         self,
-        views: Mapping[str, NDArray[np.float32]],
+        views: Mapping[str, NDArray[np.float32] | StackedRows],
         tces: Mapping[str, NDArray[Any]],
         tick: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:
@@ -152,12 +156,13 @@ class Ensemble:
         outputs = (self.card.outputs,) if self.card.classes else ()
         logits = np.full((len(self.networks), count, *outputs), np.nan)
         for start in range(0, count, inference.CHUNK):
-            chunk = slice(start, start + inference.CHUNK)
+            chunk = slice(start, min(start + inference.CHUNK, count))
             inputs = {name: np.array(views[name][chunk], np.float32) for name in self.card.views}
             inputs |= {name: unit_depth(inputs[name]) for name in self.card.unit_depth}
             finite = np.all([np.isfinite(view).all(1) for view in inputs.values()], axis=0)
             if scalings:
-                inputs["scalars"] = scaled({name: column[chunk] for name, column in tces.items()}, scalings)
+                own = {scaling.column for scaling in scalings} & set(tces) or {next(iter(tces))}
+                inputs["scalars"] = scaled({name: tces[name][chunk] for name in own}, scalings)
             if finite.any():
                 tensors = {name: torch.from_numpy(values[finite]) for name, values in inputs.items()}
                 found = inference.logits(self.networks, tensors, self.device).numpy().astype(np.float64)
@@ -181,10 +186,15 @@ class Ensemble:
         held out from; those of the other members are NaN. A star on which the calibration was fitted gets the one that
         was fitted without its part of the stars.
         """
-        views = {name: viewset.views[name][rows] for name in self.card.views if name in viewset.views}
         self.check(viewset.lengths)
-        logits = self.logits(views, {name: column[rows] for name, column in viewset.tces.items()}, tick)
-        stars = viewset.tces["star"][rows]
+        stored, tces = {name: viewset.views[name] for name in self.card.views}, viewset.tces.take(rows)
+        parts = []
+        for start in range(0, max(len(rows), 1), inference.CHUNK):
+            chunk = slice(start, start + inference.CHUNK)
+            parts.append(self.logits({n: values[rows[chunk]] for n, values in stored.items()}, tces.take(chunk)))
+            if tick:
+                tick(min(start + inference.CHUNK, len(rows)))
+        logits, stars = np.concatenate(parts, axis=1), tces["star"]
         if self.card.folds:
             held_out = samples.assign_folds(viewset, rows, max(self.card.folds) + 1)
             known = np.isin(stars, self.trained_stars())
@@ -225,7 +235,8 @@ def open_run(path: Path, device: Device, *, trust: bool = False) -> Ensemble:
     Raises:
         TransitError: the run does not exist or has not finished, or its networks cannot be built.
     """
-    file = path / saved.FILE if path.is_dir() else path
+    file = path / saved.FILE if path.is_dir() or (remote.url(path) and not path.suffix) else path
+    file = remote.local(file)
     if not file.is_file():
         unfinished = (path / "config.yaml").is_file()
         raise TransitError(

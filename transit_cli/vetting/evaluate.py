@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.utils.files import locked
 from transit_cli.vetting import pretrained, report
+from transit_cli.vetting.completeness.report import Completeness, require_injected
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.evaluation import evaluate_split
 
@@ -30,11 +32,20 @@ def evaluate(settings: EvaluateSettings) -> Result:
         require_matplotlib("the report (--no-report omits it)")
     ensemble, views = select_inputs(settings)
     ensemble = ensemble.with_target(settings.target)
+    if settings.completeness:
+        require_injected(views)
     evaluation = evaluate_split(ensemble, views, settings)
+    found = Completeness(evaluation, views) if settings.completeness else None
     folder = settings.out or _parent_folder(settings.run) / f"evaluate-{views.path.name}-{evaluation.split}"
     with locked(folder):
         files = report.write(folder, evaluation, views, ensemble, with_plots=settings.report)
-    return report.result(evaluation, views, ensemble, files)
+        if found:
+            files |= found.write(folder, with_plots=settings.report)
+    result = report.result(evaluation, views, ensemble, files)
+    if not found:
+        return result
+    data = {**result.data, "completeness": found.document()}
+    return replace(result, data=data, blocks=[*result.blocks, *found.tables()])
 
 
 def _parent_folder(run: Path | None) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import console
+from transit_cli.data.storage.columns import column_rows
 from transit_cli.results import TransitError
 from transit_cli.vetting import groups
 from transit_cli.vetting.classes import ClassEvaluation, evaluate_classes
@@ -104,7 +105,8 @@ def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSetting
     """
     split = _resolve_split(ensemble, views, settings.split)
     rows = views.labelled(SPLITS.get(split, (split,)))
-    truth = np.isin(views.labels, ensemble.target)
+    labels = views.tces.text("label")
+    truth = np.isin(labels.values, ensemble.target)[labels.codes]
     _require_both_classes(views, split, truth[rows], ensemble)
     with console.progress("scoring", len(rows)) as bar:
         probabilities = ensemble.probabilities_of_rows(views, rows, bar.update)
@@ -113,13 +115,13 @@ def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSetting
     members = ensemble.positive(probabilities)
     if len(unusable):
         console.warn(f"{len(unusable)} labelled signals have values that are not finite and are left out")
-    positive, scores, stars = truth[rows], mean_score(members), views.tces["star"][rows]
+    positive, scores, stars = truth[rows], mean_score(members), views.tces.text("star").take(rows).unique[1]
     threshold, origin = _choose_threshold(ensemble, views, settings, split, (positive, scores))
     metrics = estimate(positive, scores, stars, threshold, resamples=settings.resamples)
-    columns = {name: column[rows] for name, column in views.tces.items()}
+    columns = views.tces.take(rows)
     subsets = groups.by_column(columns, positive, scores, stars, threshold)
     new_stars = None
-    seen = np.isin(stars, ensemble.trained_stars())
+    seen = np.isin(columns["star"], ensemble.trained_stars())
     if seen.any() and split in {"test", "val"} and not ensemble.card.folds:
         console.warn(f"{seen.mean():.0%} of these signals are of stars that the network was trained on")
         if not seen.all():
@@ -135,7 +137,7 @@ def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSetting
 
 
 def _resolve_split(ensemble: Ensemble, views: ViewSet, wanted: str) -> str:
-    present = set(views.splits.tolist())
+    present = set(views.tces.unique("split")[0].tolist())
     own = ensemble.training_set is not None and ensemble.training_set.path.resolve() == views.path.resolve()
     if wanted == "auto":
         if ensemble.card.folds and own:
@@ -206,7 +208,7 @@ def to_document(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble) -> d
     return document | {
         "signals": len(evaluation.rows),
         "positives": int(evaluation.truth.sum()),
-        "stars": len(np.unique(views.tces["star"][evaluation.rows])),
+        "stars": len(views.tces.text("star").take(evaluation.rows).unique[0]),
         "unusable": len(evaluation.unusable),
         "interval": LEVEL,
         "split": evaluation.split,
@@ -238,7 +240,8 @@ def describe_errors(evaluation: Evaluation, views: ViewSet) -> tuple[list[dict[s
 def _describe_signal(evaluation: Evaluation, views: ViewSet, index: int) -> dict[str, Any]:
     row = evaluation.rows[index]
     names = ("star", "signal", "label", "period_days", "depth_ppm", "snr")
-    return {name: views.tces[name][row] for name in names} | {
+    values = views.tces.take(evaluation.rows[index : index + 1])
+    return {name: values[name][0] for name in names} | {
         "row": int(row),
         "score": float(evaluation.scores[index]),
         "spread": float(evaluation.spread[index]),
@@ -249,7 +252,7 @@ def score_columns(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble) ->
     """The columns of scores.csv: signal, label, and the scores of the ensemble and of each member."""
     rows = evaluation.rows
     names = ("star", "signal", "period_days", "epoch_days", "duration_hours", "depth_ppm", "snr", "label", "split")
-    columns: dict[str, Any] = {"row": rows} | {name: views.tces[name][rows] for name in names}
+    columns: dict[str, Any] = {"row": rows} | {n: column_rows(views.tces.stored(n), rows) for n in names}
     columns |= {"positive": evaluation.truth.astype(int), "score": evaluation.scores, "spread": evaluation.spread}
     columns |= {f"score_{index + 1}": scores for index, scores in enumerate(evaluation.members)}
     if found := evaluation.classes:

@@ -24,7 +24,8 @@ PRECISIONS = (0.9, 0.99)
 CALIBRATION_BINS = 10
 RESAMPLES = 1000
 LEVEL = 0.95
-_CHUNK = 50
+#: Resamples, and weights, that are handled at once.
+_CHUNK, _WEIGHTS = 50, 1 << 19
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,11 @@ def estimate(
         seed: seed of the bootstrap.
     """
     values = point_estimates(truth, scores, threshold)
+    order = np.argsort(-scores, kind="stable")
+    ranked = _Ranked(truth[order], scores[order], threshold)
     draws: dict[str, list[NDArray[np.float64]]] = {name: [] for name in values}
-    for weights in bootstrap_weights(stars, resamples, seed):
-        for name, drawn in resampled_metrics(truth, scores, weights, threshold).items():
+    for weights in bootstrap_weights(stars[order], resamples, seed):
+        for name, drawn in ranked.metrics(weights).items():
             draws[name].append(drawn)
     return {name: Estimate(value, *_interval(draws[name])) for name, value in values.items()}
 
@@ -78,11 +81,15 @@ def _interval(draws: list[NDArray[np.float64]]) -> tuple[float, float]:
 
 
 def bootstrap_weights(stars: NDArray[np.generic], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """How often each bootstrap sample contains each signal: `resamples` rows in blocks of [<= 50, N]."""
+    """How often each bootstrap sample contains each signal: `resamples` rows in blocks of [<= 50, N].
+
+    The draws do not depend on the size of the blocks, which hold less than a few MB.
+    """
     names, star = np.unique(stars, return_inverse=True)
     random = np.random.default_rng(seed)
-    for start in range(0, resamples, _CHUNK):
-        rows = min(_CHUNK, resamples - start)
+    block = min(max(_WEIGHTS // max(len(star), 1), 1), _CHUNK)
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
         drawn = random.integers(len(names), size=(rows, len(names)))
         drawn += np.arange(rows)[:, None] * len(names)
         counts = np.bincount(drawn.ravel(), minlength=rows * len(names)).reshape(rows, len(names))
@@ -135,42 +142,61 @@ def resampled_metrics(
 ) -> dict[str, NDArray[np.float64]]:
     """The metrics of `point_estimates` for each row of weights [R, N]: arrays [R]."""
     order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # equal scores share a threshold
-    true = np.cumsum(weights[:, order] * truth[order], axis=1)[:, last]
-    predicted = np.cumsum(weights[:, order], axis=1)[:, last]
-    false = predicted - true
-    positives, negatives = true[:, -1:], false[:, -1:]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision = np.where(predicted > 0, true / predicted, 0.0)
-        recall, fall_out = true / positives, false / negatives
-        found = {
-            "average_precision": (np.diff(recall, axis=1, prepend=0.0) * precision).sum(1),
-            "roc_auc": np.trapezoid(_from_zero(recall), _from_zero(fall_out), axis=1),
-        }
-        for minimum in RECALLS:
-            best = np.where(recall >= minimum, precision, 0.0).max(1)
-            found[f"precision_at_recall_{minimum * 100:.0f}"] = np.where(positives[:, 0] > 0, best, np.nan)
-        for minimum in PRECISIONS:
-            best = np.where(precision >= minimum, recall, 0.0).max(1)
-            found[f"recall_at_precision_{minimum * 100:.0f}"] = np.where(positives[:, 0] > 0, best, np.nan)
-        above = scores >= threshold
-        total, both, above_count, true_count = (
-            weights.sum(1),
-            weights @ (above & truth),
-            weights @ above,
-            weights @ truth,
-        )
-        prevalence = true_count / total
-        found |= {
-            "accuracy": weights @ (above == truth) / total,
-            "majority_accuracy": np.maximum(prevalence, 1 - prevalence),
-            "precision": both / above_count,
-            "recall": both / true_count,
-            "f1": 2 * both / (above_count + true_count),
-            "brier": weights @ (scores - truth) ** 2 / total,
-            "calibration_error": _calibration_error(truth, scores, weights),
-        }
-    return found
+    return _Ranked(truth[order], scores[order], threshold).metrics(weights[:, order])
+
+
+class _Ranked:
+    """Signals in descending order of score, so that each metric of a resample follows from cumulative sums.
+
+    Args:
+        truth: [N] whether each signal is positive.
+        scores: [N], descending.
+        threshold: signals with at least this score are predicted positive.
+    """
+
+    def __init__(self, truth: NDArray[np.bool_], scores: NDArray[np.float64], threshold: float) -> None:
+        self._truth = truth
+        self._error = scores - truth
+        self._above = int((scores >= threshold).sum())
+        last = np.append(np.diff(scores) != 0, True)  # equal scores share a threshold
+        self._last = slice(None) if last.all() else np.flatnonzero(last)
+        bins = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+        self._bins = np.flatnonzero(np.diff(bins, prepend=-1))
+
+    def metrics(self, weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The metrics of `point_estimates` for each row of weights [R, N]: arrays [R]."""
+        true_all, predicted_all = np.cumsum(weights * self._truth, axis=1), np.cumsum(weights, axis=1)
+        true, predicted = true_all[:, self._last], predicted_all[:, self._last]
+        false = predicted - true
+        positives, negatives = true[:, -1:], false[:, -1:]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            precision = np.where(predicted > 0, true / predicted, 0.0)
+            recall, fall_out = true / positives, false / negatives
+            found = {
+                "average_precision": (np.diff(recall, axis=1, prepend=0.0) * precision).sum(1),
+                "roc_auc": np.trapezoid(_from_zero(recall), _from_zero(fall_out), axis=1),
+            }
+            for minimum in RECALLS:
+                best = np.where(recall >= minimum, precision, 0.0).max(1)
+                found[f"precision_at_recall_{minimum * 100:.0f}"] = np.where(positives[:, 0] > 0, best, np.nan)
+            for minimum in PRECISIONS:
+                best = np.where(precision >= minimum, recall, 0.0).max(1)
+                found[f"recall_at_precision_{minimum * 100:.0f}"] = np.where(positives[:, 0] > 0, best, np.nan)
+            total, true_count = predicted_all[:, -1], true_all[:, -1]
+            zero, last = np.zeros(len(weights)), self._above - 1
+            both, above = (true_all[:, last], predicted_all[:, last]) if self._above else (zero, zero)
+            prevalence = true_count / total
+            wrong = np.add.reduceat(weights * self._error, self._bins, axis=1)
+            found |= {
+                "accuracy": (both + (total - above) - (true_count - both)) / total,
+                "majority_accuracy": np.maximum(prevalence, 1 - prevalence),
+                "precision": both / above,
+                "recall": both / true_count,
+                "f1": 2 * both / (above + true_count),
+                "brier": weights @ self._error**2 / total,
+                "calibration_error": np.abs(wrong).sum(1) / total,
+            }
+        return found
 
 
 def _from_zero(curve: NDArray[np.float64]) -> NDArray[np.float64]:

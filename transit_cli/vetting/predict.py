@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import console
-from transit_cli.data.viewset import write_table
+from transit_cli.data.storage.columns import Column, Columns, Text
+from transit_cli.data.viewset import INFO, write_table
 from transit_cli.device.select import select
 from transit_cli.model.calibration import shift_prior
 from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_output, locked
 from transit_cli.vetting import pretrained
 from transit_cli.vetting.ensemble import open_run
@@ -24,11 +26,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from transit_cli.data.storage.stacked_rows import StackedRows
     from transit_cli.vetting.ensemble import Ensemble
     from transit_cli.vetting.settings import PredictSettings
 
-#: Rows of the printed table; scores.csv and --json have all.
-SHOWN = 20
+#: Rows of the printed table, and at most in the JSON document; scores.csv has all.
+SHOWN, LISTED = 20, 10_000
 #: Suffixes of catalogs.
 TABLES = {".csv", ".ecsv", ".tsv", ".txt"}
 
@@ -51,16 +54,16 @@ def predict(settings: PredictSettings) -> Result:
             code="setting-missing",
         )
     folder = settings.out or Path(f"predict-{path.name.split('.')[0]}")
-    with locked(folder):
-        ensemble, signals = open_inputs(settings, run, path, folder)
-        return score(ensemble, signals, settings, folder)
+    with remote.staged(folder) as here, locked(here):
+        ensemble, signals = open_inputs(settings, run, path, here)
+        return score(ensemble, signals, settings, here)
 
 
 def open_inputs(settings: PredictSettings, run: Path | None, path: Path, folder: Path) -> tuple[Ensemble, Signals]:
     """The network and the signals of any kind of input."""
     device = select(settings.device)
     ensemble = open_run(run, device, trust=settings.trust).with_target(settings.target) if run else None
-    if path.is_dir():
+    if path.is_dir() or (remote.url(path) and remote.exists(path / INFO)):
         signals = from_viewset(path)
         return ensemble or pretrained.for_lengths(signals.lengths, device).with_target(settings.target), signals
     ensemble = ensemble or pretrained.open_named(pretrained.DEFAULT, device).with_target(settings.target)
@@ -81,30 +84,36 @@ def open_inputs(settings: PredictSettings, run: Path | None, path: Path, folder:
 def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folder: Path) -> Result:
     """Score folded signals, and write scores.csv and the plots."""
     with console.progress("scoring", len(signals)) as bar:
-        probabilities = scored(ensemble, signals.views, signals.tces, settings.prior, bar.update)
+        found = scored(ensemble, signals.views, signals.tces, settings.prior, bar.update)
+    probabilities = _padded(found, len(signals))
     members = ensemble.positive(probabilities)
     scores = mean_score(members)
-    errors = [
-        error or ("" if np.isfinite(value) else "a view has values that are not finite")
-        for error, value in zip(signals.errors, scores, strict=True)
-    ]
+    errors = list(signals.errors)
+    for place in np.flatnonzero(~np.isfinite(scores)).tolist():
+        errors[place] = errors[place] or "a view has values that are not finite"
     checks = {
         name: mean_score(ensemble.positive(scored(ensemble, other, signals.tces, settings.prior)))
         for name, other in signals.other_periods.items()
     }
-    rows = _rows(ensemble, signals, probabilities, errors, checks)
+    checks = {
+        name: np.pad(values, (0, len(signals) - len(values)), constant_values=np.nan) for name, values in checks.items()
+    }
+    table = _table(ensemble, signals, probabilities, errors, checks)
     order = np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable")
-    for index in order[: settings.max_plots]:
-        if not errors[index]:
-            rows[index]["plot"] = _plot(folder, signals, rows[index], int(index))
+    plots = [""] * len(signals)
+    for place in order[: settings.max_plots].tolist():
+        if not errors[place]:
+            plots[place] = _plot(folder, signals, _row(table, place), place)
+    columns = {name: table.stored(name) for name in table if name != "trained_on"}
+    table = Columns(columns | {"plot": Text.of(plots), "trained_on": table.stored("trained_on")})
     with atomic_output(folder / "scores.csv") as temporary:
-        write_table(temporary, {name: [row[name] for row in rows] for name in rows[0]} if rows else {})
-    return _result(ensemble, rows, order, folder, settings.prior)
+        write_table(temporary, table if len(signals) else {})
+    return _result(ensemble, table, order, folder, settings.prior)
 
 
 def scored(
     ensemble: Ensemble,
-    views: Mapping[str, NDArray[np.float32]],
+    views: Mapping[str, NDArray[np.float32] | StackedRows],
     tces: Mapping[str, NDArray[Any]],
     prior: float | None,
     tick: Callable[[int], object] | None = None,
@@ -130,45 +139,54 @@ def scored(
     return shift_prior(probabilities, ensemble.is_target, before, prior)
 
 
-def _impostor(ensemble: Ensemble, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+def _padded(probabilities: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Probabilities [M, count, C], NaN for the signals at the end that have no views."""
+    return np.pad(probabilities, ((0, 0), (0, count - probabilities.shape[1]), (0, 0)), constant_values=np.nan)
+
+
+def _impostors(ensemble: Ensemble, probabilities: NDArray[np.float64]) -> dict[str, Column]:
     """The probability of each class, and the most probable one that is not the target; {} for a binary network.
 
     Args:
         ensemble: the networks.
-        probabilities: [M, C] of one signal.
+        probabilities: [M, N, C].
     """
     classes = ensemble.card.classes
     if not classes:
         return {}
     mean = probabilities.mean(axis=0)
-    row: dict[str, Any] = {f"probability_{name}": value for name, value in zip(classes, mean, strict=True)}
-    if not np.isfinite(mean).all():
-        return row | {"impostor": "", "impostor_probability": np.nan}
-    best = int(np.argmax(np.where(ensemble.is_target, -1.0, mean)))
-    return row | {"impostor": classes[best], "impostor_probability": mean[best]}
+    columns: dict[str, Column] = {f"probability_{name}": mean[:, index] for index, name in enumerate(classes)}
+    known = np.isfinite(mean).all(axis=1)
+    best = np.argmax(np.where(ensemble.is_target, -1.0, np.nan_to_num(mean)), axis=1)
+    names = Text(np.array([*classes, ""]), np.where(known, best, len(classes)).astype(np.int32))
+    highest = np.where(known, mean[np.arange(len(mean)), best], np.nan)
+    return columns | {"impostor": names, "impostor_probability": highest}
 
 
-def _rows(
+def _table(
     ensemble: Ensemble,
     signals: Signals,
     probabilities: NDArray[np.float64],
     errors: Sequence[str],
     checks: dict[str, NDArray[np.float64]],
-) -> list[dict[str, Any]]:
-    members = ensemble.positive(probabilities)
-    scores = mean_score(members)
-    rows: list[dict[str, Any]] = []
+) -> Columns:
+    """The columns of scores.csv, all but "plot"."""
     names = ("star", "signal", "period_days", "epoch_days", "duration_hours", "depth_ppm", "label")
-    for place, error in enumerate(errors):
-        row: dict[str, Any] = {"row": place}
-        row |= {name: signals.tces[name][place] for name in names if name in signals.tces}
-        row |= {"score": scores[place], "spread": members[:, place].std() if np.isfinite(scores[place]) else np.nan}
-        row |= {f"score_{member + 1}": value for member, value in enumerate(members[:, place])}
-        row |= _impostor(ensemble, probabilities[:, place])
-        row |= {f"score_{name}_period": values[place] for name, values in checks.items()}
-        row |= {"error": error, "plot": "", "trained_on": ensemble.trained_on}
-        rows.append(row)
-    return rows
+    members, count = ensemble.positive(probabilities), len(errors)
+    scores = mean_score(members)
+    tces = signals.tces if isinstance(signals.tces, Columns) else Columns.of(signals.tces)
+    columns: dict[str, Column] = {"row": np.arange(count)}
+    columns |= {name: tces.stored(name) for name in names if name in tces}
+    columns |= {"score": scores, "spread": np.where(np.isfinite(scores), members.std(axis=0), np.nan)}
+    columns |= {f"score_{member + 1}": values for member, values in enumerate(members)}
+    columns |= _impostors(ensemble, probabilities)
+    columns |= {f"score_{name}_period": values for name, values in checks.items()}
+    columns |= {"error": Text.of(errors)}
+    return Columns(columns | {"trained_on": Text(np.array([ensemble.trained_on]), np.zeros(count, np.int32))})
+
+
+def _row(table: Columns, place: int) -> dict[str, Any]:
+    return {name: column[0] for name, column in table.take(slice(place, place + 1)).items()}
 
 
 def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
@@ -182,17 +200,12 @@ def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> st
     return f"signal_{place}.png"
 
 
-def _result(
-    ensemble: Ensemble,
-    rows: Sequence[dict[str, Any]],
-    order: NDArray[np.int64],
-    folder: Path,
-    prior: float | None,
-) -> Result:
-    failed = [row for row in rows if row["error"]]
-    shown = [rows[place] for place in order[:SHOWN]]
+def _result(ensemble: Ensemble, table: Columns, order: NDArray[np.int64], folder: Path, prior: float | None) -> Result:
+    count, errors = table.rows, table.text("error")
+    failed = int((errors.values != "")[errors.codes].sum())
+    shown = [_row(table, place) for place in order[:SHOWN].tolist()]
     target = ",".join(ensemble.target)
-    checked = [name for name in ("half", "double") if rows and f"score_{name}_period" in rows[0]]
+    checked = [name for name in ("half", "double") if count and f"score_{name}_period" in table]
     impostor = ("impostor",) if ensemble.card.classes else ()
     columns = ("star", "signal", "score", "spread", *impostor, *(f"{name} period" for name in checked), "error")
     cells = [
@@ -207,25 +220,27 @@ def _result(
         )
         for row in shown
     ]
-    more = f"; {len(rows) - SHOWN} more in scores.csv" if len(rows) > SHOWN else ""
+    more = f"; {count - SHOWN} more in scores.csv" if count > SHOWN else ""
     note = f"score: probability of {target}, mean of {len(ensemble.networks)} network(s) trained on "
     note += ensemble.trained_on + more
     if impostor:
         note += "; impostor: the most probable other class"
     if prior is not None:
         note += f"; of the new signals {prior:g} are taken to be {target}"
-    best = rows[order[0]] if rows and not rows[order[0]]["error"] else None
-    verdict = f"{len(rows) - len(failed):,} signals scored"
-    if len(rows) - len(failed) == 1 and best:
+    best = shown[0] if shown and not shown[0]["error"] else None
+    verdict = f"{count - failed:,} signals scored"
+    if count - failed == 1 and best:
         verdict = f"score {best['score']:.3f} +- {best['spread']:.3f} for {target}"
         if impostor:
             verdict += f"; most probable impostor {best['impostor']} ({best['impostor_probability']:.3f})"
-    verdict += f", {len(failed)} could not be" if failed else ""
-    warnings = [text for row in rows if (text := _period_warning(row, checked))][:SHOWN]
+    verdict += f", {failed} could not be" if failed else ""
+    listed = np.sort(order[:LISTED])
+    if count > LISTED:
+        note += f"; the JSON document has the {LISTED:,} with the highest scores"
     data = {
-        "signals": [dict(row) for row in rows],
-        "scored": len(rows) - len(failed),
-        "errors": len(failed),
+        "signals": _rows(table.take(listed)),
+        "scored": count - failed,
+        "errors": failed,
         "run": ensemble.name,
         "target": list(ensemble.target),
         "classes": list(ensemble.card.classes),
@@ -234,16 +249,28 @@ def _result(
         "trained_on": ensemble.trained_on,
         "scores_file": str(folder / "scores.csv"),
     }
+    warnings = _period_warnings(table, checked)
     return Result(data, [Table(columns, cells, note=note)], f"{verdict}; {folder / 'scores.csv'}", warnings)
 
 
-def _period_warning(row: dict[str, Any], checked: Sequence[str]) -> str:
-    """Warning if another period scores clearly higher, or ''."""
-    best = max(checked, key=lambda name: np.nan_to_num(row[f"score_{name}_period"], nan=-1), default="")
-    if best and row[f"score_{best}_period"] > row["score"] + max(0.1, 2 * row["spread"]):
+def _rows(table: Columns) -> list[dict[str, Any]]:
+    columns = {name: column.tolist() for name, column in table.items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _period_warnings(table: Columns, checked: Sequence[str]) -> list[str]:
+    """Warnings for the first signals of which another period scores clearly higher."""
+    if not checked:
+        return []
+    others = np.stack([np.nan_to_num(table[f"score_{name}_period"], nan=-1) for name in checked])
+    higher = others.max(axis=0) > table["score"] + np.fmax(0.1, 2 * table["spread"])
+    warnings = []
+    for place in np.flatnonzero(higher)[:SHOWN].tolist():
+        row, best = _row(table, place), checked[int(others[:, place].argmax())]
         name = f"{row.get('star', '')} {row.get('signal', '')}".strip()
-        return f"{name}: {best} the period scores {row[f'score_{best}_period']:.3f}, more than the period given"
-    return ""
+        found = row[f"score_{best}_period"]
+        warnings.append(f"{name}: {best} the period scores {found:.3f}, more than the period given")
+    return warnings
 
 
 def _format(value: float) -> str:

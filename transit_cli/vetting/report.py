@@ -211,7 +211,7 @@ def _page(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble, plot_folde
         f"{ensemble.name}: {len(evaluation.members)} member(s), positive is {','.join(ensemble.target)}.",
         (
             f"Evaluated on {views.path.name}, split {evaluation.split}: {len(truth):,} signals of "
-            f"{len(np.unique(views.tces['star'][evaluation.rows])):,} stars, {truth.sum():,} positive."
+            f"{len(views.tces.text('star').take(evaluation.rows).unique[0]):,} stars, {truth.sum():,} positive."
         ),
         f"Trained on {ensemble.trained_on}. transit {__version__}.",
     ]

@@ -14,9 +14,10 @@ from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
+from transit_cli.data.storage.columns import Columns, joined
 from transit_cli.data.views import star
 from transit_cli.data.views.make import recipe_for
-from transit_cli.data.viewset import TEXT, ViewSet, write_table
+from transit_cli.data.viewset import ViewSet, write_table
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from transit_cli.data.storage.stacked_rows import StackedRows
     from transit_cli.vetting.settings import PredictSettings
 
 #: Factors of the period at which a signal is also folded.
@@ -35,16 +37,16 @@ class Signals:
     """Signals to score.
 
     Attributes:
-        views: [N, L] by name; NaN for signals without views.
+        views: [N, L] by name; NaN for signals without views, or fewer rows if these are the last ones.
         tces: [N] columns by name.
         errors: [N] why a signal has no views, or "".
         other_periods: views folded at half and double the period, by "half" and "double"; empty without light curves.
     """
 
-    views: Mapping[str, NDArray[np.float32]]
-    tces: Mapping[str, NDArray[Any]]
+    views: Mapping[str, NDArray[np.float32] | StackedRows]
+    tces: Mapping[str, NDArray[Any]] | Columns
     errors: Sequence[str]
-    other_periods: Mapping[str, Mapping[str, NDArray[np.float32]]] = field(default_factory=dict)
+    other_periods: Mapping[str, Mapping[str, NDArray[np.float32] | StackedRows]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -58,20 +60,14 @@ class Signals:
 def from_viewset(path: Path) -> Signals:
     """The signals of a view set, including those that were dropped when it was made."""
     viewset = ViewSet.open(path).checked()
-    views: dict[str, NDArray[np.float32]] = dict(viewset.views)
-    tces, errors = dict(viewset.tces), [""] * len(viewset)
-    if viewset.dropped:
-        reasons = [str(reason) for reason in viewset.dropped["reason"]]
-        views = {name: _extended(values, len(reasons)) for name, values in views.items()}
-        for name, column in tces.items():
-            absent = np.full(len(reasons), "" if name in TEXT else np.nan)
-            tces[name] = np.concatenate([column, viewset.dropped.get(name, absent)])
-        errors += [reason or "it could not be folded" for reason in reasons]
-    return Signals(views, tces, errors)
-
-
-def _extended(values: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
-    return np.concatenate([values, np.full((rows, values.shape[1]), np.nan, np.float32)])
+    dropped = viewset.dropped
+    reasons = dropped["reason"].tolist() if "reason" in dropped else []
+    tces = viewset.tces
+    if reasons:
+        tces = joined([tces, dropped.take(slice(0, len(reasons)))]).only(tces)
+    return Signals(
+        viewset.views, tces, [""] * len(viewset) + [reason or "it could not be folded" for reason in reasons]
+    )
 
 
 def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str, int]) -> Signals:

@@ -29,6 +29,9 @@ class EvaluateSettings(DeviceSettings):
     threshold: Annotated[float | None, Range(0, 1)] = None
     "Score from which a signal counts as positive; by default the one with the highest F1 on val."
 
+    completeness: bool = False
+    "Shares of injected planets and of false alarms that pass, in cells of period, S/N and radius (data inject)."
+
     resamples: Annotated[int, Range(20, 100_000)] = 1000
     "Bootstrap samples of stars for the 95 % intervals."
 

@@ -27,16 +27,14 @@ template <class T> T simd_sum(T);
 template <class T> T simd_max(T);
 template <class T> T simd_shuffle_xor(T, ushort);
 template <class T> T simd_shuffle_down(T, ushort);
-template <class T, int C, int R> struct simdgroup_matrix { T held; };
-typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
-template <class T, int C, int R> simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(T);
+typedef float simdgroup_float8x8 __attribute__((ext_vector_type(16)));  // a class could not be copied without generic addresses
+template <class T, int C, int R> simdgroup_float8x8 make_filled_simdgroup_matrix(T);
 #define MATRICES_IN(SPACE) \
-  template <class T> void simdgroup_load(__private simdgroup_matrix<T, 8, 8>&, const SPACE T*, ulong = 8, ulong2 = 0, bool = false); \
-  template <class T> void simdgroup_store(simdgroup_matrix<T, 8, 8>, SPACE T*, ulong = 8, ulong2 = 0, bool = false);
+  void simdgroup_load(__private simdgroup_float8x8&, const SPACE float*, ulong = 8, ulong2 = 0, bool = false); \
+  void simdgroup_store(simdgroup_float8x8, SPACE float*, ulong = 8, ulong2 = 0, bool = false);
 MATRICES_IN(__local) MATRICES_IN(__global)
 #undef MATRICES_IN
-template <class T> void simdgroup_multiply_accumulate(__private simdgroup_matrix<T, 8, 8>&, simdgroup_matrix<T, 8, 8>,
-                                                      simdgroup_matrix<T, 8, 8>, simdgroup_matrix<T, 8, 8>);
+void simdgroup_multiply_accumulate(__private simdgroup_float8x8&, simdgroup_float8x8, simdgroup_float8x8, simdgroup_float8x8);
 }
 #define device __global
 #define threadgroup __local

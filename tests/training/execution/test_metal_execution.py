@@ -84,7 +84,7 @@ def count_bytes(network):
     from transit_cli.training.step import OptimizerStep
 
     found = {"eager": [0, 0], "metal": [0, 0]}
-    now = found["eager"]
+    now = [0, 0]
 
     class Kernel:
         max_threads_per_threadgroup = 1024
@@ -118,9 +118,9 @@ def count_bytes(network):
         batch = Batch(inputs, torch.rand(64).round().to("mps"))
         step.run([batch])
         now = counts
-        now[:] = 0, 0
         with Operators():
             step.run([batch])
+        now = [0, 0]
     return found
 
 

@@ -134,6 +134,7 @@ def train_members(folder):
     return [(one - other).abs().max().item() for one, other in zip(*found, strict=True)]
 
 
+@pytest.mark.torture
 def test_members_trained_by_kernels_are_those_of_eager(mps, tmp_path):
     write_set(tmp_path / "views", size=36)
     done = mps.run(train_members, str(tmp_path), timeout=300)

@@ -22,7 +22,7 @@ from transit_cli.data.catalogs.vocabulary import STAR_IDS
 from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.split import SPLITS, split
 from transit_cli.data.views.make import recipe_for
-from transit_cli.data.views.measure_views import view_scalars
+from transit_cli.data.views.measurements.binned import view_scalars
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.utils.files import locked
 

@@ -13,8 +13,9 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from transit_cli import __version__, console
@@ -23,6 +24,7 @@ from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.target import mission_of, star_in_name
 from transit_cli.data.lightcurves.text_tables import NoLightCurveError
 from transit_cli.results import TransitError
+from transit_cli.utils import remote
 from transit_cli.utils.cache import cache_folder
 from transit_cli.utils.files import atomic_write
 
@@ -87,9 +89,11 @@ class FileIndex:
             TransitError: the folder does not exist or holds no light curve.
         """
         index = cls(folder)
+        if remote.url(folder):
+            index._list_remote()
+            return index
         known = index._remembered()
-        skipped = {path.resolve() for path in skip}
-        found = list(_unique(path for path in walk(folder) if not skipped or path.resolve() not in skipped))
+        found = list(_unique(walk(folder), skip))
         if not found:
             raise TransitError(
                 f"{folder} holds no light curve" if folder.is_dir() else f"{folder} is not a folder",
@@ -100,11 +104,12 @@ class FileIndex:
         by_star: dict[str, list[Path]] = defaultdict(list)
         with console.progress("headers", len(found)) as bar:
             for path, stamp in found:
-                entry = known.get(index.name(path))
+                name = index.name(path)
+                entry = known.get(name)
                 if entry is None or not entry.is_of(stamp):
                     entry = _read(path, stamp, entry)
                 bar.update(advance=1)
-                index._entries[index.name(path)] = entry
+                index._entries[name] = entry
                 if entry.table:
                     index.ignored.append(path)
                     continue
@@ -117,13 +122,45 @@ class FileIndex:
         index._remember(known)
         return index
 
+    def _list_remote(self) -> None:
+        """The light curves in a folder by URL: of the star that the file's name gives, else its header."""
+        endings = readers.suffixes()
+        found = [item for item in remote.files(self.folder) if item[0].name.lower().endswith(endings)]
+        by_star: dict[str, list[Path]] = defaultdict(list)
+        with console.progress("listing", len(found)) as bar:
+            for path, size, tag in found:
+                entry = _Entry([size, *3 * [0]], 0, star=star_in_name(path), sha256=tag)
+                if not mission_of(entry.star):
+                    with remote.opened(path) as here:
+                        entry = replace(_read(here, entry.stamp, None), read_at=0, sha256=tag)
+                bar.update(advance=1)
+                self._entries[self.name(path)] = entry
+                if entry.table:
+                    self.ignored.append(path)
+                    continue
+                self.files.append(path)
+                if entry.reason:
+                    self.unreadable[path] = entry.reason
+                for star in _names(entry.star, path):
+                    by_star[star].append(path)
+        self.by_star = dict(by_star)
+
     def name(self, path: Path) -> str:
         """The path of a file relative to the folder, with slashes."""
-        return path.relative_to(self.folder).as_posix()
+        text, folder = path.as_posix(), f"{self.folder.as_posix()}/"
+        return text[len(folder) :] if text.startswith(folder) else path.relative_to(self.folder).as_posix()
 
     def star(self, path: Path) -> str:
         """The star of a file, "" if unknown."""
         return self._entries[self.name(path)].star
+
+    @property
+    def digest(self) -> str:
+        """A digest of the names and stamps of all files, which changes if one of them may have changed."""
+        digest = hashlib.sha256()
+        for name, entry in sorted(self._entries.items()):
+            digest.update(f"{name} {entry.stamp[:2] if entry.read_at else entry.sha256}\n".encode())
+        return digest.hexdigest()
 
     def named(self, name: str) -> list[Path]:
         """Files whose path ends in `name`, which may contain folders."""
@@ -191,8 +228,9 @@ def walk(folder: Path) -> Iterator[Path]:
         yield from (Path(path, name) for name in sorted(names) if name.lower().endswith(endings) and name[0] != ".")
 
 
-def _unique(paths: Iterator[Path]) -> Iterator[tuple[Path, list[int]]]:
-    """Regular files with their stamps; one that several links lead to only once."""
+def _unique(paths: Iterator[Path], skip: Collection[Path]) -> Iterator[tuple[Path, list[int]]]:
+    """Regular files with their stamps, without those to skip; one that several links lead to only once."""
+    skipped = {(status.st_dev, status.st_ino) for path in skip if path.exists() for status in [path.stat()]}
     seen: set[tuple[int, int]] = set()
     for path in paths:
         try:
@@ -200,7 +238,7 @@ def _unique(paths: Iterator[Path]) -> Iterator[tuple[Path, list[int]]]:
         except OSError:  # a broken link
             continue
         identity = (status.st_dev, status.st_ino)
-        if not path.is_file() or (status.st_nlink == 1 and identity in seen):
+        if not S_ISREG(status.st_mode) or identity in skipped or (status.st_nlink == 1 and identity in seen):
             continue
         seen.add(identity)
         yield path, [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]

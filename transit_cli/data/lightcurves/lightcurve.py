@@ -47,6 +47,9 @@ class LightCurve:
         product: the name of the product, as in "QLP"; "" if it was not recognised.
         flagged: finite cadences that quality flags remove.
         decisions: what was decided, in the order of reading.
+        centroid: [n, 2] position of the star's light on the detector in pixels, less the motion of the pointing if the
+            file has it; NaN where it is missing; None without.
+        file_number: [n] the file of each cadence, whose centroids have axes and an origin of their own; None for one.
     """
 
     time: np.ndarray
@@ -63,6 +66,14 @@ class LightCurve:
     product: str = ""
     flagged: int = 0
     decisions: tuple[Decision, ...] = field(default=())
+    centroid: np.ndarray | None = None
+    file_number: np.ndarray | None = None
+
+    def where(self, chosen: np.ndarray) -> LightCurve:
+        """The chosen cadences."""
+        centroid = None if self.centroid is None else self.centroid[chosen]
+        number = None if self.file_number is None else self.file_number[chosen]
+        return replace(self, time=self.time[chosen], flux=self.flux[chosen], centroid=centroid, file_number=number)
 
 
 def stitch(curves: Sequence[LightCurve]) -> LightCurve:
@@ -88,12 +99,13 @@ def stitch(curves: Sequence[LightCurve]) -> LightCurve:
         if uncovered.all():
             chosen.append(curve)
         elif uncovered.any():
-            chosen.append(replace(curve, time=curve.time[uncovered], flux=curve.flux[uncovered]))
+            chosen.append(curve.where(uncovered))
     if not chosen:
         return moved[0]
     time = np.concatenate([curve.time for curve in chosen])
     flux = np.concatenate([curve.flux for curve in chosen])
     order_of_time = np.argsort(time, kind="stable")
+    centroid, number = _centroids(chosen)
     sources = sorted(curve.source for curve in chosen)
     more = f" (+{len(sources) - 1})" if len(sources) > 1 else ""
     notes += [note for curve in combined for note in curve.notes]
@@ -108,7 +120,17 @@ def stitch(curves: Sequence[LightCurve]) -> LightCurve:
         finite=sum(curve.finite for curve in chosen),
         flagged=sum(curve.flagged for curve in chosen),
         notes=tuple(dict.fromkeys(notes)),
+        centroid=None if centroid is None else centroid[order_of_time],
+        file_number=None if number is None else number[order_of_time],
     )
+
+
+def _centroids(curves: Sequence[LightCurve]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The centroids of all curves, NaN for a curve without any, and the curve's number; None if no curve has any."""
+    if all(curve.centroid is None for curve in curves):
+        return None, None
+    missing = [np.full((len(curve.time), 2), np.nan) if curve.centroid is None else curve.centroid for curve in curves]
+    return np.concatenate(missing), np.repeat(np.arange(len(curves)), [len(curve.time) for curve in curves])
 
 
 def _segments(time: np.ndarray) -> list[slice]:

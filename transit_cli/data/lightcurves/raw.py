@@ -36,6 +36,17 @@ TIME_COLUMNS = (
 )
 TIME_COLUMNS += ("T", "BARYTIME", "TIMES", "TIME_BTJD", "TIME_BKJD", "BJD_TT", "BJD_UTC", "JD_TDB", "BMJD", "DATE")
 
+#: Columns of the centroid of the star's light on the detector, in pixels; and of the motion of the pointing.
+CENTROID_COLUMNS = (
+    ("MOM_CENTR1", "MOM_CENTR2"),  # Kepler, K2, SPOC, TASOC
+    ("CENTROID_COL", "CENTROID_ROW"),  # lightkurve
+    ("CENTROID_X", "CENTROID_Y"),  # CHEOPS
+    ("X_CENTROID", "Y_CENTROID"),  # eleanor
+    ("SAP_X", "SAP_Y"),  # QLP
+    ("XIC", "YIC"),  # CDIPS
+)
+POINTING_COLUMNS = ("POS_CORR1", "POS_CORR2")
+
 _TIME_LIKE = re.compile(r"^(?:TIME|BJD|BTJD|BKJD|BMJD|HJD|JD|MJD|TBJD)(?:$|[^A-Z]|_(?:BJD|BTJD|BKJD|TDB|JD|MJD|DAYS?))")
 _NOT_FLUX = re.compile(r"ERR|BKG|BACK|UNC|SIG|STD|FLAG|QUAL|CENT|MODEL|TREND|SKY")
 #: Names of corrected fluxes, and of tables that hold them.
@@ -73,6 +84,29 @@ def find_time(columns: Collection[str], preferred: Collection[str] = TIME_COLUMN
     """The name of the time column among upper-case column names, "" if none."""
     named = next((name for name in preferred if name in columns), "")
     return named or next((name for name in columns if _TIME_LIKE.match(name) and "ERR" not in name), "")
+
+
+def find_centroid(raw: RawTable) -> np.ndarray | None:
+    """[n, 2] position of the star's light in pixels, less the motion of the pointing if the file has it; None without.
+
+    NaN where it is missing.
+    """
+    import numpy as np
+
+    for pair in CENTROID_COLUMNS:
+        if not set(pair) <= set(raw.units):
+            continue
+        columns = [raw.load(name) for name in pair]
+        if any(column.ndim != 1 or column.dtype.kind not in "fiu" for column in columns):
+            continue
+        position = np.stack(columns, axis=1).astype(np.float64)
+        if set(POINTING_COLUMNS) <= set(raw.units):
+            moved = np.stack([raw.load(name) for name in POINTING_COLUMNS], axis=1).astype(np.float64)
+            if np.isfinite(moved).all(axis=1).mean() > 0.5 * np.isfinite(position).all(axis=1).mean():
+                position -= moved
+        position[(position == 0).all(axis=1)] = np.nan  # cadences without data
+        return position if np.isfinite(position).any() else None
+    return None
 
 
 def flux_candidates(columns: Collection[str], product: Product) -> list[str]:

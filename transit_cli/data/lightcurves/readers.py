@@ -18,7 +18,7 @@ from transit_cli.data.lightcurves import fits, flux, text_tables
 from transit_cli.data.lightcurves.lightcurve import Decision, LightCurve, UnreadableError
 from transit_cli.data.lightcurves.products import OTHER
 from transit_cli.data.lightcurves.quality import bad_cadences
-from transit_cli.data.lightcurves.raw import TIME_COLUMNS, RawTable, find_time, flux_candidates
+from transit_cli.data.lightcurves.raw import TIME_COLUMNS, RawTable, find_centroid, find_time, flux_candidates
 from transit_cli.data.lightcurves.target import mission_of, star_in_name, star_name, star_of_name
 from transit_cli.data.lightcurves.time_reference import (
     TimeReference,
@@ -174,9 +174,10 @@ def _assemble(raw: RawTable, column: str) -> LightCurve:
         Decision("scale", scaled.scale, "unit" if raw.units[name].strip() else "product" if unit else "values")
     )
     time, values = time[good], scaled.flux
-    if np.isnan(values).any():
-        time, values = time[~np.isnan(values)], values[~np.isnan(values)]
+    centroid = find_centroid(raw)
+    centroid = None if centroid is None else centroid[good]
     order = np.argsort(time, kind="stable")
+    order = order[~np.isnan(values[order])]
     time, values = time[order], values[order]
     once = np.diff(time, prepend=-np.inf) > 0
     if len(time) - int(once.sum()) > 0.01 * len(time):
@@ -196,6 +197,7 @@ def _assemble(raw: RawTable, column: str) -> LightCurve:
         product=product.name,
         flagged=int((finite & quality.bad).sum()),
         decisions=tuple(decisions),
+        centroid=None if centroid is None else centroid[order][once],
     )
 
 

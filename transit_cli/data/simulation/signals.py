@@ -118,12 +118,12 @@ def _eclipses(
     if rng.random() < 0.35:
         amplitude = min(sigma * float(np.exp(rng.normal(-0.5, 1.0))), 0.5 * system.depth)
         flux += amplitude * systems.variability(rng, time)[0]
-    signal = _reported(rng, system.signal, span)
+    signal = reported_signal(rng, system.signal, span)
     flat = _detrended(observation, flux, spacing, () if mission == "tess" else (signal,))
     return SimulatedSignal(*flat, signal, label, "planet" if label == "PC" else "eclipsing binary")
 
 
-def _reported(rng: np.random.Generator, true: Signal, span: float) -> Signal:
+def reported_signal(rng: np.random.Generator, true: Signal, span: float) -> Signal:
     """The ephemeris with the errors of a box search: a few per cent of a duration; 10 % in duration.
 
     One in ten durations and one in sixteen periods have large errors, as in published catalogs.
@@ -200,7 +200,7 @@ def _junk(rng: np.random.Generator, observation: Observation, spacing: float, mi
     background = _background(rng, observation)
     for _ in range(MAX_RESCALES):
         time, flux = _detrended(observation, 1 + 1e-3 * (background + wrong), spacing, ())
-        signal, significance = _search(rng, time, flux, periods, SHORTEST[mission])
+        signal, significance = search_signal(rng, time, flux, periods, SHORTEST[mission])
         if significance >= THRESHOLD:
             return SimulatedSignal(
                 time, flux, signal, "J", "variable star" if kind == "variable" else f"instrument: {kind}"
@@ -242,7 +242,7 @@ def _wrong_ephemeris(rng: np.random.Generator, observation: Observation, spacing
     return SimulatedSignal(time, flux, Signal(signal.period, epoch, max(duration, 0.002)), "J", "wrong ephemeris")
 
 
-def _search(
+def search_signal(
     rng: np.random.Generator, time: np.ndarray, flux: np.ndarray, periods: tuple[float, ...], shortest: float
 ) -> tuple[Signal, float]:
     """The most significant box: at the given or at random trial periods, refined close to the best.

@@ -127,7 +127,7 @@ class System:
     depth: float
 
 
-def _limb_darkening(rng: np.random.Generator) -> tuple[float, float]:
+def limb_darkening(rng: np.random.Generator) -> tuple[float, float]:
     """As in the TESS and Kepler bands for F to M dwarfs (Claret 2017); Kipping's (2013) q1, q2."""
     root, q2 = np.sqrt(rng.uniform(0.2, 0.5)), rng.uniform(0.2, 0.45)
     return float(2 * root * q2), float(root * (1 - 2 * q2))
@@ -157,7 +157,7 @@ def planet(rng: np.random.Generator, time: np.ndarray, exposure: float, longest:
         eccentricity,
         float(rng.uniform(0, 2 * np.pi)),
     )
-    flux = eclipse(time, orbit, radius_ratio, _limb_darkening(rng), exposure)
+    flux = eclipse(time, orbit, radius_ratio, limb_darkening(rng), exposure)
     if rng.random() < 0.15:  # day side of a hot planet
         flux -= rng.uniform(0, 0.08) * radius_ratio**2 * np.cos(2 * np.pi * (time - orbit.epoch) / period)
     return System(flux, Signal(period, orbit.epoch, orbit.duration(1 + radius_ratio)), -float(flux.min()))
@@ -241,9 +241,9 @@ def binary(rng: np.random.Generator, time: np.ndarray, exposure: float, longest:
         if not pair.ellipsoidal_dominated:
             break
     orbit, radius_ratio, flux_ratio = pair.orbit, pair.radius_ratio, pair.flux_ratio
-    first = eclipse(time, orbit, radius_ratio, _limb_darkening(rng), exposure) / (1 + flux_ratio)
+    first = eclipse(time, orbit, radius_ratio, limb_darkening(rng), exposure) / (1 + flux_ratio)
     other = (
-        eclipse(time, orbit, radius_ratio, _limb_darkening(rng), exposure, secondary=True)
+        eclipse(time, orbit, radius_ratio, limb_darkening(rng), exposure, secondary=True)
         * flux_ratio
         / (1 + flux_ratio)
     )

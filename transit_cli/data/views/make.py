@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from transit_cli.data.views.binning import bin_medians, fill_empty, interpolate_empty, median
+from transit_cli.data.views.extra_views import length_of, scatter_and_emptiness, single_transits
 from transit_cli.data.views.folding import Folded, Signal, UnusableError, fold
 from transit_cli.data.views.measure import measure
-from transit_cli.data.views.measure_folded import folded_scalars
+from transit_cli.data.views.measurements.folded import folded_scalars
 from transit_cli.options import MAX_BINS
 
 
@@ -34,6 +35,7 @@ class Recipe:
         bridge: interpolate empty bins between their neighbours instead of using the median of all flux.
         secondary: add the view "secondary", centred on the most significant dip outside the transit.
         odd_even: add the views "odd" and "even", of alternating transits.
+        extra: names of further views, of `extra_views.NAMES`.
     """
 
     global_bins: int = 2001
@@ -44,16 +46,20 @@ class Recipe:
     bridge: bool = False
     secondary: bool = False
     odd_even: bool = False
+    extra: tuple[str, ...] = ()
 
     @property
     def lengths(self) -> dict[str, int]:
         """The views of this recipe and the length of each."""
         names = ["local"] + ["secondary"] * self.secondary + ["odd", "even"] * self.odd_even
-        return {"global": self.global_bins} | dict.fromkeys(names, self.local_bins)
+        lengths = {"global": self.global_bins} | dict.fromkeys(names, self.local_bins)
+        return lengths | {name: length_of(name, self.global_bins, self.local_bins) for name in self.extra}
 
     def document(self) -> dict[str, Any]:
         """The recipe as JSON types."""
-        return asdict(self)
+        document = asdict(self)
+        extra = document.pop("extra")
+        return document | ({"extra": list(extra)} if extra else {})
 
 
 #: A transit cannot be deeper than the star's light; the rest is noise.
@@ -64,7 +70,7 @@ KEPLER = Recipe()
 TESS = Recipe(global_bins=201, local_bins=61, global_width=1.2, local_span=2.0, bridge=True)
 
 
-def recipe_for(lengths: str, *, secondary: bool = False, odd_even: bool = False) -> Recipe:
+def recipe_for(lengths: str, *, secondary: bool = False, odd_even: bool = False, extra: tuple[str, ...] = ()) -> Recipe:
     """The recipe for "G/L" bins: that of Yu et al. (2019) for 201/61, otherwise AstroNet's widths.
 
     A local bin is never narrower than the distance between bins, so that no point falls between two bins.
@@ -88,6 +94,7 @@ def recipe_for(lengths: str, *, secondary: bool = False, odd_even: bool = False)
         bridge=base.bridge,
         secondary=secondary,
         odd_even=odd_even,
+        extra=extra,
     )
 
 
@@ -187,4 +194,34 @@ def make_views(
         for name, value in (("odd", 1), ("even", 0)):
             one = local_bins(folded.where(parity == value), recipe) if scalars[f"{name}_transits"] else local
             views[name] = normalise(one, scale)
+    views |= _extra_views(folded, recipe, local, scale)
     return {name: view.astype(np.float32) for name, view in views.items()}, scalars
+
+
+def _extra_views(folded: Folded, recipe: Recipe, local: np.ndarray, scale: float) -> dict[str, np.ndarray]:
+    """The views of `recipe.extra` that are made of the flux.
+
+    Args:
+        folded: the light curve.
+        recipe: lengths and widths.
+        local: [local_bins] before normalising.
+        scale: its depth.
+    """
+    signal, views = folded.signal, {}
+    half, width = min(signal.period / 2, recipe.local_span * signal.duration), recipe.local_width * signal.duration
+    if not {"local_scatter", "local_empty"}.isdisjoint(recipe.extra):
+        both = scatter_and_emptiness(folded, local, half=half, width=width, scale=scale)
+        views |= dict(zip(("local_scatter", "local_empty"), both, strict=True))
+    if not {"global_scatter", "global_empty"}.isdisjoint(recipe.extra):
+        bin_width = recipe.global_width * signal.period / recipe.global_bins
+        whole = global_bins(folded, recipe)
+        both = scatter_and_emptiness(folded, whole, half=signal.period / 2, width=bin_width, scale=scale)
+        views |= dict(zip(("global_scatter", "global_empty"), both, strict=True))
+    if "half_period" in recipe.extra:
+        opposite = Signal(signal.period, signal.period / 2, signal.duration)
+        views["half_period"] = normalise(local_bins(fold(folded.phase, folded.flux, opposite), recipe), scale)
+    if "transits" in recipe.extra:
+        views["transits"] = single_transits(
+            folded, bins=recipe.local_bins, half=half, width=width, level=median(local), scale=scale
+        )
+    return {name: view for name, view in views.items() if name in recipe.extra}

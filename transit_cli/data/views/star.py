@@ -19,6 +19,13 @@ from transit_cli.data.views.detrend import Flattened, flatten, in_transit
 from transit_cli.data.views.ephemeris import epoch_in
 from transit_cli.data.views.folding import Signal, UnusableError, phases
 from transit_cli.data.views.make import Recipe, check_depth, make_views
+from transit_cli.data.views.measurements.centroid import (
+    Centroids,
+    centroid_scalars,
+    centroid_view,
+    detrend_centroids,
+)
+from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +76,7 @@ def prepare_star(task: Task) -> Prepared:
     prepared = Prepared()
     curves, unreadable = _read_all(task)
     views: dict[str, list[np.ndarray]] = {name: [] for name in task.recipe.lengths}
-    flattened: dict[tuple[Path, ...], tuple[LightCurve, Flattened]] = {}
+    flattened: dict[tuple[Path, ...], tuple[LightCurve, Flattened, Centroids | None]] = {}
     for number, tce in task.tces:
         row = row_of(number, tce)
         files = task.named.get(number, task.files)
@@ -120,7 +127,8 @@ def _read_all(task: Task) -> tuple[dict[Path, LightCurve], dict[Path, str]]:
     unreadable: dict[Path, str] = {}
     for file in task.files:
         try:
-            curves[file] = readers.read(file, task.column)
+            with remote.opened(file) as here:
+                curves[file] = readers.read(here, task.column)
         except UnreadableError as reason:
             unreadable[file] = str(reason)
     return curves, unreadable
@@ -128,8 +136,8 @@ def _read_all(task: Task) -> tuple[dict[Path, LightCurve], dict[Path, str]]:
 
 def _flatten(
     task: Task, files: tuple[Path, ...], curves: dict[Path, LightCurve], unreadable: dict[Path, str]
-) -> tuple[LightCurve, Flattened]:
-    """The stitched light curve, and the same detrended."""
+) -> tuple[LightCurve, Flattened, Centroids | None]:
+    """The stitched light curve, the same detrended, and its detrended centroids."""
     chosen = [curves[file] for file in files if file in curves]
     if not chosen:
         raise UnusableError(f"{files[0].name}: {unreadable[files[0]]}")
@@ -140,7 +148,7 @@ def _flatten(
     flat = flatten(curve.time, curve.flux, signals, method=task.detrend)
     if not len(flat.time):
         raise UnusableError("too few cadences for a trend")
-    return curve, flat
+    return curve, flat, detrend_centroids(curve, signals)
 
 
 def _signal_or_none(tce: Tce, curve: LightCurve) -> Signal | None:
@@ -153,10 +161,10 @@ def _signal_or_none(tce: Tce, curve: LightCurve) -> Signal | None:
 
 
 def _views_of(
-    task: Task, tce: Tce, flattened: tuple[LightCurve, Flattened]
+    task: Task, tce: Tce, flattened: tuple[LightCurve, Flattened, Centroids | None]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Views and columns of one TCE, with its epoch moved to the first transit in the data."""
-    curve, flat = flattened
+    curve, flat, centroids = flattened
     time, flux = flat.time, flat.flux
     epoch, doubt = epoch_in(curve, tce.epoch, tce.reference_jd)
     signal = Signal(tce.period, epoch, tce.duration)
@@ -182,6 +190,16 @@ def _views_of(
         "knot_spacing_days": flat.trend.spacing,
         "epoch_error_days": error,
     }
+    if centroids is not None:
+        scalars |= centroid_scalars(centroids, signal, scalars["measured_depth_ppm"] * 1e-6)
+    if "centroid" in task.recipe.extra:
+        views["centroid"] = centroid_view(
+            centroids,
+            signal,
+            bins=task.recipe.local_bins,
+            span=task.recipe.local_span,
+            width=task.recipe.local_width,
+        )
     return views, scalars | {"note": "; ".join(notes)}
 
 

@@ -106,15 +106,25 @@ def _closest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _metal(data: dict[str, Any]) -> list[str]:
     rows = [
-        (name, f"{one['milliseconds']:.3g}", f"{one['samples_per_second']:,.0f}", f"{one['last_loss']:.5f}")
-        for name, one in ((name, data[name]) for name in ("eager", "metal"))
+        (name, f"not used: {one['refused']}", "", "", "", "")
+        if "refused" in one
+        else (
+            name,
+            f"{one['milliseconds']:.3g}",
+            f"{one['samples_per_second']:,.0f}",
+            f"{one['last_loss']:.5f}",
+            f"{one['gradient_difference']:.1e}",
+            f"{one['weight_difference']:.1e}",
+        )
+        for name, one in data["executions"].items()
     ]
+    columns = ("execution", "ms per step", "samples/s", "last loss", "gradients", "weights")
     return [
-        *_table(("execution", "ms per step", "samples/s", "last loss"), rows),
+        *_table(columns, rows),
         "",
         (
-            f"Batch {data['batch_size']}, {data['steps']} steps. Difference of the first gradients "
-            f"{data['gradient_difference']:.1e}, of the weights after all steps {data['weight_difference']:.1e} (norm)."
+            f"Batch {data['batch_size']}, {data['steps']} steps. gradients: of the first batch, weights: after all "
+            "steps, each by its difference from eager's in norm."
         ),
     ]
 

@@ -34,7 +34,7 @@ class Redactor:
         names = {host, host.partition(".")[0], Path.home().name}
         with contextlib.suppress(KeyError, OSError):  # a user without a name
             names.add(getpass.getuser())
-        return cls(tuple(sorted((name for name in names if name), key=len, reverse=True)))
+        return cls(tuple(sorted(names - {"", "root"}, key=len, reverse=True)))
 
     def text(self, text: str) -> str:
         """The text without names, paths, addresses and serial numbers."""

@@ -31,6 +31,8 @@ REACH, REACH_SINGLE = (0.35, 0.6), (0.7, 1.0)
 AROUND = 4.0
 #: Points that are fitted together, padding included: what stays in a CPU's cache, what keeps a GPU busy.
 TOGETHER = {"cpu": 1 << 16, "cuda": 1 << 22}
+#: Signals are fitted together whose points differ by less than this factor: padding costs time on a CPU only.
+ALIKE = {"cpu": 2.0, "cuda": 1e9}
 #: The sum of the squares of a template of one cell per duration.
 _SQUARES = float(np.mean(template.shape(np.linspace(-1, 1, 101)) ** 2))
 
@@ -182,7 +184,7 @@ def _measure(candidates: Sequence[Candidate], device: torch.device, iterations: 
     windows = [_window(candidate) for candidate in candidates]
     found: list[Measured | None] = [None] * len(candidates)
     longer: dict[int, Candidate] = {}
-    for places in _portions([len(window.near) if window else 0 for window in windows], TOGETHER[device.type]):
+    for places in _portions([len(window.near) if window else 0 for window in windows], device.type):
         some = [window for place in places if (window := windows[place])]
         problem = _problem(some)
         fitted = least_squares.fit(problem, device, iterations)
@@ -199,11 +201,12 @@ def _measure(candidates: Sequence[Candidate], device: torch.device, iterations: 
     return found
 
 
-def _portions(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Places of sizes above 0, those of about the same size together, in lists that padded hold at most `most`."""
+def _portions(sizes: Sequence[int], kind: str) -> Iterator[list[int]]:
+    """Places of sizes above 0, those of about the same size together, in lists of limited size, padding included."""
     some: list[int] = []
     for place in sorted((place for place, size in enumerate(sizes) if size), key=lambda place: (sizes[place], place)):
-        if some and (sizes[place] * (len(some) + 1) > most or sizes[place] > 2 * sizes[some[0]] + 64):
+        large = sizes[place] * (len(some) + 1) > TOGETHER[kind]
+        if some and (large or sizes[place] > ALIKE[kind] * sizes[some[0]] + 64):
             yield some
             some = []
         some.append(place)

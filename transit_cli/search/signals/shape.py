@@ -71,5 +71,5 @@ def averaged(
     (after, to_after), (before, to_before) = _value_and_integral(offset + half), _value_and_integral(offset - half)
     lost = (to_after - to_before) / (2 * half)
     by_phase = (after - before) / (half * duration)
-    by_duration = (((offset + half) * after - (offset - half) * before) / (2 * half) - lost) / duration
+    by_duration = (lost - ((offset + half) * after - (offset - half) * before) / (2 * half)) / duration
     return lost, by_phase, by_duration

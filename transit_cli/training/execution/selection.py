@@ -111,8 +111,7 @@ def candidates(step: OptimizerStep, batch: Batch, *, distributed: bool = False) 
     if device.can_capture and not step.scaler.is_enabled():
         return list(CAPTURING)
     if device.kind != "cpu":
-        binary = batch.targets.ndim == 1  # the loss of the Metal kernels
-        return [Executor.name, *METAL] if device.kind == "mps" and binary else [Executor.name]
+        return [Executor.name, *METAL] if device.kind == "mps" else [Executor.name]
     if distributed:  # each process has a core, and all would have to agree on a timing
         return [OneDnn.name if _worth_timing(batch) else Executor.name]
     if not _worth_timing(batch):
@@ -147,8 +146,6 @@ def _make(name: str, step: OptimizerStep, batch: Batch, data_parallel: DataParal
     if name in CAPTURING:
         return CAPTURING[name](step, data_parallel)
     if name in METAL:
-        if batch.targets.ndim > 1:
-            raise UnsupportedExecution("the loss of the Metal kernels is binary")
         return METAL[name](step, data_parallel)
     if step.device.kind != "cpu":
         raise UnsupportedExecution(f"it needs a CPU, and this is {step.device.kind}")

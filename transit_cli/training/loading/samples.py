@@ -48,11 +48,10 @@ def labelled_rows(viewset: ViewSet, splits: Sequence[str]) -> np.ndarray:
 
 def assign_folds(viewset: ViewSet, rows: np.ndarray, count: int) -> np.ndarray:
     """The fold, 0 to `count` - 1, of each row, by a stable hash of its star: all rows of a star share a fold."""
-    numbers = {
-        star: int.from_bytes(hashlib.sha256(f"fold:{star}".encode()).digest()[:8], "big") % count
-        for star in np.unique(viewset.tces["star"])
-    }
-    return np.array([numbers[star] for star in viewset.tces["star"][rows]])
+    stars, star = viewset.tces.unique("star")
+    digests = (hashlib.sha256(f"fold:{name}".encode()).digest() for name in stars.tolist())
+    folds = [int.from_bytes(digest[:8], "big") % count for digest in digests]
+    return np.array(folds, int)[star[rows]]
 
 
 def classes_of(viewset: ViewSet, rows: np.ndarray, target: Sequence[str]) -> tuple[str, ...]:
@@ -92,7 +91,8 @@ def targets(viewset: ViewSet, positive: Sequence[str], classes: Sequence[str] = 
             exit_code=ExitCode.USAGE,
             code="target-unknown",
         )
-    return np.isin(viewset.labels, positive).astype(np.float32)
+    labels = viewset.tces.text("label")
+    return np.isin(labels.values, positive).astype(np.float32)[labels.codes]
 
 
 def view_lengths(viewset: ViewSet, views: Sequence[str]) -> dict[str, int]:
@@ -296,7 +296,7 @@ def check_classes(viewset: ViewSet, targets: np.ndarray, positive: Sequence[str]
     raise TransitError(
         f"of the {what} rows of {viewset.path}, {'all' if share else 'none'} are {' or '.join(positive)}",
         wanted="positives and negatives to train on",
-        fix="give another --target: " + ", ".join(sorted(set(viewset.labels) - {UNKNOWN})),
+        fix="give another --target: " + ", ".join(sorted(set(viewset.tces.unique("label")[0].tolist()) - {UNKNOWN})),
         code="one-class",
     )
 

@@ -44,7 +44,7 @@ class Scaling:
         Raises:
             TransitError: the set has no such numeric column, or it has no finite values.
         """
-        numbers = {name: values for name, values in viewset.tces.items() if values.dtype.kind == "f"}
+        numbers = viewset.tces.numbers
         values = numbers[column][rows] if column in numbers else np.array([])
         values = values[np.isfinite(values)]
         if len(values) == 0:
@@ -83,6 +83,6 @@ def _normal_scores(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
 
 def scaled(tces: Mapping[str, np.ndarray], scalings: Sequence[Scaling]) -> np.ndarray:
     """The scalars of a table's rows, [N, S] float32; a column that the table lacks has only missing values."""
-    count = len(next(iter(tces.values())))
+    count = len(tces[next(iter(tces))])
     missing = np.full(count, np.nan)
     return np.stack([scaling.apply(tces.get(scaling.column, missing)) for scaling in scalings], axis=1)

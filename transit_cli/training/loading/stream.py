@@ -6,7 +6,7 @@ been used hangs), persist through all epochs, and hold CPU tensors only: MPS ten
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from transit_cli.data.storage.stacked_rows import StackedRows
     from transit_cli.training.loading.samples import Batching, BatchLoader, Inputs
 
 #: Micro-batches that each worker reads ahead.
@@ -36,7 +37,7 @@ class OnDiskSamples:
 
     Attributes:
         path: the view set.
-        views: the views to read.
+        views: the views to read, by name.
         scalars: [N, S] float32; None if the network takes none.
         targets: [N] float32.
         rows: the rows of the view set, [N].
@@ -44,21 +45,14 @@ class OnDiskSamples:
     """
 
     path: Path
-    views: tuple[str, ...]
+    views: Mapping[str, StackedRows]
     scalars: Tensor | None
     targets: Tensor
     rows: np.ndarray
     unit: tuple[str, ...] = ()
-    _files: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.targets)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_files": {}}  # each worker opens the files itself
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
 
     def take(self, index: Tensor) -> tuple[Inputs, Tensor]:
         """Inputs and targets at `index`, in its order.
@@ -68,10 +62,8 @@ class OnDiskSamples:
         """
         rows = self.rows[index.numpy()]
         inputs = {}
-        for name in self.views:
-            if name not in self._files:
-                self._files[name] = np.load(self.path / f"{name}.npy", mmap_mode="r")
-            values = self._files[name][rows]
+        for name, stored in self.views.items():
+            values = stored[rows]
             good = np.isfinite(values).all(axis=1)
             if not good.all():
                 raise not_finite_error(self.path, name, int(rows[np.argmin(good)]))

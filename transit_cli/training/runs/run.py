@@ -16,34 +16,29 @@ import contextlib
 import datetime as dt
 import itertools
 import json
-import platform
-import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from transit_cli import __version__, config, console
+from transit_cli import config, console
 from transit_cli.parsing import schema
 from transit_cli.results import ExitCode, TransitError, plain
-from transit_cli.training.runs.initial import CONFIG, INIT
+from transit_cli.training.runs import environment
+from transit_cli.training.runs.environment import ENVIRONMENT
 from transit_cli.training.settings import TrainSettings
+from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_write, is_temporary, locked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from transit_cli.data.viewset import ViewSet
-    from transit_cli.device.base import Device
     from transit_cli.training.distributed import ProcessGroup
     from transit_cli.training.plan import Plan
 
-ENVIRONMENT, METRICS, CHECKPOINTS, SCORES = (
-    "environment.json",
-    "metrics.jsonl",
-    "checkpoints",
-    "scores.csv",
-)
+CONFIG, METRICS, CHECKPOINTS, SCORES = "config.yaml", "metrics.jsonl", "checkpoints", "scores.csv"
+#: Copy of the networks that a run began from.
+INIT = "init.safetensors"
 
 #: Options that do not change what is learned: a run may be resumed with other values of them.
 RESUMABLE_OPTIONS = frozenset(
@@ -64,25 +59,6 @@ RESUMABLE_OPTIONS = frozenset(
 
 
 @dataclass(frozen=True)
-class _RecordedDevice:
-    kind: str
-
-
-@dataclass(frozen=True)
-class _RecordedViewSet:
-    sizes: dict[str, int]
-    sha256: dict[str, str]
-
-
-@dataclass(frozen=True)
-class _Environment:
-    """What is read of environment.json."""
-
-    device: _RecordedDevice
-    viewset: _RecordedViewSet
-
-
-@dataclass(frozen=True)
 class EpochRecord:
     """What is read of a line of metrics.jsonl.
 
@@ -98,19 +74,23 @@ class EpochRecord:
         memory_bytes: memory of the driver at the end of the epoch; 0 if it was not recorded.
         validation_average_precision: on the validation rows; None if it was not recorded or is undefined.
         validation_loss: on the validation rows; None if it was not recorded or is undefined.
+        execution: how the steps were executed; "" if it was not recorded.
+        precision: arithmetic of the forward pass; "" if it was not recorded.
     """
 
     fit: str
+    epoch: Annotated[int, config.Range(1)]
     step: Annotated[int, config.Range(0)]
     micro_batch: int = 0
     samples_per_second: float = 0.0
-    epoch: Annotated[int, config.Range(0)] = 0
     loss: float | None = None
     learning_rate: float | None = None
     seconds: float = 0.0
     memory_bytes: int = 0
     validation_average_precision: float | None = None
     validation_loss: float | None = None
+    execution: str = ""
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,7 +152,7 @@ def open_run(plan: Plan, processes: ProcessGroup) -> Iterator[Run]:
             settings = plan.settings
             if settings.resume:
                 stack.enter_context(locked(settings.resume))
-                check_resumable(settings.resume, plan.viewset, plan.device)
+                environment.check_resumable(settings.resume, plan.viewset, plan.device)
                 run = Run(settings.resume)
             else:
                 path = settings.out or _lock_new_name(stack)
@@ -232,14 +212,14 @@ def create(settings: TrainSettings, path: Path, plan: Plan) -> Run:
             exit_code=ExitCode.USAGE,
             code="run-exists",
         )
-    about = environment(plan.viewset, plan.device)
+    about = environment.current(plan.viewset, plan.device)
     if plan.initial:
         about["init"] = {"from": plan.initial.name, "trained_on": plan.initial.card.trained_on, "taken": plan.taken}
         atomic_write(path / INIT, plan.initial.file.read_bytes())
     atomic_write(path / ENVIRONMENT, json.dumps(plain(about), indent=2) + "\n")
     run = Run(path)
     _copy_network_source(settings, run)
-    given = settings.replace(viewset=plan.viewset.path.absolute(), out=path)
+    given = settings.replace(viewset=remote.absolute(plan.viewset.path), out=path)
     atomic_write(path / CONFIG, config.to_yaml(given, "train"))
     return run
 
@@ -288,75 +268,6 @@ def _own_copy(network: str, run: Path) -> str:
 
 def _shown(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def check_resumable(run: Path, viewset: ViewSet, device: Device) -> None:
-    """Compare view set and device with those that the run was started with.
-
-    Warns on another kind of device: the run will not equal an uninterrupted one exactly.
-
-    Raises:
-        TransitError: the view set is another one (the error names the differences), or environment.json is damaged.
-    """
-    fix = f"restore it, or start a new run: transit train {viewset.path}"
-    source = schema.Source(str(run / ENVIRONMENT), "the file that `transit train` wrote", fix, "run-damaged")
-    recorded = schema.read(run / ENVIRONMENT, _Environment, source)
-    before, now = recorded.viewset, describe(viewset)
-    changed = [
-        f"{key} {before.sizes.get(key)} -> {size}"
-        for key, size in now["sizes"].items()
-        if before.sizes.get(key) != size
-    ]
-    changed += [
-        f"{name} has other content"
-        for name in sorted({*before.sha256, *now["sha256"]})
-        if before.sha256.get(name) != now["sha256"].get(name)
-    ]
-    if changed:
-        raise TransitError(
-            f"{viewset.path} is not the view set that {run} was started with: {'; '.join(changed)}",
-            wanted="the same view set: a resumed run must equal an uninterrupted one",
-            fix=f"restore the view set, or start a new run: transit train {viewset.path}",
-            code="viewset-changed",
-        )
-    if recorded.device.kind != device.kind:
-        console.warn(
-            f"{run} was started on {recorded.device.kind} and is resumed on {device.kind}: "
-            "close to an uninterrupted run, not equal"
-        )
-
-
-def describe(viewset: ViewSet) -> dict[str, Any]:
-    """A view set as recorded in a run, with the current checksum of its table, whose labels users edit."""
-    from transit_cli.data.viewset import TCES, checksum
-
-    return {
-        "path": viewset.path.absolute(),
-        "simulated": viewset.simulated,
-        "sizes": {"rows": len(viewset)} | {f"{name} bins": length for name, length in viewset.lengths.items()},
-        "sha256": dict(viewset.info["sha256"]) | {TCES: checksum(viewset.path / TCES)},
-    }
-
-
-def environment(viewset: ViewSet, device: Device) -> dict[str, Any]:
-    """Versions, command, device and view set of a run."""
-    from importlib.metadata import version
-
-    import numpy as np
-    import torch
-
-    return {
-        "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "command": sys.argv[1:],
-        "transit": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scikit-learn": version("scikit-learn"),
-        "system": platform.platform(),
-        "device": {"kind": device.kind, "name": device.facts.name, "software": device.facts.software},
-        "viewset": describe(viewset),
-    }
 
 
 def missing_run(path: Path, command: str = "") -> TransitError:

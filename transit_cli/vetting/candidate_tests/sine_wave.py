@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 INFO = TestInfo("sine_wave", "Sine wave (SWEET)", "depths", 1.0, True, "Thompson et al. 2018; Kunimoto et al. 2025")
 #: Significance above which a sine wave is taken seriously. Thompson et al. (2018) take 50, for four years of Kepler; a
 #: sector of TESS has a fortieth of the cadences.
-SIGNIFICANT = 15.0
+SIGNIFICANT = 10.0
 #: Trial frequencies about that of the sine wave, relative to it: variability at another period leaks into a fit at P.
 NEIGHBOURS = (0.7, 0.76, 0.82, 0.88, 0.94, 1.07, 1.14, 1.21, 1.28, 1.35)
 #: Multiples of the period at which a sine wave is fitted.
@@ -47,7 +47,7 @@ def sine_wave(candidate: Candidate) -> Outcome:
     period = multiple * candidate.signal.period
     beside = max(_amplitude(time[outside], flat[outside], period / factor)[0] for factor in NEIGHBOURS)
     significance = amplitude / error if error > 0 else 0.0
-    ratio = amplitude / candidate.fit.depth
+    ratio = 2 * amplitude / candidate.fit.depth  # a dip that is the trough of a wave is as deep as its full swing
     gain = _shape_gain(candidate)
     details = {
         "amplitude_ppm": 1e6 * amplitude,
@@ -56,7 +56,9 @@ def sine_wave(candidate: Candidate) -> Outcome:
         "neighbour_amplitude_ppm": 1e6 * beside,
         "transit_over_sine_chi_square": gain,
     }
-    text = f"{1e6 * amplitude:,.0f} ppm at {multiple:g} P ({significance:.0f} sigma), {ratio:.2f} of the depth"
+    text = (
+        f"{1e6 * amplitude:,.0f} ppm at {multiple:g} P ({significance:.0f} sigma), its swing {ratio:.2f} of the depth"
+    )
     if gain < 0:
         reason = f"a sine wave fits the folded light curve better than a transit, by {-gain:.0f} in chi-square"
         return INFO.outcome("fail", ratio, f"{reason}; before detrending {text}", **details)

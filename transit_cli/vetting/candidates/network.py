@@ -26,7 +26,7 @@ def open_network(run: Path | None, device: Device, *, trust: bool) -> Ensemble:
 def probabilities(
     ensemble: Ensemble, views: Sequence[dict[str, list[float]]], columns: Sequence[dict[str, Any]]
 ) -> list[dict[str, tuple[float, float]]]:
-    """The probability of each class with the spread of the ensemble, by class; {} for a signal without views.
+    """The probability of the target, then of each class, with the ensemble's spread; {} for a signal without views.
 
     Args:
         ensemble: the network.
@@ -40,9 +40,11 @@ def probabilities(
     arrays = {name: np.array([views[place][name] for place in known], np.float32) for name in ensemble.card.views}
     names = {name for place in known for name in columns[place]}
     tces = {name: np.array([columns[place].get(name, np.nan) for place in known]) for name in names}
-    members = ensemble.score(arrays, tces)
-    label = " or ".join(ensemble.target)
-    for place, value, spread in zip(known, mean_score(members), members.std(axis=0), strict=True):
-        if np.isfinite(value):
-            found[place] = {label: (float(value), float(spread))}
+    classes = ensemble.probabilities(arrays, tces)
+    members = {" or ".join(ensemble.target): ensemble.positive(classes)}
+    members |= {name: classes[..., number] for number, name in enumerate(ensemble.card.classes)}
+    for name, of_members in members.items():
+        for place, value, spread in zip(known, mean_score(of_members), of_members.std(axis=0), strict=True):
+            if np.isfinite(value):
+                found[place][name] = (float(value), float(spread))
     return found

@@ -54,8 +54,10 @@ def vet(settings: VetSettings) -> Result:
     settings, searched = _arguments(settings)
     assert settings.out is not None
     with locked(settings.out):
-        if searched:
-            _search(settings)
+        if searched and not _search(settings):
+            ensemble = network.open_network(settings.run, select(settings.device), trust=settings.trust)
+            _assemble(settings.out, [], [], ensemble, settings)
+            return _result(settings.out, ensemble, ("the search found nothing",))
         return _vet(settings, settings.out)
 
 
@@ -75,12 +77,12 @@ def _arguments(settings: VetSettings) -> tuple[VetSettings, bool]:
     return replace(settings, catalog=out / FOUND, light_curves=settings.catalog, out=out), True
 
 
-def _search(settings: VetSettings) -> None:
-    """Search the light curves, unless the catalog in OUT is of them."""
+def _search(settings: VetSettings) -> int:
+    """Search the light curves, unless the catalog in OUT is of them; the number of signals."""
     from transit_cli.search.search_run import search
     from transit_cli.search.settings import SearchSettings
 
-    search(
+    found = search(
         SearchSettings(
             light_curves=settings.light_curves,
             out=settings.catalog,
@@ -90,6 +92,7 @@ def _search(settings: VetSettings) -> None:
             overwrite=True,
         )
     )
+    return int(found.data["signals"])
 
 
 def _vet(settings: VetSettings, out: Path) -> Result:
@@ -260,7 +263,7 @@ def _assemble(
         stream.writelines(candidate_table.line(row) for row, _, _ in _rows(files, dropped))
     with atomic_output(out / SIGNALS) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(plain(row)) + "\n" for row, _, _ in _rows(files, dropped))
-    about = page.About(str(settings.catalog), str(settings.light_curves), ensemble.name, ensemble.trained_on)
+    about = page.About(settings.catalog.name, settings.light_curves.name, ensemble.name, ensemble.trained_on)
     with atomic_output(out / PAGE) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(page.page(lambda: _rows(files, dropped), about))
     if settings.pdf:

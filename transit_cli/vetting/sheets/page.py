@@ -25,8 +25,10 @@ details.sheet h3 { font-size: 1rem; margin: 1rem 0 .2rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .6rem; }
 .pictures .wide { grid-column: 1 / -1; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 0 1.5rem; }
-.numbers td { white-space: normal; overflow-wrap: normal; padding-right: .6rem; } .numbers > div { min-width: 0; }
-.numbers table { width: 100%; } .numbers td:first-child { min-width: 0; } .badge, td.tight { white-space: nowrap !important; }
+.numbers td { white-space: normal; overflow-wrap: normal; padding-right: .6rem; }
+.numbers > div { min-width: 0; }
+.numbers table { width: 100%; } .numbers td:first-child { min-width: 0; }
+.badge, td.tight { white-space: nowrap !important; }
 @media (max-width: 92rem) { .narrow { display: none; } }
 @media (max-width: 45rem) {
   #signals td.why { min-width: 10rem; } svg.thumb { width: 3.6rem; }
@@ -38,10 +40,13 @@ details.sheet h3 { font-size: 1rem; margin: 1rem 0 .2rem; }
   body:has(details.sheet[open]) > :not(.sheets), .sheets > h2, details.sheet:not([open]) { display: none; }
   details.sheet { break-inside: avoid; border: 0; padding: 0; content-visibility: visible; zoom: .93; }
   details.sheet + details.sheet[open] { break-before: page; } details.sheet > summary { list-style: none; }
-  .pictures { grid-template-columns: repeat(3, 1fr); gap: 1mm; } .numbers { grid-template-columns: 2fr 7fr; gap: 0 3mm; }
+  .pictures { grid-template-columns: repeat(3, 1fr); gap: 1mm; }
+  .numbers { grid-template-columns: 2fr 7fr; gap: 0 3mm; }
   details.sheet > summary { font-size: 9pt; padding: 0; } .numbers td { padding-right: 1.5mm; } h1 { font-size: 12pt; }
-  figure { padding: .5mm; } figcaption { padding: 0; font-size: 6.6pt; } table { font-size: 6pt; margin: .5mm 0; } .scroll { overflow: visible; }
-  td, th { padding: .1mm 1mm .1mm 0; line-height: 1.15; } .badge { padding: 0 1mm; border-width: 1px; } h3, p { margin: .4mm 0; }
+  figure { padding: .5mm; } figcaption { padding: 0; font-size: 6.6pt; }
+  table { font-size: 6pt; margin: .5mm 0; } .scroll { overflow: visible; }
+  td, th { padding: .1mm 1mm .1mm 0; line-height: 1.15; } .badge { padding: 0 1mm; border-width: 1px; }
+  h3, p { margin: .4mm 0; }
 }
 """
 #: Columns of the table: title, class and whether the cells are numbers.

@@ -1,7 +1,7 @@
 """Which of a network's layers run as Metal kernels, without touching its parameters.
 
-Where convolutions, max-poolings, dense layers and ReLUs follow each other in an `nn.Sequential`, as many of them as have
-a kernel are computed by it, and so is the head of `two-branch`. Everything else runs as it does without.
+Where convolutions, max-poolings, dense layers and ReLUs follow each other in an `nn.Sequential`, those that have a
+kernel are computed by it, and so is the head of `two-branch`. Everything else runs as it does without.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ inline void NAME(weigh)(
     device float* parts, constant long* sizes, uint group, threadgroup float4* scratch, uint thread_, uint lane, uint simd) {
   constexpr uint step = MATRICES ? 8 : 4;
   constexpr uint ins = C_IN >= 32 ? 32 : MATRICES ? (C_IN + 7) / 8 * 8 : C_IN;
-  constexpr uint outs = C_OUT >= 32 ? 32 : (C_OUT + step - 1) / step * step, quads = outs / 4;
+  constexpr uint outs = C_OUT >= 32 ? 32 : (C_OUT + step - 1) / step * step;
   constexpr uint around_ = (TAPS + 2) / 4 * 4, row = (64 + around_) % 8 ? 64 + around_ : 68 + around_;  // odd x 4: banks
   constexpr uint numbers = C_OUT * C_IN * TAPS + C_OUT;
   constexpr uint in_blocks = (C_IN + ins - 1) / ins, out_blocks = (C_OUT + outs - 1) / outs;
@@ -26,7 +26,6 @@ inline void NAME(weigh)(
   threadgroup float4* found = scratch + ins * row / 4;
   threadgroup float* near_flat = (threadgroup float*)near;
   threadgroup float* found_flat = (threadgroup float*)found;
-  const uint channel = thread_ % ins, quad = thread_ / ins;
   const uint bins = AFTER == PAIRS ? 2 * length_out : length_out;
   const uint tiles = (bins + 63) / 64;
 #if MATRICES
@@ -36,6 +35,8 @@ inline void NAME(weigh)(
   UNROLL for (uint i = 0; i < most; ++i)
     UNROLL for (uint tap = 0; tap < TAPS; ++tap) sums[i][tap] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
 #else
+  constexpr uint quads = outs / 4;
+  const uint channel = thread_ % ins, quad = thread_ / ins;
   float sums[4][TAPS];
   UNROLL for (uint i = 0; i < 4; ++i)
     UNROLL for (uint tap = 0; tap < TAPS; ++tap) sums[i][tap] = 0.0f;

@@ -11,8 +11,8 @@ import numpy as np
 
 from transit_cli.data.views.binning import bin_medians, median
 from transit_cli.data.views.measure import boxes_outside, secondary_dip
-from transit_cli.data.views.measure_views import harmonics
-from transit_cli.data.views.trapezoid import BINS, SPAN, Trapezoids, centres, fit_trapezoids
+from transit_cli.data.views.measurements.binned import harmonics
+from transit_cli.data.views.measurements.trapezoid import BINS, SPAN, Trapezoids, centres, fit_trapezoids
 
 if TYPE_CHECKING:
     from transit_cli.data.views.folding import Folded
@@ -86,20 +86,22 @@ def _dips(
 ) -> tuple[tuple[float, float], tuple[float, float], float]:
     """Depth and significance of the deepest box and of that half a period after the transit; the factor of red noise.
 
-    The noise of a box is that of all boxes, weighted by their points, or white noise if that is larger.
+    Depths are below the median of the boxes. The noise of a box is that of all boxes, weighted by their points, or
+    white noise if that is larger.
     """
     missing = (np.nan, np.nan)
     covered = np.flatnonzero(boxes.counts > 0)
     if not len(covered):
         return missing, missing, 1.0
-    scores = boxes.depths[covered] / level * np.sqrt(boxes.counts[covered])
+    depths = (boxes.depths[covered] - median(boxes.depths[covered])) / level
+    scores = depths * np.sqrt(boxes.counts[covered])
     red = 1.0
     if len(covered) >= _LEAST_BOXES and white > 0:
         red = max(1.0, _scatter(scores) / white)
     noise = _positive(white * red)
     deepest, opposite = int(scores.argmax()), int(np.abs(boxes.centres[covered] - period / 2).argmin())
     near = abs(boxes.centres[covered[opposite]] - period / 2) < 0.5 * boxes.width
-    found = [(float(boxes.depths[covered[i]] / level), float(scores[i] / noise)) for i in (deepest, opposite)]
+    found = [(float(depths[i]), float(scores[i] / noise)) for i in (deepest, opposite)]
     return found[0], found[1] if near else missing, red
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from transit_cli.data.views.binning import median
-from transit_cli.data.views.trapezoid import BINS, SPAN, Trapezoids, centres, fit_trapezoids
+from transit_cli.data.views.measurements.trapezoid import BINS, SPAN, Trapezoids, centres, fit_trapezoids
 
 #: Rows that are measured together.
 _BLOCK = 256

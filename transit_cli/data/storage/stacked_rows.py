@@ -1,0 +1,94 @@
+"""The rows of several .npy files as one array that is read where it is indexed: the views of a set in shards."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transit_cli.utils import remote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+class StackedRows:
+    """Arrays [n, length] float32 of several .npy files, one below the other. Indexing gives rows as NumPy arrays.
+
+    Files are memory-mapped when a row of them is first read. Pickled, it is the names of the files.
+
+    Args:
+        files: the files, in order.
+        counts: the number of rows of each.
+        length: the length of a row.
+    """
+
+    dtype, ndim = np.dtype(np.float32), 2
+
+    def __init__(self, files: Sequence[Path], counts: Sequence[int], length: int) -> None:
+        self.files, self.counts, self.length = list(files), list(counts), length
+        self._starts = np.array([0, *accumulate(counts)], np.int64)
+        self._maps: list[np.ndarray | None] = [None] * len(self.files)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_maps": [None] * len(self.files)}
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The number of rows, and their length."""
+        return len(self), self.length
+
+    def __getitem__(self, key: int | np.integer | slice | np.ndarray) -> np.ndarray:
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            return self._contiguous(start, stop) if step == 1 else self._take(np.arange(start, stop, step))
+        if isinstance(key, int | np.integer):
+            return self._take(np.array([key]))[0]
+        rows = np.asarray(key)
+        return self._take(np.flatnonzero(rows) if rows.dtype == bool else rows)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (row for index in range(len(self.files)) for row in self._map(index))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype=dtype)
+
+    def _map(self, index: int) -> np.ndarray:
+        found = self._maps[index]
+        if found is None:
+            found = np.asarray(
+                np.load(remote.local(self.files[index]), mmap_mode="r")
+            )  # indexing np.memmap itself is slow
+            self._maps[index] = found
+        return found
+
+    def _contiguous(self, start: int, stop: int) -> np.ndarray:
+        parts = []
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        for index in range(max(first, 0), len(self.files)):
+            offset = int(self._starts[index])
+            if offset >= stop:
+                break
+            parts.append(self._map(index)[max(start - offset, 0) : stop - offset])
+        return np.concatenate(parts) if parts else np.empty((0, self.length), self.dtype)
+
+    def _take(self, rows: np.ndarray) -> np.ndarray:
+        rows = np.where(rows < 0, rows + len(self), rows)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"a row outside 0 to {len(self) - 1}")
+        if len(self.files) == 1:
+            return self._map(0)[rows]
+        found = np.empty((len(rows), self.length), self.dtype)
+        index = np.searchsorted(self._starts, rows, side="right") - 1
+        order = np.argsort(index, kind="stable")
+        bounds = np.flatnonzero(np.diff(index[order], prepend=-1, append=-1))
+        local = rows - self._starts[index]
+        for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            places = order[begin:end]
+            found[places] = self._map(int(index[places[0]]))[local[places]]
+        return found

@@ -1,0 +1,1 @@
+"""How many injected planets, and how many false alarms of the noise, pass a network: completeness and reliability."""
