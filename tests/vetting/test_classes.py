@@ -107,7 +107,7 @@ def test_an_export_carries_classes_and_calibration(run, cli, ensemble):
     inputs.append(torch.from_numpy(scaled(views.tces, scalings)))
     score, _ = network(*inputs)
     expected = ensemble.probabilities(views.views, views.tces).mean(0)
-    np.testing.assert_allclose(score.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(score.detach().numpy(), expected, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit.load
@@ -126,4 +126,4 @@ def test_a_binary_export_is_calibrated_too(set_at, cli, tmp_path):
     views = ViewSet.open(tmp_path / "views")
     score, _ = network(*(torch.from_numpy(np.array(views.views[name])) for name in ("global", "local")))
     expected = open_run(tmp_path / "run", select("cpu")).score(views.views, views.tces).mean(0)
-    np.testing.assert_allclose(score.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(score.detach().numpy(), expected, atol=1e-5)

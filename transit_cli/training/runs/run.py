@@ -26,6 +26,7 @@ from transit_cli.parsing import schema
 from transit_cli.results import ExitCode, TransitError, plain
 from transit_cli.training.runs import environment
 from transit_cli.training.runs.environment import ENVIRONMENT
+from transit_cli.training.runs.initial import CONFIG, INIT
 from transit_cli.training.settings import TrainSettings
 from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_write, is_temporary, locked
@@ -36,9 +37,7 @@ if TYPE_CHECKING:
     from transit_cli.training.distributed import ProcessGroup
     from transit_cli.training.plan import Plan
 
-CONFIG, METRICS, CHECKPOINTS, SCORES = "config.yaml", "metrics.jsonl", "checkpoints", "scores.csv"
-#: Copy of the networks that a run began from.
-INIT = "init.safetensors"
+METRICS, CHECKPOINTS, SCORES = "metrics.jsonl", "checkpoints", "scores.csv"
 
 #: Options that do not change what is learned: a run may be resumed with other values of them.
 RESUMABLE_OPTIONS = frozenset(
