@@ -12,10 +12,7 @@ from transit_cli.data.viewset import ViewSet
 from transit_cli.model import pretrained, saved
 from transit_cli.model.initialise import Initial, initialise
 from transit_cli.results import ExitCode, TransitError
-<<<<<<< HEAD
 from transit_cli.training.runs.environment import CONFIG, INIT
-=======
->>>>>>> science
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
 
     from transit_cli.model.initialise import Inputs
 
-#: Files of a run: its options, and its copy of the networks that it began from.
-CONFIG, INIT = "config.yaml", "init.safetensors"
 #: The value of --init that names the networks that come with transit.
 PRETRAINED = "pretrained"
 

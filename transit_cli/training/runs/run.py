@@ -25,12 +25,7 @@ from transit_cli import config, console
 from transit_cli.parsing import schema
 from transit_cli.results import ExitCode, TransitError, plain
 from transit_cli.training.runs import environment
-<<<<<<< HEAD
 from transit_cli.training.runs.environment import CONFIG, ENVIRONMENT, INIT
-=======
-from transit_cli.training.runs.environment import ENVIRONMENT
-from transit_cli.training.runs.initial import CONFIG, INIT
->>>>>>> science
 from transit_cli.training.settings import TrainSettings
 from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_write, is_temporary, locked
