@@ -25,6 +25,8 @@ PANELS = ("Options", "Data", "Network", "Optimisation", "Augmentation", "Run", "
 ONE_PANEL = 12
 #: Columns of the longest name beside which its text begins, and of the widest help.
 NAME_COLUMNS, MAX_COLUMNS = 24, 100
+#: Larger upper limits are not shown: they are sanity checks.
+MAX_SHOWN = 1000
 #: Options of every command: names, type and text.
 COMMON: dict[str, tuple[tuple[str, ...], Any, str]] = {
     "config": (("--config",), Path | None, "YAML file with values for these options; flags take precedence."),
@@ -130,7 +132,8 @@ def option_row(setting: config.Setting) -> _Row:
             text += f" One of: {', '.join(options)}."
     notes = ["required"] if setting.required else []
     notes += [f"default: {default}"] if (default := default_text(setting)) else []
-    if setting.range and setting.range.maximum is not None:  # "x >= 1" would state the obvious at each count
+    limit = setting.range.maximum if setting.range else None
+    if limit is not None and limit < MAX_SHOWN:  # "x >= 1" would state the obvious at each count
         notes.append(str(setting.range))
     note = f"[{', '.join(notes)}]".replace(" ", "\xa0")  # on one line
     return f"{short}{setting.option} {value}", f"{text} {note}" if notes else text
@@ -201,7 +204,7 @@ def _wrapped(text: str, width: int, start: str = "", indent: int = 0) -> list[st
     """Text in lines of `width`, the first after `start` and the others `indent` columns in."""
     room = max(width - indent, 20)
     text = " ".join(word if len(word) <= room else word.replace("\xa0", " ") for word in text.split(" "))
-    lines = textwrap.wrap(text, room, break_on_hyphens=False, break_long_words=False) or [""]
+    lines = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
     lines = [line.replace("\xa0", " ") for line in lines]
     return [(start + lines[0]).rstrip(), *(" " * indent + line for line in lines[1:])]
 

@@ -117,7 +117,13 @@ def test_an_edited_table_of_a_shard_counts_and_its_check_fails(tmp_path):
     made = simulate.make(simulated(tmp_path / "set", tces=4, shards=2))
     file = made.path / "shard-00002-of-00002/tces.csv"
     before = made.checksums()
-    file.write_text(file.read_text().replace(",J,", ",NTP,").replace(",PC,", ",NTP,").replace(",EB,", ",NTP,"))
+    file.write_text(
+        file.read_text()
+        .replace(",J,", ",NTP,")
+        .replace(",PC,", ",NTP,")
+        .replace(",EB,", ",NTP,")
+        .replace(",O,", ",NTP,")
+    )
     again = ViewSet.open(made.path)
     with pytest.warns(UserWarning, match="edited after it was written"):
         assert again.labels[2:].tolist() == ["NTP"] * 2

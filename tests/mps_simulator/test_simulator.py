@@ -324,7 +324,7 @@ def test_children_of_a_child_have_the_device_too(mps):
 def test_transit_runs_on_it_and_torch_stays_unimported_until_asked(mps):
     done = mps.transit("plugins", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["command"] == "plugins"
+    assert json.loads(done.stdout)["command"] == "plugins list"
     quiet = mps.run("import sys, transit_cli.app; print('torch' in sys.modules)")
     assert quiet.stdout == "False\n"
 

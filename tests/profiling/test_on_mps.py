@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 SMALL = ["--bins", "32/16", "--batch-size", "4", "--steps", "5", "--growth-steps", "12"]
 
 NETWORK = """
@@ -24,6 +26,7 @@ def build(views, scalars):
 """
 
 
+@pytest.mark.torture
 def test_the_guides_network(mps):
     done = mps.transit("profile", *SMALL, "--json", env={"PYTORCH_ENABLE_MPS_FALLBACK": "1"}, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -89,6 +89,7 @@ def test_a_host_synchronisation_is_named_with_its_line(profile):
     assert document["data"]["host_wait_sites"] == {f"my_net.py:{line}": 1}
 
 
+@pytest.mark.torture
 def test_a_thousand_tiny_operators_are_launches(profile):
     document, _ = profile("tiny")
     assert ids(document) == ["bound-by-launches"]
@@ -123,6 +124,7 @@ def batches(views, scalars, batch_size):
 """
 
 
+@pytest.mark.torture
 def test_a_loader_that_has_them_ready_does_not(profile, tmp_path):
     (tmp_path / "my_data.py").write_text(READY)
     document, _ = profile("tiny", "--loader", "my_data.py:batches")

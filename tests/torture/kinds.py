@@ -19,6 +19,7 @@ from transit_cli.model import saved
 from transit_cli.operators.op_database import matrix
 from transit_cli.parsing import schema
 from transit_cli.training.runs import checkpoint, run
+from transit_cli.training.runs.environment import Environment
 from transit_cli.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _of_runs(folder: Path) -> dict[str, Kind]:
 
     return {
         "environment.json": Kind(
-            own / "environment.json", lambda: schema.read(own / "environment.json", run._Environment, source)
+            own / "environment.json", lambda: schema.read(own / "environment.json", Environment, source)
         ),
         "metrics.jsonl": Kind(own / "metrics.jsonl", lambda: run.Run(own).history()),
         "config.yaml": Kind(own / "config.yaml", lambda: config.resolve(TrainSettings, {}, own / "config.yaml")),

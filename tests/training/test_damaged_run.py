@@ -13,6 +13,7 @@ import torch
 from transit_cli import config
 from transit_cli.results import TransitError
 from transit_cli.training.runs import checkpoint, run
+from transit_cli.training.runs.environment import Environment
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.train import train
 
@@ -73,7 +74,7 @@ def test_a_damaged_file_is_a_typed_error_or_ignored(damaged, name, capsys):
         try:
             if name == "environment.json":
                 source = run.schema.Source(str(file), "w", "f", "run-damaged")
-                run.schema.read(file, run._Environment, source)
+                run.schema.read(file, Environment, source)
             elif name == "metrics.jsonl":
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(run.console, "warn", lambda text: None)

@@ -41,7 +41,7 @@ def network(name):
     return registry.build(name, {"global": 125, "local": 31}, 2)
 
 
-@pytest.mark.parametrize("name", ["two-branch", "astronet"])
+@pytest.mark.parametrize("name", ["two-branch", pytest.param("astronet", marks=pytest.mark.torture)])
 def test_micro_batches_give_the_gradients_of_the_full_batch(name):
     device = select("cpu")
     checks = check_gradients(network(name).double(), random_batch(SHAPES, device, torch.float64), device)

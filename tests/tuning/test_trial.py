@@ -105,6 +105,7 @@ def test_the_step_that_captures_is_not_timed():
     assert seconds < 0.1
 
 
+@pytest.mark.torture
 def test_a_batch_that_hangs(spec):
     started = time.monotonic()
     ran, _ = trial.run(spec("hang"), 15)

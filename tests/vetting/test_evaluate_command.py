@@ -19,7 +19,14 @@ def runs(tmp_path_factory, set_at):
 
     folder = tmp_path_factory.mktemp("runs")
     set_at(folder / "views")
-    given = {"viewset": folder / "views", "device": "cpu", "epochs": 4, "members": 2, "scalars": ("snr",)}
+    given = {
+        "viewset": folder / "views",
+        "device": "cpu",
+        "epochs": 4,
+        "members": 2,
+        "scalars": ("snr",),
+        "learning_rate": 5e-3,
+    }
     train(TrainSettings(out=folder / "plain", **given))
     train(TrainSettings(out=folder / "folds", folds=3, **given))
     return folder

@@ -33,6 +33,7 @@ def test_bench_trains_and_scores_with_the_execution_that_was_asked_for(mps, exec
         assert min(launched[name] for name in ("convolve", "head", "weight_gradients", "adam")) > 5
 
 
+@pytest.mark.torture
 def test_profile_shows_the_phases_of_eager_and_the_time_of_the_kernels(mps, tmp_path):
     asked = ["--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--execution", "metal", "--out", str(tmp_path)]
     done = mps.transit("profile", *SMALL, *asked, env={"PYTORCH_ENABLE_MPS_FALLBACK": "1"}, timeout=300)

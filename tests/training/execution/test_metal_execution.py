@@ -284,6 +284,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.torture
 def test_every_fault_ends_in_eager_with_one_line_and_loses_nothing(mps):
     done = mps.run(choose, [[fault, 41 + n, "going on" in line] for n, (fault, line) in enumerate(FAULTS)], timeout=300)
     assert done.returncode == 0, done.stderr
@@ -297,6 +298,7 @@ def test_every_fault_ends_in_eager_with_one_line_and_loses_nothing(mps):
         assert found["steps"] == 4, fault
 
 
+@pytest.mark.torture
 def test_the_faster_one_is_taken_and_the_timing_is_said(mps):
     slow = {"kind": "slow", "operator": "metal.convolve", "value": 0.05}
     harmless = {"kind": "slow", "operator": "nothing", "value": 0.0}

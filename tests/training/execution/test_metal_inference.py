@@ -88,6 +88,7 @@ CASES = [
 ]
 
 
+@pytest.mark.torture
 def test_logits_are_eagers_whatever_happens_and_one_line_says_why_kernels_are_not_used(mps):
     done = mps.run(score, [list(case[:3]) for case in CASES], timeout=300)
     assert done.returncode == 0, done.stderr
@@ -141,6 +142,7 @@ def evaluate_and_predict(folder):
     return found
 
 
+@pytest.mark.torture
 def test_evaluate_and_predict_score_with_kernels_as_without(mps, tmp_path):
     write_set(tmp_path / "views", size=48)
     done = mps.run(evaluate_and_predict, str(tmp_path), timeout=300)

@@ -29,6 +29,6 @@ class Board:
         if fit not in self._writers:
             self._writers[fit] = SummaryWriter(self._folder / fit, purge_step=step)
         for name, value in record.items():
-            if name not in {"fit", "step"}:
+            if name not in {"fit", "step"} and isinstance(value, int | float):
                 self._writers[fit].add_scalar(name, value, step)
         self._writers[fit].flush()
