@@ -43,8 +43,8 @@ class StepRunner:
 
     @property
     def execution(self) -> str:
-        """The name of the executor; empty before the first step."""
-        return self.executor.name if self.executor else ""
+        """The name of the executor; before the first step that of the state that was resumed, or ""."""
+        return self.executor.name if self.executor else self._previous_execution
 
     @property
     def captures_augmentation(self) -> bool:
