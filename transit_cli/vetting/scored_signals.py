@@ -16,9 +16,12 @@ from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
 from transit_cli.data.storage.columns import Columns, joined
 from transit_cli.data.views import star
+from transit_cli.data.views.ephemeris import epoch_in
+from transit_cli.data.views.folding import Signal, UnusableError
 from transit_cli.data.views.make import recipe_for
 from transit_cli.data.viewset import ViewSet, write_table
 from transit_cli.results import ExitCode, TransitError
+from transit_cli.vetting.candidates import ephemeris_check, star_light
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +115,23 @@ def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str
     own = folded.pop("")
     for note in filter(None, map(str, own.tces.get("note", ()))):
         console.note(note)
+    if not own.errors[0]:
+        for doubt in _ephemeris_doubts(file, tce):
+            console.warn(doubt)
     return Signals(own.views, own.tces, own.errors, {name: other.views for name, other in folded.items()})
+
+
+def _ephemeris_doubts(file: Path, tce: Tce) -> list[str]:
+    """Why the ephemeris may not be that of a signal in the light curve; a network scores any folded light curve."""
+    try:
+        curve, curves, _ = star_light.read_star([file], "")
+        signal = Signal(tce.period, epoch_in(curve, tce.epoch, tce.reference_jd)[0], tce.duration)
+        light = star_light.light_of(curve, curves, [signal])
+    except UnusableError:
+        return []
+    checked = ephemeris_check.check(light, signal, np.ones(len(light.time), bool))
+    problem = f"the score says nothing: {checked.problem}" if checked.problem else ""
+    return [*filter(None, [problem]), *checked.warnings]
 
 
 def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str, int]) -> Signals:
