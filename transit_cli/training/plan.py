@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from transit_cli.training.settings import TrainSettings
 
 
+#: Validation rows, and positive ones, below which average precision says little.
+FEW = 5
+
+
 @dataclass(frozen=True)
 class FitTask:
     """One network to train.
@@ -157,6 +161,8 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
         samples = OnDiskSamples(viewset.path, stored, tensor, torch.from_numpy(target[rows]), rows, unit)
     resolved = precision.resolve(device, settings.precision)
     tasks = _tasks(settings, viewset, rows, target)
+    if processes.rank == 0:
+        _warn_of_few(settings, viewset, tasks[0], target[rows])
     made = Plan(settings, device, resolved, viewset, views, target, classes, scalings, samples, tasks)
     return _with_initial(made, initial) if initial else made
 
@@ -174,6 +180,20 @@ def _with_initial(plan: Plan, initial: Initial) -> Plan:
             " the validation metrics are too good"
         )
     return replace(plan, initial=initial, taken=taken)
+
+
+def _warn_of_few(settings: TrainSettings, viewset: ViewSet, task: FitTask, target: np.ndarray) -> None:
+    """Say before training that the validation rows cannot measure it."""
+    held_out = target[task.validation]
+    positives = int(held_out.sum()) if held_out.ndim == 1 else int(held_out.any(axis=1).sum())
+    others = len(held_out) - positives if held_out.ndim == 1 else int(held_out.any(axis=0).sum() > 1)
+    if settings.folds or (min(len(held_out), positives) >= FEW and others):
+        return
+    named = f"{len(held_out)} validation rows" + (f", {positives} positive" if held_out.ndim == 1 else "")
+    console.warn(
+        f"{viewset.path} has {named}: too few to measure the network; "
+        f"transit train {viewset.path} --folds 5 holds every star out once"
+    )
 
 
 def _tasks(settings: TrainSettings, viewset: ViewSet, rows: np.ndarray, target: np.ndarray) -> list[FitTask]:

@@ -238,11 +238,15 @@ def open_run(path: Path, device: Device, *, trust: bool = False) -> Ensemble:
     file = path / saved.FILE if path.is_dir() or (remote.url(path) and not path.suffix) else path
     file = remote.local(file)
     if not file.is_file():
+        from transit_cli.training.runs.run import runs_near
+
         unfinished = (path / "config.yaml").is_file()
         raise TransitError(
             f"{path} {'is a run that has not finished' if unfinished else 'is not a run'}",
             wanted=f"a folder with {saved.FILE}, written by `transit train`",
-            fix=f"transit train --resume {path}" if unfinished else "give a run's folder, such as runs/NAME",
+            fix=f"transit train --resume {path}"
+            if unfinished
+            else "give a run's folder, such as " + (", ".join(map(str, runs_near(path))) or "runs/NAME"),
             code="run-unfinished" if unfinished else "run-missing",
         )
     networks, card = saved.load(file, trust=trust)

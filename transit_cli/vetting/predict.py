@@ -233,7 +233,10 @@ def _result(ensemble: Ensemble, table: Columns, order: NDArray[np.int64], folder
         verdict = f"score {best['score']:.3f} +- {best['spread']:.3f} for {target}"
         if impostor:
             verdict += f"; most probable impostor {best['impostor']} ({best['impostor_probability']:.3f})"
-    verdict += f", {failed} could not be" if failed else ""
+    if failed:
+        reasons = {str(value) for value in errors.values if value}
+        alike = f": {min(reasons)}" if len(reasons) == 1 else ""
+        verdict = f"{count - failed:,} of {count:,} signals scored; {failed:,} could not be{alike}"
     listed = np.sort(order[:LISTED])
     if count > LISTED:
         note += f"; the JSON document has the {LISTED:,} with the highest scores"

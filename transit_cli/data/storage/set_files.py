@@ -112,9 +112,20 @@ def _missing(path: Path, what: str) -> TransitError:
     return TransitError(
         f"{remote.url(path) or path} {what}",
         wanted=f"a view set: a folder with {INFO}, as `transit data` writes it",
-        fix="make one: transit data simulate my_views",
+        fix=_other_command(path),
         code="viewset-missing",
     )
+
+
+def _other_command(path: Path) -> str:
+    """What to do with a folder that is no view set: what it contains tells which command was meant."""
+    if (path / "config.yaml").is_file():
+        return f"this is a run: transit evaluate {path}, or transit predict {path} INPUT"
+    if path.is_dir() and any(path.glob("*.fits*")):
+        return (
+            f"these are light curves: transit data prepare CATALOG {path} my_views, or transit search {path} found.csv"
+        )
+    return "make one: transit data prepare CATALOG LIGHT_CURVES my_views, or transit data simulate my_views"
 
 
 def damaged(path: Path, what: str) -> TransitError:
