@@ -7,8 +7,8 @@
     found.score, found.probabilities
 
 Functions raise `TransitError`, whose `found`, `wanted` and `fix` say what is wrong and what to do; they print nothing.
-`prepare`, `search`, `train` and `evaluate` are the commands of these names: they take options by the names in YAML files
-(`transit train --print-config`), write the same files, and return the data of `--json`.
+`prepare`, `search`, `train` and `evaluate` are the commands of these names: they take options by the names in YAML
+files (`transit train --print-config`), write the same files, and return the data of `--json`.
 """
 
 from __future__ import annotations
