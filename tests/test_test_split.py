@@ -31,7 +31,13 @@ def spoiled(path):
     return write_set(path, change=change)
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) & set(discover().used)))
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(name, marks=[pytest.mark.torture] if name in {"accumulate", "probe-batch"} else [])
+        for name in sorted(set(COMMANDS) & set(discover().used))
+    ],
+)
 def test_nothing_else_opens_it(transit, tmp_path, command):
     spoiled(tmp_path / "views")
     done = transit(command, tmp_path / "views", "--device", "cpu", *COMMANDS[command], "--json", cwd=tmp_path)

@@ -293,6 +293,7 @@ def test_an_abort_ends_the_process(mps):
     assert "LLVM ERROR" in done.stderr
 
 
+@pytest.mark.torture
 def test_a_hang_does_not_end(mps):
     with pytest.raises(subprocess.TimeoutExpired):
         mps.run(LINEAR, faults=["hang:linear"], timeout=10)

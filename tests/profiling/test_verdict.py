@@ -105,6 +105,7 @@ def test_a_leak_of_the_graph_fails_the_check(profile):
     assert document["data"]["memory_growth_bytes_per_step"] > 8 * 64 * 40 * 4
 
 
+@pytest.mark.torture
 def test_a_loader_that_sleeps_starves_the_step_and_trying_shows_the_gain(profile, tmp_path):
     (tmp_path / "my_data.py").write_text(LOADER.format(seconds=0.05))
     document, code = profile("none", "--loader", "my_data.py:batches", "--try")

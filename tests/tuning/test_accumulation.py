@@ -160,6 +160,7 @@ def test_ways_to_cut_an_effective_batch(effective, ways):
     assert all(size * (count - 1) + last == effective and 0 < last <= size for size, count, last in found)
 
 
+@pytest.mark.torture
 def test_the_command_proves_and_plans(transit):
     done = transit("accumulate", "--bins", "31/21", "--device", "cpu", "--effective-batch", "3", "--json")
     assert done.returncode == 0, done.stderr
