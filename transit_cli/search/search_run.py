@@ -63,6 +63,7 @@ def search(settings: SearchSettings) -> Result:
     work = settings.out.parent / f".{settings.out.name}.work"
     with locked(work):
         if settings.out.exists() and not _replaceable(settings, digest):
+            shutil.rmtree(work, ignore_errors=True)  # of a run that ended between the catalog and this
             return _result(settings, ("complete already: nothing to do",))
         machine = Machine.open(settings)
         sizes = _open_work(work, digest, tasks, machine)
