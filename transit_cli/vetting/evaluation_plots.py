@@ -8,6 +8,7 @@ import numpy as np
 
 from transit_cli.plotting import figures
 from transit_cli.plotting.figures import BLUE, GREY, ORANGE, single_axes
+from transit_cli.plotting.panel import COLOURS
 from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from transit_cli.vetting.groups import Group
 
+#: Lines that differ without colour.
+LINE_STYLES = ("-", "--", "-.", ":")
 #: Titles of the views.
 VIEW_TITLES = {
     "global": "whole orbit",
@@ -59,25 +62,33 @@ def roc(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Figure:
 
 
 def calibration(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Figure:
-    """Fraction of positives over score, in ten bins with equal numbers of signals."""
-    from sklearn.calibration import calibration_curve
-
+    """Fraction of positives over score, in ten equal bins of score, with 95 % intervals (Wilson 1927)."""
     figure, axes = single_axes(4.6, 3.6, "score", "fraction of positives")
-    share, score = calibration_curve(truth, scores, n_bins=10, strategy="quantile")
+    number = np.minimum((scores * 10).astype(int), 9)
+    count = np.bincount(number, minlength=10)
+    used = count > 0
+    n, score = count[used], np.bincount(number, scores, 10)[used] / count[used]
+    share = np.bincount(number, truth, 10)[used] / n
+    z = 1.96
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="calibrated")
-    axes.plot(score, share, "o-", color=BLUE)
+    axes.vlines(score, middle - half, middle + half, color=BLUE)
+    axes.plot(score, share, "o", color=BLUE)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.legend(loc="upper left", frameon=False)
     return figure
 
 
 def histogram(labels: NDArray[np.generic], scores: NDArray[np.float64], threshold: float) -> Figure:
-    """Stacked histogram of the scores of each label."""
-    figure, axes = single_axes(4.6, 3.6, "score", "signals (log)")
-    names = np.unique(labels)
-    axes.hist([scores[labels == name] for name in names], bins=20, range=(0, 1), stacked=True, label=list(names))
+    """For each label, the share of its signals in each of 20 bins of score."""
+    figure, axes = single_axes(4.6, 3.6, "score", "share of the label's signals")
+    for place, name in enumerate(np.unique(labels)):
+        share, edges = np.histogram(scores[labels == name], bins=20, range=(0, 1))
+        style = LINE_STYLES[place % len(LINE_STYLES)]
+        colour = list(COLOURS.values())[place % len(COLOURS)]
+        axes.stairs(share / share.sum(), edges, label=str(name), color=colour, linestyle=style, linewidth=1.6)
     axes.axvline(threshold, color=GREY, linestyle=":")
-    axes.set_yscale("log")
     axes.legend(frameon=False)
     return figure
 

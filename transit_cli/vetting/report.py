@@ -174,11 +174,11 @@ def _page(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble, plot_folde
         "roc": (plots.roc(truth, scores), "ROC curve."),
         "calibration": (
             plots.calibration(truth, scores),
-            "Calibration, in ten bins with equal numbers of signals.",
+            "Calibration in ten equal bins of score, with 95 % intervals.",
         ),
         "histogram": (
             plots.histogram(labels, scores, threshold),
-            "Scores per label, and the threshold.",
+            "Scores of each label, and the threshold.",
         ),
     }
     for column, title in GROUP_COLUMNS.items():
