@@ -186,7 +186,7 @@ def predict(
     from transit_cli.data.views.signal_summary import summarise
     from transit_cli.device.select import select
     from transit_cli.vetting import pretrained
-    from transit_cli.vetting.candidates import ephemeris_check, star_light
+    from transit_cli.vetting.candidates import ephemeris_check
     from transit_cli.vetting.ensemble import open_run
 
     where = select(device)
@@ -199,9 +199,7 @@ def predict(
         doubts += [doubt] if doubt else []
         signal = Signal(period, moved, duration / 24)
         summary = summarise(curve, signal, recipe)
-        light = star_light.light_of(curve, {}, [signal])
-        checked = ephemeris_check.check(light, signal, np.ones(len(light.time), bool))
-        doubts += [*filter(None, [checked.problem]), *checked.warnings]
+        doubts += ephemeris_check.doubts(curve, signal)
     except UnusableError as reason:
         raise TransitError(
             f"the signal cannot be folded: {reason}",
@@ -262,8 +260,7 @@ def evaluate(run: str | Path, viewset: str | Path | None = None, **options: Any)
 
 def _data(run: Any, settings: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """The data of a command's result as JSON types; its warnings become Python's."""
-    given = {name: Path(value) if isinstance(value, Path) else value for name, value in options.items()}
-    result = run(config.resolve(settings, given))
+    result = run(config.resolve(settings, options))
     for text in result.warnings:
         warnings.warn(text, stacklevel=3)
     return dict(plain(result.data))

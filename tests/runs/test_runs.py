@@ -76,6 +76,7 @@ def test_only_empty_runs_without_other_files_are_removed(tmp_path):
         write_run(tmp_path / name, epochs=0, finished=False)
     write_run(tmp_path / "stopped", finished=False)
     (tmp_path / "mine" / "notes.txt").write_text("keep")
+    (tmp_path / "empty" / "init.safetensors").write_text("of a start with --init that was killed")
     assert listing.remove_empty(RemoveEmptySettings(folder=tmp_path, dry_run=True)).data["removed"] == [
         tmp_path / "empty"
     ]
@@ -135,7 +136,7 @@ def test_the_report_of_a_run_has_its_curves_options_and_versions(tmp_path):
         report.write_report(tmp_path / "empty")
 
 
-def test_watch_follows_a_run_until_its_process_ends(tmp_path):
+def test_watch_follows_a_run_until_its_process_ends(tmp_path, transit):
     run = write_run(tmp_path / "run", epochs=1, finished=False)
     script = (
         "import sys, time, json; from pathlib import Path; from transit_cli.utils.files import locked\n"
@@ -153,6 +154,8 @@ def test_watch_follows_a_run_until_its_process_ends(tmp_path):
         assert time.monotonic() - started > 1
     assert (result.exit_code, result.data["state"], result.data["epochs"]) == (ExitCode.NEGATIVE, "stopped", 2)
     assert "transit train --resume" in result.verdict
+    done = transit("watch", run)
+    assert sum("epoch 2/2" in line for line in done.stderr.splitlines()) == 1
     assert not in_use(run)
 
 

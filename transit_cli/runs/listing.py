@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from transit_cli import console
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.runs import record
+from transit_cli.training.runs.environment import CONFIG, ENVIRONMENT, INIT
+from transit_cli.training.runs.run import CHECKPOINTS, METRICS
 from transit_cli.utils.files import locked
 
 if TYPE_CHECKING:
@@ -139,7 +141,7 @@ def remove_empty(settings: RemoveEmptySettings) -> Result:
     for run in runs:
         if run.state != "empty":
             continue
-        known = {"config.yaml", "environment.json", "metrics.jsonl", "checkpoints"}
+        known = {CONFIG, ENVIRONMENT, INIT, METRICS, CHECKPOINTS}
         other = sorted(item.name for item in run.path.iterdir() if item.name not in known)
         if other:
             kept.append(f"{run.path} is empty, but has {', '.join(other[:3])}: kept")

@@ -38,7 +38,7 @@ def watch(settings: WatchSettings) -> Result:
         while True:
             for epoch in run.epochs[seen:]:
                 seen += 1
-                bar.update(seen, status=describe(epoch, run.settings.epochs), line=True)
+                bar.update(seen)
                 bar.print(describe(epoch, run.settings.epochs))
             if run.state != "running":
                 break

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from transit_cli.training.settings import TrainSettings
 
 
-#: Validation rows, and positive ones, below which average precision says little.
+#: Positive validation rows below which average precision says little.
 FEW = 5
 
 
@@ -187,7 +187,7 @@ def _warn_of_few(settings: TrainSettings, viewset: ViewSet, task: FitTask, targe
     held_out = target[task.validation]
     positives = int(held_out.sum()) if held_out.ndim == 1 else int(held_out.any(axis=1).sum())
     others = len(held_out) - positives if held_out.ndim == 1 else int(held_out.any(axis=0).sum() > 1)
-    if settings.folds or (min(len(held_out), positives) >= FEW and others):
+    if settings.folds or (positives >= FEW and others):
         return
     named = f"{len(held_out)} validation rows" + (f", {positives} positive" if held_out.ndim == 1 else "")
     console.warn(

@@ -124,14 +124,11 @@ def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str
 def _ephemeris_doubts(file: Path, tce: Tce) -> list[str]:
     """Why the ephemeris may not be that of a signal in the light curve; a network scores any folded light curve."""
     try:
-        curve, curves, _ = star_light.read_star([file], "")
-        signal = Signal(tce.period, epoch_in(curve, tce.epoch, tce.reference_jd)[0], tce.duration)
-        light = star_light.light_of(curve, curves, [signal])
+        curve = star_light.read_star([file], "")[0]
+        epoch = epoch_in(curve, tce.epoch, tce.reference_jd)[0]
+        return ephemeris_check.doubts(curve, Signal(tce.period, epoch, tce.duration))
     except UnusableError:
         return []
-    checked = ephemeris_check.check(light, signal, np.ones(len(light.time), bool))
-    problem = f"the score says nothing: {checked.problem}" if checked.problem else ""
-    return [*filter(None, [problem]), *checked.warnings]
 
 
 def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str, int]) -> Signals:

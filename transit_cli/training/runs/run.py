@@ -62,10 +62,10 @@ class EpochRecord:
 
     Attributes:
         fit: name of the fit.
+        epoch: number of the epoch, from 1.
         step: optimizer steps taken.
         micro_batch: samples per micro-batch; 0 if it was not recorded.
         samples_per_second: speed of the epoch; 0 if it was not recorded.
-        epoch: number of the epoch, from 1; 0 if it was not recorded.
         loss: mean training loss; None if it was not recorded.
         learning_rate: at the end of the epoch; None if it was not recorded.
         seconds: training time of the fit so far; 0 if it was not recorded.
@@ -174,7 +174,7 @@ def _discard_empty(run: Run, plan: Plan, before: Collection[str] | None) -> bool
 
     if not run.history() and not any(checkpoint.files(run.checkpoints(task.name)) for task in plan.tasks):
         copy = Path(plan.settings.network.rpartition(":")[0]).name
-        for name in {CONFIG, ENVIRONMENT, METRICS, copy} - {"", *(before or ())}:
+        for name in {CONFIG, ENVIRONMENT, INIT, METRICS, copy} - {"", *(before or ())}:
             (run.path / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it has other files
             for folder in (*(run.checkpoints(task.name) for task in plan.tasks), run.path / CHECKPOINTS):
