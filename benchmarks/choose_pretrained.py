@@ -3,7 +3,8 @@
     python benchmarks/choose_pretrained.py RESULTS VIEWSET NETWORKS
 
 Prints the best file of the recipes of two and of three views for triage and for planets ("two AP FILE",
-"three-PC AP FILE"), and the metrics of all on the `train` and, on other stars, on the `val` part, which chooses nothing.
+"three-PC AP FILE"), and the metrics of all on the `train` and, on other stars, on the `val` part, which chooses
+nothing.
 """
 
 import json

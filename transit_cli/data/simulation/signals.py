@@ -239,7 +239,7 @@ def _chance_alignment(
         noise = _background(rng, observation)
         red = rng.exponential(1.5) * instrument.red_noise(rng, len(observation.grid), observation.cadence)
         time, flux = _detrended(observation, 1 + 1e-3 * (noise + red[observation.has_data]), spacing, ())
-        signal, significance = search_signal(rng, time, flux, (), SHORTEST[mission], CHANCE_TRIALS)
+        signal, significance = search_signal(rng, time, flux, (), SHORTEST[mission], counts=CHANCE_TRIALS)
         if significance >= CHANCE_THRESHOLD:
             return SimulatedSignal(time, flux, signal, "J", "chance alignment")
     raise NothingFoundError
@@ -272,6 +272,7 @@ def search_signal(
     flux: np.ndarray,
     periods: tuple[float, ...],
     shortest: float,
+    *,
     counts: tuple[int, int, int] = TRIALS,
 ) -> tuple[Signal, float]:
     """The most significant box: at the given or at random trial periods, refined close to the best.
