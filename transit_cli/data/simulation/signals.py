@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 SPACINGS = {"tess": (0.3, 1.5), "kepler": (0.8, 4.0)}
 #: Probabilities of the causes of junk (see `_systematics`).
 JUNK = {
-    "variable": 0.40,
+    "variable": 0.37,
     "dumps": 0.10,
-    "edges": 0.12,
+    "edges": 0.10,
     "strays": 0.05,
     "jumps": 0.04,
     "scattered": 0.05,
     "cadence": 0.03,
     "missed": 0.07,
     "chance": 0.14,
+    "sawtooth": 0.05,
 }
 #: Range of periods in days at which systematics repeat: the spacecraft's orbit, a month.
 ORBIT = {"tess": (12.8, 14.8), "kepler": (30.0, 32.0)}
@@ -177,6 +178,9 @@ def _systematics(
         wrong = strength(0.9, 0.5) * instrument.pointing_drift(rng, observation)
         wrong += rng.exponential(2.0) * instrument.momentum_dump_offsets(rng, observation)
         return wrong[observation.has_data], (step * float(rng.choice((0.5, 1, 2), p=(0.15, 0.7, 0.15))),)
+    if kind == "sawtooth":
+        period = float(np.exp(rng.uniform(np.log(2), np.log(14))))
+        return strength(8, 0.7) * instrument.sawtooth_dips(rng, observation, period)[observation.has_data], (period,)
     make, typical, spread = {
         "edges": (instrument.edge_ramps, 5.0, 0.6),
         "strays": (instrument.outlier_bursts, 6.0, 0.7),
