@@ -227,20 +227,16 @@ def _pair(rng: np.random.Generator, start: float, period: float) -> _Pair:
     )
 
 
-#: Binaries drawn until the variation between eclipses is small.
-BINARY_TRIES = 3
-
-
 def binary(rng: np.random.Generator, time: np.ndarray, exposure: float, longest: float) -> System:
     """An eclipsing binary, as a search reports it.
 
-    It is folded at half the period if both eclipses look alike. Binaries dominated by ellipsoidal variation are rarer
-    here than in nature, because vetters label many of them variable stars; they are part of `variability`.
+    It is folded at half the period if both eclipses look alike. Binaries dominated by ellipsoidal variation are rare
+    here, because vetters label them variable stars; they are part of `variability`.
     """
     period = 0.0
     while not 0.22 < period < longest:
         period = float(np.exp(rng.normal(np.log(2.0), 1.25)))
-    for _ in range(BINARY_TRIES):
+    for _ in range(12):
         pair = _pair(rng, float(time[0]), period)
         if not pair.ellipsoidal_dominated:
             break
