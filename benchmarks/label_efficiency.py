@@ -2,7 +2,7 @@
 
     python benchmarks/label_efficiency.py VIEWSET --group curve --out build/labels
     python benchmarks/label_efficiency.py VIEWSET --group vetting --out build/labels
-    python benchmarks/label_efficiency.py build/labels --plot docs/label_efficiency.svg
+    python benchmarks/label_efficiency.py docs/results/2026-11-30-label-efficiency.json --plot docs/label_efficiency.svg
 
 Recipes with `labels` train on so many labelled signals, drawn by seed among the `train` stars that `val` lacks,
 and are judged on `val`: on new stars. Recipes with `folds` are judged out of fold, by star. Every training is a
@@ -204,7 +204,9 @@ def plot(summary: dict, file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("path", type=Path, help="view set, or with --plot the folder of the results")
+    parser.add_argument(
+        "path", type=Path, help="view set, or with --plot results: a JSON file, or the folder of a summary"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/labels"))
     parser.add_argument("--group", help=f"one of {', '.join(GROUPS)}, or a JSON file of recipes")
     parser.add_argument("--seeds", type=int, default=5)
@@ -215,7 +217,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="only draw the results in PATH")
     given = parser.parse_args()
     if given.plot:
-        plot(json.loads((given.path / "summary.json").read_text()), given.plot)
+        file = given.path / "summary.json" if given.path.is_dir() else given.path
+        plot(json.loads(file.read_text()), given.plot)
         return
     recipes = GROUPS[given.group] if given.group in GROUPS else json.loads(Path(given.group).read_text())
     given.out.mkdir(parents=True, exist_ok=True)
