@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,36 @@ class CudaTimer:
         return [before.elapsed_time(after) / 1000 for before, after in pairs]
 
 
+class CudaLane:
+    """A stream, and a state of the GPU's and of the host's generator.
+
+    A graph continues the state that the GPU's generator had when it was captured, whatever state it has when the graph
+    is replayed.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+        self._generator = torch.cuda.default_generators[self._stream.device_index]
+        self._own, self._host = self._generator.clone_state(), torch.get_rng_state()
+
+    def open(self) -> None:
+        """Queue this thread's work in the lane's stream."""
+        torch.cuda.set_stream(self._stream)
+
+    def resume(self) -> None:
+        """See `Lane.resume`."""
+        self._others = self._generator.graphsafe_get_state(), torch.get_rng_state()
+        self._generator.graphsafe_set_state(self._own)
+        torch.set_rng_state(self._host)
+
+    def pause(self) -> None:
+        """See `Lane.pause`."""
+        self._host = torch.get_rng_state()
+        others, host = self._others
+        self._generator.graphsafe_set_state(others)
+        torch.set_rng_state(host)
+
+
 class CudaDevice:
     """The current NVIDIA GPU (`CUDA_VISIBLE_DEVICES` chooses among several; under torchrun, each process's own)."""
 
@@ -68,7 +99,7 @@ class CudaDevice:
             software=f"CUDA {torch.version.cuda}, compute capability {found.major}.{found.minor}",
         )
         self._limit = found.total_memory
-        self._side = torch.cuda.Stream(self.torch_device)  # one for all: the allocator keeps blocks for each stream
+        self._local = threading.local()
         # From Ampere (8.0) on there is bfloat16 arithmetic, 1.0 to 1.4 times as fast as float32 on an H100.
         self.best_precision: Precision = "bf16" if found.major >= 8 else "fp32"
         torch.backends.cuda.matmul.allow_tf32 = True  # as torch's convolutions are by default
@@ -125,11 +156,21 @@ class CudaDevice:
     @contextmanager
     def side_stream(self) -> Iterator[None]:
         """Run the block on a side stream, in order with the current one."""
-        current, side = torch.cuda.current_stream(), self._side
+        current, side = torch.cuda.current_stream(), self._side_stream()
         side.wait_stream(current)
         with torch.cuda.stream(side):
             yield
         current.wait_stream(side)
+
+    def _side_stream(self) -> torch.cuda.Stream:
+        """The thread's side stream, one for all its work: the allocator keeps blocks for each stream."""
+        if not hasattr(self._local, "side"):
+            self._local.side = torch.cuda.Stream(self.torch_device)
+        return self._local.side
+
+    def lane(self) -> CudaLane:
+        """A new stream, and generators of its own."""
+        return CudaLane(self.torch_device)
 
     def pool(self) -> object:
         """A handle of memory shared by graphs that never run at the same time."""
