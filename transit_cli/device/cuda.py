@@ -14,7 +14,7 @@ from transit_cli.device.base import DeviceFacts, DeviceMemory, Kind, Precision, 
 from transit_cli.device.cpu import host_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 
 def why_absent() -> str:
@@ -48,6 +48,19 @@ class CudaTimer:
         torch.cuda.synchronize()
         pairs = zip(self._marks, self._marks[1:], strict=False)
         return [before.elapsed_time(after) / 1000 for before, after in pairs]
+
+
+class _Streams(threading.local):
+    """The streams of a thread beside its current one: always the same, as the allocator keeps blocks for each."""
+
+    def __init__(self) -> None:
+        self._made: list[torch.cuda.Stream] = []
+
+    def first(self, count: int) -> list[torch.cuda.Stream]:
+        """The side stream, and those of branches."""
+        while len(self._made) < count:
+            self._made.append(torch.cuda.Stream())
+        return self._made[:count]
 
 
 class CudaLane:
@@ -99,7 +112,7 @@ class CudaDevice:
             software=f"CUDA {torch.version.cuda}, compute capability {found.major}.{found.minor}",
         )
         self._limit = found.total_memory
-        self._local = threading.local()
+        self._streams = _Streams()
         # From Ampere (8.0) on there is bfloat16 arithmetic, 1.0 to 1.4 times as fast as float32 on an H100.
         self.best_precision: Precision = "bf16" if found.major >= 8 else "fp32"
         torch.backends.cuda.matmul.allow_tf32 = True  # as torch's convolutions are by default
@@ -156,17 +169,11 @@ class CudaDevice:
     @contextmanager
     def side_stream(self) -> Iterator[None]:
         """Run the block on a side stream, in order with the current one."""
-        current, side = torch.cuda.current_stream(), self._side_stream()
+        current, (side,) = torch.cuda.current_stream(), self._streams.first(1)
         side.wait_stream(current)
         with torch.cuda.stream(side):
             yield
         current.wait_stream(side)
-
-    def _side_stream(self) -> torch.cuda.Stream:
-        """The thread's side stream, one for all its work: the allocator keeps blocks for each stream."""
-        if not hasattr(self._local, "side"):
-            self._local.side = torch.cuda.Stream(self.torch_device)
-        return self._local.side
 
     def lane(self) -> CudaLane:
         """A new stream, and generators of its own."""
@@ -175,6 +182,24 @@ class CudaDevice:
     def pool(self) -> object:
         """A handle of memory shared by graphs that never run at the same time."""
         return torch.cuda.graph_pool_handle()
+
+    def concurrently(self, works: Sequence[Callable[[], torch.Tensor]]) -> list[torch.Tensor]:
+        """Queue the first work on the current stream and each other on one of its own, then join them.
+
+        Autograd runs a backward pass on the streams of the forward pass, so that it forks and joins too.
+        """
+        current = torch.cuda.current_stream()
+        branches = self._streams.first(len(works))[1:]
+        results = []
+        for stream, work in zip(branches, works[1:], strict=True):
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):
+                results.append(work())
+        first = works[0]()
+        for stream, result in zip(branches, results, strict=True):
+            current.wait_stream(stream)
+            result.record_stream(current)
+        return [first, *results]
 
     def capture(self, work: Callable[[], torch.Tensor], pool: Any) -> tuple[torch.Tensor, Callable[[], None]]:
         """Record what `work` queues as a CUDA graph; other threads may use the GPU meanwhile.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from transit_cli.device import precision
 from transit_cli.model.acceleration import layout
 from transit_cli.training.execution import captured_inputs
 from transit_cli.training.execution.base import Executor
@@ -36,12 +37,21 @@ WARM_UP_STEPS = 3
 
 @dataclass(frozen=True)
 class _Graph:
-    """A captured step: its inputs, its loss buffer, the sum that it adds the loss to, and what replays it."""
+    """A captured step.
+
+    Attributes:
+        inputs: what it reads.
+        loss: the buffer that it writes.
+        total: the sum that it adds the loss to.
+        replay: runs it.
+        held: other objects whose memory it uses.
+    """
 
     inputs: CapturedInputs
     loss: Tensor
     total: Tensor | None
     replay: Callable[[], None]
+    held: object
 
 
 class CudaGraph(Executor):
@@ -106,6 +116,10 @@ class CudaGraph(Executor):
                 self._step.optimizer.zero_grad(set_to_none=True)
         return self._device.capture(lambda: self.gradients([batch]), self._device.pool())[1]
 
+    def _update(self) -> tuple[Callable[[], None], Callable[[], None]]:
+        """What to capture to apply the gradients, and what to do after the capture."""
+        return self._step.apply_gradients, lambda: None
+
     def _release_graphs(self) -> None:
         """Release the graphs and their memory; a shape that comes again is captured again."""
         if self._graphs:
@@ -118,6 +132,7 @@ class CudaGraph(Executor):
         inputs = captured_inputs.inputs_for(micro_batches)
         step, data_parallel = self._step, self._data_parallel
         counters, increments = inputs.counters()
+        apply_gradients, captured = self._update()
 
         def ready() -> Sequence[Batch]:
             self._rate.read()
@@ -126,14 +141,15 @@ class CudaGraph(Executor):
             return batches if augmented else step.augment_batches(batches)
 
         def update(loss: Tensor) -> Tensor:
-            step.apply_gradients()
+            apply_gradients()
             if total is not None:
                 total.add_(loss)
             return loss
 
         if data_parallel is None:
             loss, replay = self._device.capture(lambda: update(self.gradients(ready())), self._pool)
-            return _Graph(inputs, loss, total, replay)
+            captured()
+            return _Graph(inputs, loss, total, replay, captured)
 
         # The all-reduce stays outside the graphs: a graph that waits for a dead process cannot be interrupted, and NCCL
         # does not shut down while a graph holds it.
@@ -143,17 +159,18 @@ class CudaGraph(Executor):
         values, compute = self._device.capture(local, self._pool)
 
         loss, finish = self._device.capture(lambda: update(data_parallel.scatter_gradients(values)), self._pool)
+        captured()
 
-        def replay() -> None:
+        def replay_both() -> None:
             compute()
             data_parallel.all_reduce(values)
             finish()
 
-        return _Graph(inputs, loss, total, replay)
+        return _Graph(inputs, loss, total, replay_both, captured)
 
 
 class TritonGraph(CudaGraph):
-    """As `CudaGraph`, with sequences of convolutions, poolings and ReLUs as fused Triton kernels.
+    """As `CudaGraph`, with fused Triton kernels for layers, loss, clipping and optimizer.
 
     Raises:
         UnsupportedExecution: Triton is missing, or has no kernel for any layer of the network.
@@ -164,14 +181,48 @@ class TritonGraph(CudaGraph):
     def __init__(self, step: OptimizerStep, data_parallel: DataParallel | None = None) -> None:
         _require_capture(step)
         try:
-            from transit_cli.model.acceleration.fused import fused_forwards
+            from transit_cli.model.acceleration.cuda.convolution import TransposedWeights
+            from transit_cli.model.acceleration.cuda.fused import fused_convolutions, fused_forwards
         except ImportError as error:
             raise UnsupportedExecution(f"Triton is missing ({error})") from error
-        forwards = fused_forwards(step.network)
-        if not forwards:
+        layers = fused_convolutions(step.network)
+        if not layers:
             raise UnsupportedExecution("it has no layers for which there is a kernel")
         super().__init__(step, data_parallel)
-        self._forwards = forwards
+        dtype = precision.DTYPES[step.precision]
+        self._weights = TransposedWeights(layers, dtype)
+        self._forwards = fused_forwards(step.network, self._weights, self._device.concurrently)
+
+    def backward(self, batch: Batch, weight: float) -> Tensor:
+        from transit_cli.model.acceleration.cuda.head import binary_loss
+
+        self._weights.refresh()
+        step = self._step
+        if batch.targets.ndim == 2:
+            return super().backward(batch, weight)
+        with layout.replaced(self._forwards), precision.autocast(step.device, step.precision):
+            logits = step.network(batch.inputs)
+        smoothing = step.settings.label_smoothing
+        loss, grad = binary_loss(
+            logits.detach(), batch.targets, step.positive_weight, weight=weight, smoothing=smoothing
+        )
+        logits.backward(grad)
+        return loss
+
+    def _update(self) -> tuple[Callable[[], None], Callable[[], None]]:
+        from transit_cli.model.acceleration.cuda.optimizer import FusedUpdate
+
+        step = self._step
+        if not FusedUpdate.supports(step.optimizer):
+            return super()._update()
+        update = FusedUpdate(step.optimizer, decoupled=step.settings.optimizer == "adamw", clip=step.settings.clip)
+        update.warm_up()
+
+        def apply_gradients() -> None:
+            update.launch()
+            step.optimizer.zero_grad(set_to_none=True)
+
+        return apply_gradients, update.fill
 
 
 def _require_capture(step: OptimizerStep) -> None:
