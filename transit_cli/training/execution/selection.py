@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from transit_cli.training.execution.data_parallel import DataParallel
     from transit_cli.training.step import OptimizerStep
 
-#: Rounds in which the executors are timed in turn, after one that only warms up; the best round of each counts.
-ROUNDS = 3
 #: A batch of fewer values than this is not worth timing: a few milliseconds, mostly PyTorch's own overhead.
 SMALL_BATCH = 8192
 #: The most samples to choose with on a CPU and on a GPU: more would not change the choice, a large batch would run
 #: sixteen times before it trains, and executors that are timed in turn hold their memory at the same time.
 TIMED_SAMPLES, TIMED_SAMPLES_GPU = 64, 128
+#: Executors are timed in turn, in three rounds after one that warms up and checks the gradients; the best round of each
+#: counts. Those that need more than so many times the least are not timed again after the first round, and the second.
+CONTENDING = (1.4, 1.15)
 #: Another executor is taken only if it needs less than this share of the default's time: prefer the default on ties.
 WORTH_IT = 0.95
 #: On a busy machine, where timings are noisy, one thread is the default and this the share: it never waits for threads
@@ -163,6 +164,8 @@ def _fastest(step: OptimizerStep, batch: Batch, names: list[str]) -> str:
     quiet = psutil.cpu_percent(interval=0.05) <= QUIET
     if entry and entry.get("execution") in names and (entry.get("quiet") or not quiet):
         return entry["execution"]
+    if not quiet and SingleThread.name in names:  # the others wait for threads that have lost their core
+        names = [name for name in names if name in {Executor.name, SingleThread.name, Replicas.name}]
     seconds = benchmark(step, batch, names)
     busy = not quiet and SingleThread.name in seconds
     default, worth = (SingleThread.name, WORTH_IT_BUSY) if busy else (next(iter(seconds)), WORTH_IT)
@@ -189,7 +192,7 @@ def benchmark(step: OptimizerStep, batch: Batch, names: list[str]) -> dict[str, 
     seconds: dict[str, float] = {}
     with preserve_state(step):
         runs = {name: executor.benchmark_fn(batch) for name, executor in executors.items()}
-        for _ in range(ROUNDS):
+        for contending in (*CONTENDING, 0.0):
             for name in list(runs):
                 try:
                     spent = _seconds(step, runs[name])
@@ -201,6 +204,8 @@ def benchmark(step: OptimizerStep, batch: Batch, names: list[str]) -> dict[str, 
                     seconds.pop(name, None)
                     continue
                 seconds[name] = min(spent, seconds.get(name, spent))
+            least = min(seconds[name] for name in runs)
+            runs = {name: run for name, run in runs.items() if seconds[name] <= contending * least}
     return seconds
 
 
