@@ -62,7 +62,8 @@ def main():
         of_limits, wanted = {}, None
         if item.name == own:
             of_limits = shares(options.network, "train", options.batch, item.samples_per_second, options.device)
-            wanted = WANTED.get((options.device, options.network, options.batch))
+            if comparison.baseline == "lightning":
+                wanted = WANTED.get((options.device, options.network, options.batch))
         name = f"train {options.network} {options.batch}" + ("" if item.name == own else f", {item.name}")
         limits = (item.ratios[0], item.ratios[-1])
         figures.append(
