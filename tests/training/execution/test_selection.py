@@ -25,7 +25,7 @@ def timings(monkeypatch, **seconds):
     """Let the ways take these seconds; returns the list of timings that were made."""
     made = []
 
-    def benchmark(step, batch, names):
+    def benchmark(step, batch, names, *, first=True):
         made.append(list(names))
         return {name: seconds.get(name.replace("-", "_"), 1.0) for name in names}
 
@@ -108,6 +108,7 @@ def test_slow_ways_are_timed_once(monkeypatch):
     monkeypatch.setattr(selection, "_seconds", seconds)
     assert selection.benchmark(runner.step, batch_of(16, 0), list(spent)) == spent
     assert made == ["eager", "channels-last", "onednn", "channels-last", "onednn", "onednn"]
+    assert "eager" not in selection.benchmark(runner.step, batch_of(16, 0), list(spent), first=False)
 
 
 def test_a_small_batch_is_not_worth_a_timing(monkeypatch):

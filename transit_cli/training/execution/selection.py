@@ -8,7 +8,7 @@ wherever it was measured, and the steps of several processes, whose timings woul
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import psutil
@@ -17,7 +17,7 @@ import torch
 from transit_cli import console
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.execution.base import Executor
-from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread
+from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread, one_thread
 from transit_cli.training.execution.cuda_graph import CudaGraph, TritonGraph
 from transit_cli.training.execution.errors import UnsupportedExecution
 from transit_cli.training.execution.metal import METAL, Metal
@@ -164,10 +164,11 @@ def _fastest(step: OptimizerStep, batch: Batch, names: list[str]) -> str:
     quiet = psutil.cpu_percent(interval=0.05) <= QUIET
     if entry and entry.get("execution") in names and (entry.get("quiet") or not quiet):
         return entry["execution"]
-    if not quiet and SingleThread.name in names:  # the others wait for threads that have lost their core
+    busy = not quiet and SingleThread.name in names
+    if busy:  # the others wait for threads that have lost their core
         names = [name for name in names if name in {Executor.name, SingleThread.name, Replicas.name}]
-    seconds = benchmark(step, batch, names)
-    busy = not quiet and SingleThread.name in seconds
+    seconds = benchmark(step, batch, names, first=not busy)
+    busy = busy and SingleThread.name in seconds
     default, worth = (SingleThread.name, WORTH_IT_BUSY) if busy else (next(iter(seconds)), WORTH_IT)
     best = min(seconds, key=lambda name: seconds[name])
     execution = best if seconds[best] < worth * seconds[default] else default
@@ -186,9 +187,18 @@ def _key(step: OptimizerStep, batch: Batch) -> str:
     return f"{network.__module__}.{network.__qualname__} {size} {shapes} {step.precision} {machine}"
 
 
-def benchmark(step: OptimizerStep, batch: Batch, names: list[str]) -> dict[str, float]:
-    """Seconds of forward and backward with each equivalent executor, the best of a few rounds taken in turn."""
+def benchmark(step: OptimizerStep, batch: Batch, names: list[str], *, first: bool = True) -> dict[str, float]:
+    """Seconds of forward and backward with each equivalent executor, the best of a few rounds taken in turn.
+
+    Args:
+        step: the step.
+        batch: the samples to time with.
+        names: the executors, of which the first gives the gradients that the others must give.
+        first: time the first one too, even if there are others.
+    """
     executors = equivalent_executors(step, batch, names)
+    if not first and len(executors) > 1:
+        del executors[names[0]]
     seconds: dict[str, float] = {}
     with preserve_state(step):
         runs = {name: executor.benchmark_fn(batch) for name, executor in executors.items()}
@@ -197,7 +207,7 @@ def benchmark(step: OptimizerStep, batch: Batch, names: list[str]) -> dict[str, 
                 try:
                     spent = _seconds(step, runs[name])
                 except RuntimeError as error:
-                    if name == names[0] or step.device.is_out_of_memory(error):
+                    if name == names[0] or len(runs) == 1 or step.device.is_out_of_memory(error):
                         raise
                     _tell_unused(name, str(error))
                     del runs[name]
@@ -236,7 +246,9 @@ def equivalent_executors(step: OptimizerStep, batch: Batch, names: list[str]) ->
                 continue
             try:
                 executor = _make(name, step, batch)
-                found = _gradients(step, executor, batch, state)
+                alone = expected is None and SingleThread.name in names
+                with one_thread() if alone else nullcontext():  # on a busy machine, several only wait for each other
+                    found = _gradients(step, executor, batch, state)
             except (UnsupportedExecution, TransitError, RuntimeError) as error:
                 if expected is None or step.device.is_out_of_memory(error):
                     raise
