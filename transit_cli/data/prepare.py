@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import console
-from transit_cli.data import viewset
+from transit_cli.data import bulk, viewset
 from transit_cli.data.catalogs import catalog
 from transit_cli.data.lightcurves.file_index import FileIndex
 from transit_cli.data.shards.prepare_shards import ShardedPrepare, columns_of
@@ -138,7 +138,10 @@ def _check_packages(settings: PrepareSettings) -> None:
 def star_tasks(
     tces: Sequence[Tce], index: FileIndex, recipe: Recipe, settings: PrepareSettings
 ) -> tuple[list[Task], list[dict[str, Any]]]:
-    """One task per star that has a light curve, in the catalog's order; and rows for what has none."""
+    """One task per star that has a light curve, in the catalog's order; and rows for what has none.
+
+    Of light curves that are rows of Parquet files, in the order of the rows, so that each file is read once.
+    """
     rows: dict[str, list[tuple[int, Tce]]] = defaultdict(list)
     dropped: list[dict[str, Any]] = []
     named: dict[int, tuple[Path, ...]] = {}
@@ -166,6 +169,8 @@ def star_tasks(
         own = {number: named[number] for number, _ in found if number in named}
         files = tuple(sorted({*index.by_star.get(star, ()), *(path for paths in own.values() for path in paths)}))
         tasks.append(Task(star, tuple(found), files, recipe, settings.flux_column, settings.detrend, own))
+    if index.has_rows:
+        tasks.sort(key=lambda task: bulk.order(task.files[0]))
     used = {path for task in tasks for path in task.files}
     dropped += [
         {"star": "", "source": path.name, "reason": f"unreadable file: {reason}"}
