@@ -61,7 +61,7 @@ def prepare(settings: PrepareSettings, *, overwrite: bool = False) -> Result:
     recipe = _recipe(settings)
     _check_packages(settings)
     if settings.shard or settings.shards:
-        return _in_shards(settings, recipe)
+        return _in_shards(settings)
     if remote.url(settings.out):
         viewset.refuse_existing(settings.out / viewset.INFO)
     with remote.staged(settings.out) as here, locked(here):
@@ -102,9 +102,15 @@ def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> R
     return _result(views, signals.notes)
 
 
-def _in_shards(settings: PrepareSettings, recipe: Recipe) -> Result:
+def in_shards(settings: PrepareSettings) -> ShardedPrepare:
+    """The work of these settings, to be done in shards."""
+    recipe = _recipe(settings)
     match = partial(star_tasks, recipe=recipe, settings=settings)
-    sharded = ShardedPrepare(settings, recipe, _options(settings, recipe), match)
+    return ShardedPrepare(settings, recipe, _options(settings, recipe), match)
+
+
+def _in_shards(settings: PrepareSettings) -> Result:
+    sharded = in_shards(settings)
     if settings.shard:
         shard = Shard.parse(settings.shard)
         return shard_result(settings.out, shard, sharded.shard(shard))

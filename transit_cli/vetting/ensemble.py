@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from transit_cli.data.storage.stacked_rows import StackedRows
+    from transit_cli.data.storage.stacked_rows import StoredView
     from transit_cli.device.base import Device
     from transit_cli.model.card import Card
 
@@ -96,7 +96,7 @@ class Ensemble:
 
     def score(
         self,
-        views: Mapping[str, NDArray[np.float32] | StackedRows],
+        views: Mapping[str, StoredView],
         tces: Mapping[str, NDArray[Any]],
         tick: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:
@@ -118,7 +118,7 @@ class Ensemble:
 
     def probabilities(
         self,
-        views: Mapping[str, NDArray[np.float32] | StackedRows],
+        views: Mapping[str, StoredView],
         tces: Mapping[str, NDArray[Any]],
         tick: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:
@@ -133,7 +133,7 @@ class Ensemble:
 
     def logits(
         self,
-        views: Mapping[str, NDArray[np.float32] | StackedRows],
+        views: Mapping[str, StoredView],
         tces: Mapping[str, NDArray[Any]],
         tick: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:

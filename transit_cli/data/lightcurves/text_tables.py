@@ -270,7 +270,7 @@ def _star_of_rows(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
             stars = np.unique(columns[name].astype(str))
             if len(stars) > 1:
                 raise UnreadableError(
-                    f"column {name} names {len(stars):,} stars: write one file per star, or Parquet with one row per star"
+                    f"column {name} names {len(stars):,} stars: write one file, or one row with lists, per star"
                 )
             found.setdefault(_KEYWORDS.get(name, name), stars[0])
     return found

@@ -53,6 +53,11 @@ class ShardedPrepare:
         plan = open_plan(self.settings, self.options, shard.count, self.match, check_files=False)
         return write_shard(self.settings.out, shard, self.options, partial(self._write, plan, shard))
 
+    def stars(self, shard: Shard) -> list[Task]:
+        """The stars of a shard that have light curves."""
+        plan = open_plan(self.settings, self.options, shard.count, self.match, check_files=False)
+        return plan.part(shard, self.recipe, self.settings)[0]
+
     def all(self) -> tuple[ViewSet, tuple[str, ...]]:
         """All shards, and what was decided about the catalog."""
         settings = self.settings

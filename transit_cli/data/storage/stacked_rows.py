@@ -92,3 +92,33 @@ class StackedRows:
             places = order[begin:end]
             found[places] = self._map(int(index[places[0]]))[local[places]]
         return found
+
+
+class RowRange:
+    """Consecutive rows of an array, read where it is indexed.
+
+    Args:
+        rows: [N, length].
+        part: which of them.
+    """
+
+    def __init__(self, rows: StackedRows, part: slice) -> None:
+        self._rows, self._part = rows, range(*part.indices(len(rows)))
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The number of rows, and their length."""
+        return len(self), self._rows.length
+
+    def __getitem__(self, key: int | np.integer | slice) -> np.ndarray:
+        if isinstance(key, slice):
+            chosen = self._part[key]
+            return self._rows[chosen.start : chosen.stop : chosen.step]
+        return self._rows[self._part[int(key)]]
+
+
+#: A view of a set, or of a part of one: float32 [N, length].
+StoredView = np.ndarray | StackedRows | RowRange
