@@ -48,10 +48,9 @@ def labelled_rows(viewset: ViewSet, splits: Sequence[str]) -> np.ndarray:
 
 def assign_folds(viewset: ViewSet, rows: np.ndarray, count: int) -> np.ndarray:
     """The fold, 0 to `count` - 1, of each row, by a stable hash of its star: all rows of a star share a fold."""
-    stars, star = viewset.tces.unique("star")
-    digests = (hashlib.sha256(f"fold:{name}".encode()).digest() for name in stars.tolist())
-    folds = [int.from_bytes(digest[:8], "big") % count for digest in digests]
-    return np.array(folds, int)[star[rows]]
+    stars, star = viewset.tces.text("star").take(rows).unique
+    digests = (hashlib.sha256(f"fold:{name}".encode()).digest() for name in stars)
+    return np.fromiter((int.from_bytes(digest[:8], "big") % count for digest in digests), int, len(stars))[star]
 
 
 def classes_of(viewset: ViewSet, rows: np.ndarray, target: Sequence[str]) -> tuple[str, ...]:
@@ -157,14 +156,16 @@ class InMemorySamples:
     """Samples in memory, on the host or on the device.
 
     Attributes:
-        inputs: views [N, L] and "scalars" [N, S], float32.
+        inputs: views [M, L] and "scalars" [M, S], float32, of these samples and others.
         targets: [N] float32; [N, C] of several classes.
         rows: the rows of the view set, [N].
+        chosen: [N] where the samples are in `inputs`; None if they are all of it, in order.
     """
 
     inputs: Inputs
     targets: Tensor
     rows: np.ndarray
+    chosen: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -172,21 +173,24 @@ class InMemorySamples:
     def to(self, device: torch.device) -> InMemorySamples:
         """The same samples on a device."""
         inputs = {name: values.to(device) for name, values in self.inputs.items()}
-        return InMemorySamples(inputs, self.targets.to(device), self.rows)
+        chosen = None if self.chosen is None else self.chosen.to(device)
+        return InMemorySamples(inputs, self.targets.to(device), self.rows, chosen)
 
     def take(self, index: Tensor) -> tuple[Inputs, Tensor]:
         """Inputs and targets at `index`, which is on the same device, in its order."""
-        return {n: values.index_select(0, index) for n, values in self.inputs.items()}, self.targets[index]
+        places = index if self.chosen is None else self.chosen[index]
+        return {n: values.index_select(0, places) for n, values in self.inputs.items()}, self.targets[index]
 
     def subset(self, indices: np.ndarray) -> InMemorySamples:
-        """A copy of the samples at `indices`."""
+        """The samples at `indices`, whose inputs are not copied."""
         index = torch.as_tensor(indices, device=self.targets.device)
-        return InMemorySamples(*self.take(index), self.rows[indices])
+        chosen = index if self.chosen is None else self.chosen[index]
+        return InMemorySamples(self.inputs, self.targets[index], self.rows[indices], chosen)
 
     def chunks(self, size: int) -> Iterator[Inputs]:
         """The inputs of all samples in order, at most `size` at a time."""
         for start in range(0, len(self), size):
-            yield {name: values[start : start + size] for name, values in self.inputs.items()}
+            yield self.take(torch.arange(start, min(start + size, len(self)), device=self.targets.device))[0]
 
     def loader(self, device: torch.device, workers: int | None) -> BatchLoader:  # noqa: ARG002 - nothing is read ahead
         """A loader that keeps them on the device."""

@@ -97,4 +97,6 @@ def scored(
 
 def _padded(probabilities: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """Probabilities [M, count, C], NaN for the signals at the end that have no views."""
+    if probabilities.shape[1] == count:
+        return probabilities
     return np.pad(probabilities, ((0, 0), (0, count - probabilities.shape[1]), (0, 0)), constant_values=np.nan)
