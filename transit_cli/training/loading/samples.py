@@ -156,16 +156,14 @@ class InMemorySamples:
     """Samples in memory, on the host or on the device.
 
     Attributes:
-        inputs: views [M, L] and "scalars" [M, S], float32, of these samples and others.
+        inputs: views [N, L] and "scalars" [N, S], float32.
         targets: [N] float32; [N, C] of several classes.
         rows: the rows of the view set, [N].
-        chosen: [N] where the samples are in `inputs`; None if they are all of it, in order.
     """
 
     inputs: Inputs
     targets: Tensor
     rows: np.ndarray
-    chosen: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -173,24 +171,24 @@ class InMemorySamples:
     def to(self, device: torch.device) -> InMemorySamples:
         """The same samples on a device."""
         inputs = {name: values.to(device) for name, values in self.inputs.items()}
-        chosen = None if self.chosen is None else self.chosen.to(device)
-        return InMemorySamples(inputs, self.targets.to(device), self.rows, chosen)
+        return InMemorySamples(inputs, self.targets.to(device), self.rows)
 
     def take(self, index: Tensor) -> tuple[Inputs, Tensor]:
         """Inputs and targets at `index`, which is on the same device, in its order."""
-        places = index if self.chosen is None else self.chosen[index]
-        return {n: values.index_select(0, places) for n, values in self.inputs.items()}, self.targets[index]
+        return {n: values.index_select(0, index) for n, values in self.inputs.items()}, self.targets[index]
 
     def subset(self, indices: np.ndarray) -> InMemorySamples:
-        """The samples at `indices`, whose inputs are not copied."""
+        """The samples at `indices`: a copy, unless they follow each other."""
+        if len(indices) and (np.diff(indices) == 1).all():
+            part = slice(int(indices[0]), int(indices[-1]) + 1)
+            return InMemorySamples({n: v[part] for n, v in self.inputs.items()}, self.targets[part], self.rows[part])
         index = torch.as_tensor(indices, device=self.targets.device)
-        chosen = index if self.chosen is None else self.chosen[index]
-        return InMemorySamples(self.inputs, self.targets[index], self.rows[indices], chosen)
+        return InMemorySamples(*self.take(index), self.rows[indices])
 
     def chunks(self, size: int) -> Iterator[Inputs]:
         """The inputs of all samples in order, at most `size` at a time."""
         for start in range(0, len(self), size):
-            yield self.take(torch.arange(start, min(start + size, len(self)), device=self.targets.device))[0]
+            yield {name: values[start : start + size] for name, values in self.inputs.items()}
 
     def loader(self, device: torch.device, workers: int | None) -> BatchLoader:  # noqa: ARG002 - nothing is read ahead
         """A loader that keeps them on the device."""
