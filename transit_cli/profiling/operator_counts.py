@@ -153,7 +153,7 @@ def _kernels(execution: str, watch: _Watch) -> AbstractContextManager[None]:
         watch.bytes += sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
     if execution == "triton":
-        from transit_cli.model.acceleration import fused
+        from transit_cli.model.acceleration.cuda import fused
 
         return fused.watch_launches(on_kernel)
     if execution.startswith("metal"):

@@ -43,6 +43,9 @@ class CapturingCpu(CpuDevice):
     def pool(self):
         return object()
 
+    def concurrently(self, works):
+        return [work() for work in works]
+
     def capture(self, work, pool):
         self.captures += 1
         recorder, random = Recorder(), torch.get_rng_state()

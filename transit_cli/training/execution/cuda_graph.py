@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from transit_cli.device import precision
 from transit_cli.model.acceleration import layout
 from transit_cli.training.execution.base import Executor
 from transit_cli.training.execution.errors import UnsupportedExecution
@@ -34,11 +35,19 @@ WARM_UP_STEPS = 3
 
 @dataclass(frozen=True)
 class _Graph:
-    """A captured step: its input buffers, its loss buffer, and the function that replays it."""
+    """A captured step.
+
+    Attributes:
+        inputs: the buffers that it reads.
+        loss: the buffer that it writes.
+        replay: runs it.
+        held: other objects whose memory it uses.
+    """
 
     inputs: Sequence[Batch]
     loss: Tensor
     replay: Callable[[], None]
+    held: object
 
 
 class CudaGraph(Executor):
@@ -94,6 +103,10 @@ class CudaGraph(Executor):
                 self._step.optimizer.zero_grad(set_to_none=True)
         return self._device.capture(lambda: self.gradients([batch]), self._device.pool())[1]
 
+    def _update(self) -> tuple[Callable[[], None], Callable[[], None]]:
+        """What to capture to apply the gradients, and what to do after the capture."""
+        return self._step.apply_gradients, lambda: None
+
     def _release_graphs(self) -> None:
         """Release the graphs and their memory; a shape that comes again is captured again."""
         if self._graphs:
@@ -105,17 +118,20 @@ class CudaGraph(Executor):
     def _capture(self, micro_batches: Sequence[Batch], augmented: bool) -> _Graph:
         inputs = [batch.clone() for batch in micro_batches]
         step, data_parallel = self._step, self._data_parallel
+        apply_gradients, captured = self._update()
 
         def ready() -> Sequence[Batch]:
             return inputs if augmented else step.augment_batches(inputs)
 
         def work() -> Tensor:
             loss = self.gradients(ready())
-            step.apply_gradients()
+            apply_gradients()
             return loss
 
         if data_parallel is None:
-            return _Graph(inputs, *self._device.capture(work, self._pool))
+            loss, replay = self._device.capture(work, self._pool)
+            captured()
+            return _Graph(inputs, loss, replay, captured)
 
         # The all-reduce stays outside the graphs: a graph that waits for a dead process cannot be interrupted, and NCCL
         # does not shut down while a graph holds it.
@@ -126,21 +142,22 @@ class CudaGraph(Executor):
 
         def finish() -> Tensor:
             loss = data_parallel.scatter_gradients(values)
-            step.apply_gradients()
+            apply_gradients()
             return loss
 
         loss, update = self._device.capture(finish, self._pool)
+        captured()
 
-        def replay() -> None:
+        def replay_both() -> None:
             compute()
             data_parallel.all_reduce(values)
             update()
 
-        return _Graph(inputs, loss, replay)
+        return _Graph(inputs, loss, replay_both, captured)
 
 
 class TritonGraph(CudaGraph):
-    """As `CudaGraph`, with sequences of convolutions, poolings and ReLUs as fused Triton kernels.
+    """As `CudaGraph`, with fused Triton kernels for layers, loss, clipping and optimizer.
 
     Raises:
         UnsupportedExecution: Triton is missing, or has no kernel for any layer of the network.
@@ -151,14 +168,48 @@ class TritonGraph(CudaGraph):
     def __init__(self, step: OptimizerStep, data_parallel: DataParallel | None = None) -> None:
         _require_capture(step)
         try:
-            from transit_cli.model.acceleration.fused import fused_forwards
+            from transit_cli.model.acceleration.cuda.convolution import TransposedWeights
+            from transit_cli.model.acceleration.cuda.fused import fused_convolutions, fused_forwards
         except ImportError as error:
             raise UnsupportedExecution(f"Triton is missing ({error})") from error
-        forwards = fused_forwards(step.network)
-        if not forwards:
+        layers = fused_convolutions(step.network)
+        if not layers:
             raise UnsupportedExecution("it has no layers for which there is a kernel")
         super().__init__(step, data_parallel)
-        self._forwards = forwards
+        dtype = precision.DTYPES[step.precision]
+        self._weights = TransposedWeights(layers, dtype)
+        self._forwards = fused_forwards(step.network, self._weights, self._device.concurrently)
+
+    def backward(self, batch: Batch, weight: float) -> Tensor:
+        from transit_cli.model.acceleration.cuda.head import binary_loss
+
+        self._weights.refresh()
+        step = self._step
+        if batch.targets.ndim == 2:
+            return super().backward(batch, weight)
+        with layout.replaced(self._forwards), precision.autocast(step.device, step.precision):
+            logits = step.network(batch.inputs)
+        smoothing = step.settings.label_smoothing
+        loss, grad = binary_loss(
+            logits.detach(), batch.targets, step.positive_weight, weight=weight, smoothing=smoothing
+        )
+        logits.backward(grad)
+        return loss
+
+    def _update(self) -> tuple[Callable[[], None], Callable[[], None]]:
+        from transit_cli.model.acceleration.cuda.optimizer import FusedUpdate
+
+        step = self._step
+        if not FusedUpdate.supports(step.optimizer):
+            return super()._update()
+        update = FusedUpdate(step.optimizer, decoupled=step.settings.optimizer == "adamw", clip=step.settings.clip)
+        update.warm_up()
+
+        def apply_gradients() -> None:
+            update.launch()
+            step.optimizer.zero_grad(set_to_none=True)
+
+        return apply_gradients, update.fill
 
 
 def _require_capture(step: OptimizerStep) -> None:
