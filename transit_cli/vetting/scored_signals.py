@@ -15,8 +15,9 @@ from transit_cli.data.catalogs.catalog import Tce
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.file_index import FileIndex, base_of
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
-from transit_cli.data.prepare import prepare, star_tasks
+from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
+from transit_cli.data.star_tasks import star_tasks
 from transit_cli.data.storage.columns import Columns, joined
 from transit_cli.data.storage.stacked_rows import RowRange, StackedRows, StoredView
 from transit_cli.data.views import star
