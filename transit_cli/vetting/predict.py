@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,13 +192,49 @@ def _row(table: Columns, place: int) -> dict[str, Any]:
 
 def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
     """Its name in `folder`: the files of a folder do not depend on where it lies."""
-    from transit_cli.vetting import evaluation_plots
+    from transit_cli.plotting import figures
+    from transit_cli.vetting.sheets.views import light_panels, view_panels
 
     title = f"{row.get('star', '')} {row.get('signal', '')}".strip() or f"row {place}"
-    about = f"{title}: score {row['score']:.3f} +- {row['spread']:.3f}  (trained on {row['trained_on']})"
-    figure = evaluation_plots.folded({name: values[place] for name, values in signals.views.items()}, about)
-    evaluation_plots.save(figure, folder, f"signal_{place}")
-    return f"signal_{place}.png"
+    title += f": score {row['score']:.3f} \u00b1 {row['spread']:.3f} (trained on {row['trained_on']})"
+    tces = signals.tces if isinstance(signals.tces, Columns) else Columns.of(signals.tces)
+    facts = {name: column[0] for name, column in tces.take(slice(place, place + 1)).items()}
+    if signals.light:
+        panels = light_panels(*signals.light, float(facts.get("secondary_phase_days", np.nan)))
+    else:
+        counts = {
+            name: int(facts[key])
+            for name in ("odd", "even")
+            if np.isfinite(facts.get(key := f"{name}_transits", np.nan))
+        }
+        views = {name: values[place] for name, values in signals.views.items()}
+        panels = [
+            replace(panel, wide=number == 0)
+            for number, panel in enumerate(
+                view_panels(views, signals.span, float(facts.get("duration_hours", np.nan)), counts)
+            )
+        ]
+    drawn = figures.panels_figure(panels, f"{title}\n{_facts(facts)}")
+    name = f"signal_{place}"
+    figures.save_formats(drawn, folder, name)
+    return f"{name}.png"
+
+
+def _facts(row: Mapping[str, Any]) -> str:
+    """Period, depth, S/N and number of transits, as far as they are known; those of the catalog if not measured."""
+    quantities = (
+        (("period_days",), "P = {:.6g} d"),
+        (("duration_hours",), "duration {:.3g} h"),
+        (("measured_depth_ppm", "depth_ppm"), "depth {:,.0f} ppm"),
+        (("measured_snr", "snr"), "S/N {:.1f}"),
+        (("transits",), "{:.0f} transits"),
+    )
+    found: list[str] = []
+    for names, text in quantities:
+        values = [float(row[name]) for name in names if name in row]
+        known = [value for value in values if np.isfinite(value)]
+        found += [text.format(value) for value in known[:1]]
+    return ", ".join(found)
 
 
 def _result(ensemble: Ensemble, table: Columns, order: NDArray[np.int64], folder: Path, prior: float | None) -> Result:

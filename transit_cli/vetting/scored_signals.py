@@ -22,6 +22,7 @@ from transit_cli.data.views.make import recipe_for
 from transit_cli.data.viewset import ViewSet, write_table
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.vetting.candidates import ephemeris_check, star_light
+from transit_cli.vetting.sheets.views import local_span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from transit_cli.data.storage.stacked_rows import StackedRows
+    from transit_cli.vetting.candidates.star_light import StarLight
     from transit_cli.vetting.settings import PredictSettings
 
 #: Factors of the period at which a signal is also folded.
@@ -44,12 +46,16 @@ class Signals:
         tces: [N] columns by name.
         errors: [N] why a signal has no views, or "".
         other_periods: views folded at half and double the period, by "half" and "double"; empty without light curves.
+        light: the star's light and the signal in it, of a single light curve; None otherwise.
+        span: half-width of the local view, in durations; None if it is not known.
     """
 
     views: Mapping[str, NDArray[np.float32] | StackedRows]
     tces: Mapping[str, NDArray[Any]] | Columns
     errors: Sequence[str]
     other_periods: Mapping[str, Mapping[str, NDArray[np.float32] | StackedRows]] = field(default_factory=dict)
+    light: tuple[StarLight, Signal] | None = None
+    span: float | None = None
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -69,7 +75,10 @@ def from_viewset(path: Path) -> Signals:
     if reasons:
         tces = joined([tces, dropped.take(slice(0, len(reasons)))]).only(tces)
     return Signals(
-        viewset.views, tces, [""] * len(viewset) + [reason or "it could not be folded" for reason in reasons]
+        viewset.views,
+        tces,
+        [""] * len(viewset) + [reason or "it could not be folded" for reason in reasons],
+        span=local_span(viewset),
     )
 
 
@@ -115,20 +124,22 @@ def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str
     own = folded.pop("")
     for note in filter(None, map(str, own.tces.get("note", ()))):
         console.note(note)
-    if not own.errors[0]:
-        for doubt in _ephemeris_doubts(file, tce):
+    found = None if own.errors[0] else _light(file, tce)
+    if found:  # a network scores any folded light curve
+        for doubt in ephemeris_check.doubts(*found):
             console.warn(doubt)
-    return Signals(own.views, own.tces, own.errors, {name: other.views for name, other in folded.items()})
+    others = {name: other.views for name, other in folded.items()}
+    return replace(own, other_periods=others, light=found)
 
 
-def _ephemeris_doubts(file: Path, tce: Tce) -> list[str]:
-    """Why the ephemeris may not be that of a signal in the light curve; a network scores any folded light curve."""
+def _light(file: Path, tce: Tce) -> tuple[StarLight, Signal] | None:
+    """The star's light and the signal in it; None if there is too little."""
     try:
         curve = star_light.read_star([file], "")[0]
-        epoch = epoch_in(curve, tce.epoch, tce.reference_jd)[0]
-        return ephemeris_check.doubts(curve, Signal(tce.period, epoch, tce.duration))
+        signal = Signal(tce.period, epoch_in(curve, tce.epoch, tce.reference_jd)[0], tce.duration)
+        return star_light.light_of(curve, {}, [signal]), signal
     except UnusableError:
-        return []
+        return None
 
 
 def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str, int]) -> Signals:
@@ -139,7 +150,7 @@ def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str
     rows = done.rows or done.dropped
     tces = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     if done.rows:
-        return Signals(done.views, tces, [""])
+        return Signals(done.views, tces, [""], span=recipe.local_span)
     empty = {name: np.full((1, length), np.nan, np.float32) for name, length in recipe.lengths.items()}
     return Signals(empty, tces, [str(rows[0]["reason"])])
 
