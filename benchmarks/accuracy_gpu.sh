@@ -1,5 +1,5 @@
 #!/bin/sh
-# Trains and measures everything of docs/accuracy.md on one GPU in about six minutes: simulation, pretrained networks,
+# Trains and measures everything of docs/results/accuracy.md on one GPU in about six minutes: simulation, pretrained networks,
 # label efficiency and vetting. TESS is the imported view set; results and networks are written to $OUT.
 #
 #     transit data import tess_yu2019 scratch/tess --split published --mission tess

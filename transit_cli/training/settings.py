@@ -141,7 +141,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     )
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # The guide's loop in 20 epochs to 2e-3, with augmentation, period and duration as inputs (docs/accuracy.md).
+        # The guide's loop in 20 epochs to 2e-3, with augmentation, period and duration (docs/results/accuracy.md).
         "default": {},
         # The guide's loop to the letter: OneCycle to 5e-3, weight decay 1e-4, clip 1.0, 50 epochs, views alone.
         "guide": {"learning_rate": 5e-3, "epochs": 50, "scalars": (), "time_reversal": False, "noise": 0.0},

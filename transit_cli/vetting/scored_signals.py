@@ -22,7 +22,6 @@ from transit_cli.data.views.make import recipe_for
 from transit_cli.data.viewset import ViewSet, write_table
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.vetting.candidates import ephemeris_check, star_light
-from transit_cli.vetting.sheets.views import local_span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +77,7 @@ def from_viewset(path: Path) -> Signals:
         viewset.views,
         tces,
         [""] * len(viewset) + [reason or "it could not be folded" for reason in reasons],
-        span=local_span(viewset),
+        span=viewset.local_span,
     )
 
 

@@ -19,7 +19,7 @@ from transit_cli.vetting.report.tables import (
     metrics_table,
     quantity,
 )
-from transit_cli.vetting.sheets.views import local_span, view_panels
+from transit_cli.vetting.sheets.views import view_panels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +137,7 @@ def _errors(title: str, views: ViewSet, signals: Sequence[dict[str, Any]], ensem
         )
         caption += f". {', '.join(fact for fact in facts if not fact.endswith(' -'))}; row {row}."
         values = {name: view[row] for name, view in views.views.items() if name in {"global", "local"}}
-        panels = view_panels(values, local_span(views), duration)
+        panels = view_panels(values, views.local_span, duration)
         shown.append(("".join(map(svg, panels)), caption))
     text = ["Whole orbit and transit of each signal, as the network sees them, farthest from the threshold first."]
     return html.Section(title, text, plots=shown, wide=True) if shown else html.Section("")

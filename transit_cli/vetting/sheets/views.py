@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,10 @@ from transit_cli.data.views.folding import Signal, phases
 from transit_cli.plotting.panel import Kind, Panel, Series, limits_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
-    from transit_cli.data.viewset import ViewSet
     from transit_cli.vetting.candidates.star_light import StarLight
 
 #: Titles of the views.
@@ -29,13 +29,6 @@ TITLES = {
 BINS, REACH, ORBIT = 8, 2.5, 200
 #: Points drawn in a plot at most.
 POINTS = 4000
-
-
-def local_span(viewset: ViewSet) -> float | None:
-    """Half-width of the local view in durations, as the set's recipe has it; None if it is not known."""
-    recipe = viewset.recipe.get("views", viewset.recipe)
-    span = recipe.get("local_span") if isinstance(recipe, Mapping) else None
-    return float(span) if span else None
 
 
 def view_panels(
