@@ -169,7 +169,7 @@ def _held_out(run: RunRecord) -> str:
         return "Average precision is that of the fold held out from each network."
     if run.settings.patience:
         return "Average precision is that of the validation rows, which also chose the epoch: it is optimistic."
-    return "Average precision is that of the validation rows, which chose nothing."
+    return "Average precision is that of the validation rows, which did not influence training."
 
 
 def _fits(run: RunRecord) -> Table:

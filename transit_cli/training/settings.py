@@ -154,7 +154,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
             "label_smoothing": 0.1,
             "mixup": 0.2,
         },
-        # Only the output is learned, from what simulation has taught the rest: docs/accuracy.md, label efficiency.
+        # Only the output is learned, on top of what simulation has taught (docs/results/accuracy.md).
         "few-labels": {
             "init": "pretrained",
             "freeze": True,
