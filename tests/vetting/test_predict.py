@@ -112,7 +112,7 @@ def test_a_light_curve_gets_a_score_a_picture_and_its_period_checked(run, cli, l
         "odd transits (",
         "even transits (",
     )
-    for words in (*shown, "P = ", " ppm, S/N ", " transits", f"score {signal['score']:.3f}"):
+    for words in (*shown, "P = ", " ppm, S/N ", "transits: ", f"score {signal['score']:.3f}"):
         assert words in drawn
     assert (tmp_path / "o" / "signal_0.pdf").read_bytes()[:4] == b"%PDF"
     shown = cli("predict", run, light_curve, *at(), "--max-plots", "0", "--out", tmp_path / "p").stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from transit_cli.plotting.panel import Cell, Panel
 
+#: Characters of a line of a title, two columns wide.
+TITLE_WIDTH = 110
 BLUE, ORANGE, GREY = "#2563a8", "#c2550c", "#6b7280"
 
 
@@ -108,7 +111,8 @@ def panels_figure(panels: Sequence[Panel], title: str) -> Figure:
             _draw(axes, panel, 8)
             if any(series.label for series in panel.series):
                 axes.legend(fontsize=7, frameon=False, loc="lower right", handlelength=1.2)
-    made.suptitle(title, fontsize=8, parse_math=False)
+    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, TITLE_WIDTH)]
+    made.suptitle("\n".join(lines), fontsize=8, parse_math=False)
     return made
 
 

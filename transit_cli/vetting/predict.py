@@ -227,7 +227,7 @@ def _facts(row: Mapping[str, Any]) -> str:
         (("duration_hours",), "duration {:.3g} h"),
         (("measured_depth_ppm", "depth_ppm"), "depth {:,.0f} ppm"),
         (("measured_snr", "snr"), "S/N {:.1f}"),
-        (("transits",), "{:.0f} transits"),
+        (("transits",), "transits: {:.0f}"),
     )
     found: list[str] = []
     for names, text in quantities:

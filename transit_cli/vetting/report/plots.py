@@ -86,7 +86,8 @@ def histogram(labels: NDArray[np.generic], scores: NDArray[np.float64], threshol
     """For each label, the share of its signals in each of 20 bins of score."""
     series = []
     colours = ("first", "second", "model", "mark", "data")
-    for place, name in enumerate(np.unique(labels)):
+    names = sorted(np.unique(labels).tolist(), key=lambda name: -scores[labels == name].mean())
+    for place, name in enumerate(names):
         share, edges = np.histogram(scores[labels == name], bins=20, range=(0, 1))
         y = np.concatenate([[0.0], np.repeat(share / share.sum(), 2), [0.0]])
         kind = "line" if place < len(colours) else "dashed"
