@@ -12,7 +12,6 @@ from transit_cli import console
 from transit_cli.data.catalogs.catalog import Tce
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
-from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
 from transit_cli.data.storage.columns import Columns, joined
 from transit_cli.data.views import star
@@ -170,6 +169,8 @@ def from_catalog(
 
 
 def _prepare(catalog: Path, light_curves: Path, out: Path, lengths: Mapping[str, int]) -> None:
+    from transit_cli.data.prepare import prepare  # a single light curve needs none of it
+
     bins = f"{lengths['global']}/{lengths['local']}"
     prepare(
         PrepareSettings(catalog=catalog, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True),
