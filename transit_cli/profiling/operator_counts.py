@@ -169,7 +169,7 @@ _PACKAGE = str(Path(__file__).parent)
 
 def inspect(workload: Workload) -> Inspection:
     """Run one step and count. It takes many times as long as a normal step and is not timed."""
-    group = workload.draw()
+    group = [batch.gathered() for batch in workload.draw()]
     flops = FlopCounterMode(display=False)
     watch = _Watch()
     execution = workload.step.settings.execution

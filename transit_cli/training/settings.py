@@ -154,6 +154,15 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
             "label_smoothing": 0.1,
             "mixup": 0.2,
         },
+        # Only the output is learned, from what simulation has taught the rest: docs/accuracy.md, label efficiency.
+        "few-labels": {
+            "init": "pretrained",
+            "freeze": True,
+            "members": 5,
+            "epochs": 50,
+            "batch_size": 32,
+            "learning_rate": 3e-3,
+        },
         # Shallue & Vanderburg 2018, section 4: Adam at 1e-5, batch 64, 50 epochs, random reflections, ten averaged.
         "paper": {
             "network": "astronet",
@@ -175,9 +184,9 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     resume: Annotated[Path | None, Flag(metavar="RUN")] = None
     "Resume this run, with its own options."
 
-    preset: Literal["default", "guide", "stable", "paper"] = "default"
-    """Values of other options: default, guide (the M4 guide's), stable (its remedy for unstable training) or paper
-    (AstroNet's)."""
+    preset: Literal["default", "guide", "stable", "few-labels", "paper"] = "default"
+    """Values of other options: default, guide (the M4 guide's), stable (its remedy for unstable training), few-labels
+    (some hundred, from simulation) or paper (AstroNet's)."""
 
     epochs: Annotated[int, Range(1, 1_000_000), Panel("Optimisation")] = 20
     "Passes over the training rows."
@@ -188,11 +197,14 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     init: Annotated[str, Flag(metavar="pretrained|RUN|FILE")] = ""
     "Begin from saved networks: pretrained (those that come with transit), a RUN or a model.safetensors."
 
+    freeze: bool = False
+    "With --init: train the output layer alone, a new one; better than training all with some hundred labels."
+
     members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
     "Networks to train with different seeds and average."
 
     processes: Annotated[int | None, Range(1), Panel("Device")] = None
-    "Networks to train at the same time on a CPU, one thread each; by default one per core where it pays."
+    "Networks to train at the same time: in a process each on a CPU, by default one per core where it pays; on CUDA, 4."
 
     class_weighting: Annotated[Literal["none", "balanced"], Panel("Optimisation")] = "none"
     "balanced gives each class the weight of the largest (positives times --positive-weight); or none."
@@ -231,6 +243,8 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
         super().__post_init__()
         if self.folds == 1:
             self.refuse("folds", "0, or at least 2")
+        if self.freeze and not self.init:
+            self.refuse("freeze", "used with --init, which what is frozen comes from", "add --init pretrained")
 
 
 @dataclass(frozen=True, kw_only=True)

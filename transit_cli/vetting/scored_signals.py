@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import console
-from transit_cli.data import bulk
-from transit_cli.data.catalogs import catalog
 from transit_cli.data.catalogs.catalog import Tce
 from transit_cli.data.lightcurves import readers
-from transit_cli.data.lightcurves.file_index import FileIndex, base_of
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
-from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
-from transit_cli.data.star_tasks import star_tasks
 from transit_cli.data.storage.columns import Columns, joined
 from transit_cli.data.storage.stacked_rows import RowRange, StackedRows, StoredView
 from transit_cli.data.views import star
@@ -25,7 +20,6 @@ from transit_cli.data.views.ephemeris import epoch_in
 from transit_cli.data.views.folding import Signal, UnusableError
 from transit_cli.data.views.make import recipe_for
 from transit_cli.data.viewset import ViewSet, write_table
-from transit_cli.parallel import each
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.vetting.candidates import ephemeris_check, star_light
 
@@ -203,9 +197,10 @@ def from_catalog(
         lengths: lengths of the network's views.
         check: also fold at half and double the period.
     """
-    prepare(
-        prepare_settings(signals_file, light_curves, folder / VIEWS, lengths), overwrite=True
-    )  # a file may be replaced
+    from transit_cli.data.prepare import prepare  # a single light curve needs none of it
+
+    # overwrite: a light curve may have been replaced since the last call
+    prepare(prepare_settings(signals_file, light_curves, folder / VIEWS, lengths), overwrite=True)
     signals = from_viewset(folder / VIEWS)
     own = ViewSet.open(folder / VIEWS)
     others = {}
@@ -235,6 +230,12 @@ def from_shard(sharded: ShardedPrepare, shard: Shard, folder: Path, *, check: bo
         folder: for temporary files.
         check: also fold at half and double the period.
     """
+    from transit_cli.data import bulk
+    from transit_cli.data.catalogs import catalog
+    from transit_cli.data.lightcurves.file_index import FileIndex, base_of
+    from transit_cli.data.star_tasks import star_tasks
+    from transit_cli.parallel import each
+
     own = sharded.shard(shard)
     signals = from_viewset(own.path)
     if not check or not len(own):

@@ -27,6 +27,24 @@ class Recorder(TorchDispatchMode):
         return result
 
 
+class Lane:
+    """The state of the one generator that there is."""
+
+    def __init__(self):
+        self.own = torch.get_rng_state()
+
+    def open(self):
+        pass
+
+    def resume(self):
+        self.others = torch.get_rng_state()
+        torch.set_rng_state(self.own)
+
+    def pause(self):
+        self.own = torch.get_rng_state()
+        torch.set_rng_state(self.others)
+
+
 class CapturingCpu(CpuDevice):
     """Records operators below autograd; a replay runs them again and writes into the tensors of the recording."""
 
@@ -35,10 +53,14 @@ class CapturingCpu(CpuDevice):
     def __init__(self):
         super().__init__()
         self.captures = self.replays = 0
+        self.replaying = False
 
     @contextmanager
     def side_stream(self):
         yield
+
+    def lane(self):
+        return Lane()
 
     def pool(self):
         return object()
@@ -59,12 +81,14 @@ class CapturingCpu(CpuDevice):
 
     def _replay(self, calls):
         self.replays += 1
+        self.replaying = True
         with torch.no_grad():
             for function, args, kwargs, kept in calls:
                 found = function(*args, **kwargs)
                 for old, new in zip(flat(kept), flat(found), strict=True):
                     if old is not new and old.data_ptr() != new.data_ptr():
                         old.copy_(new)
+        self.replaying = False
 
 
 def flat(value):

@@ -1,10 +1,10 @@
 """A whole optimizer step as one CUDA graph: no Python and no single kernel launches once it has been captured.
 
-A graph holds addresses, not tensors: what it reads (inputs, targets, learning rate, weights, optimizer state) and what
-it writes must stay alive and in place as long as the graph. Each shape of the effective batch gets its own graph after
-a few ordinary steps, which are real steps: nothing is computed twice or discarded. As graphs never run at the same
-time, they share a memory pool, which is released while another shape takes its ordinary steps: a run needs the memory
-of one step, whatever its shapes.
+A graph holds addresses, not tensors: what it reads (samples or copies of them, learning rates, weights, the optimizer's
+state) and what it writes must stay alive and in place as long as the graph. Each shape of the effective batch gets its
+own graph after a few ordinary steps, which are real steps: nothing is computed twice or discarded. As graphs never run
+at the same time, they share a memory pool, which is released while another shape takes its ordinary steps: a run needs
+the memory of one step, whatever its shapes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import torch
 
 from transit_cli.device import precision
 from transit_cli.model.acceleration import layout
+from transit_cli.training.execution import captured_inputs
 from transit_cli.training.execution.base import Executor
+from transit_cli.training.execution.captured_inputs import CapturedInputs, CapturedRate
 from transit_cli.training.execution.errors import UnsupportedExecution
 
 if TYPE_CHECKING:
@@ -38,20 +40,22 @@ class _Graph:
     """A captured step.
 
     Attributes:
-        inputs: the buffers that it reads.
+        inputs: what it reads.
         loss: the buffer that it writes.
+        total: the sum that it adds the loss to.
         replay: runs it.
         held: other objects whose memory it uses.
     """
 
-    inputs: Sequence[Batch]
+    inputs: CapturedInputs
     loss: Tensor
+    total: Tensor | None
     replay: Callable[[], None]
     held: object
 
 
 class CudaGraph(Executor):
-    """The step as a CUDA graph. The learning rate is a tensor that is filled before each replay.
+    """The step as a CUDA graph. Samples that lie on the device are gathered by the graph, and the loss summed in it.
 
     Raises:
         UnsupportedExecution: the device cannot capture, or the gradient scaler of fp16 has to be read after every step.
@@ -65,32 +69,41 @@ class CudaGraph(Executor):
         super().__init__(step, data_parallel)
         self._device = device = cast("CapturingDevice", step.device)
         self._forwards: Mapping[nn.Module, Callable[..., Any]] = {}
-        self._rate = torch.zeros((), device=device.torch_device)
+        self._rate = CapturedRate(step)
         for group in step.optimizer.param_groups:
-            group["lr"], group["capturable"] = self._rate, True
+            group["lr"], group["capturable"] = self._rate.rate, True
         self._seen: dict[tuple[int, ...], int] = {}
         self._graphs: dict[tuple[int, ...], _Graph] = {}
         self._pool = device.pool()
 
     def run(self, micro_batches: Sequence[Batch], *, augmented: bool = False) -> Tensor:
+        return self._run(micro_batches, None, augmented=augmented).clone()  # the next replay overwrites the buffer
+
+    def run_summing(self, micro_batches: Sequence[Batch], total: Tensor, *, augmented: bool = False) -> None:
+        self._run(micro_batches, total, augmented=augmented)
+
+    def _run(self, micro_batches: Sequence[Batch], total: Tensor | None, *, augmented: bool) -> Tensor:
+        """Take a step, and add its loss to `total`; returns the loss, which holds until the next step."""
         if self._step.settings.mixup and not augmented:  # mixup draws its random numbers on the host
             micro_batches, augmented = self._step.augment_batches(micro_batches), True
-        kind = (augmented, *(len(batch) for batch in micro_batches))
+        kind = (augmented, id(total), *captured_inputs.layout(micro_batches))
         seen = self._seen.get(kind, 0)
         self._seen[kind] = seen + 1
         if seen < WARM_UP_STEPS:
             self._release_graphs()
             with self._device.side_stream():
-                return super().run(micro_batches, augmented=augmented)
+                loss = super().run(micro_batches, augmented=augmented)
+                if total is not None:
+                    total += loss
+                return loss
         if kind not in self._graphs:
-            self._graphs[kind] = self._capture(micro_batches, augmented)
+            self._graphs[kind] = self._capture(micro_batches, total, augmented=augmented)
         graph = self._graphs[kind]
-        for kept, batch in zip(graph.inputs, micro_batches, strict=True):
-            kept.copy_(batch)
-        self._step.set_learning_rate()
+        graph.inputs.load(micro_batches)
+        self._rate.prepare()
         graph.replay()
         self._step.global_step += 1
-        return graph.loss.clone()  # the next replay overwrites the graph's buffer
+        return graph.loss
 
     def backward(self, batch: Batch, weight: float) -> Tensor:
         with layout.replaced(self._forwards):
@@ -115,23 +128,28 @@ class CudaGraph(Executor):
             self._pool = self._device.pool()
             self._device.empty_cache()
 
-    def _capture(self, micro_batches: Sequence[Batch], augmented: bool) -> _Graph:
-        inputs = [batch.clone() for batch in micro_batches]
+    def _capture(self, micro_batches: Sequence[Batch], total: Tensor | None, *, augmented: bool) -> _Graph:
+        inputs = captured_inputs.inputs_for(micro_batches)
         step, data_parallel = self._step, self._data_parallel
+        counters, increments = inputs.counters()
         apply_gradients, captured = self._update()
 
         def ready() -> Sequence[Batch]:
-            return inputs if augmented else step.augment_batches(inputs)
+            self._rate.read()
+            batches = inputs.read()
+            torch._foreach_add_([self._rate.counter, *counters], [1, *increments])  # one kernel
+            return batches if augmented else step.augment_batches(batches)
 
-        def work() -> Tensor:
-            loss = self.gradients(ready())
+        def update(loss: Tensor) -> Tensor:
             apply_gradients()
+            if total is not None:
+                total.add_(loss)
             return loss
 
         if data_parallel is None:
-            loss, replay = self._device.capture(work, self._pool)
+            loss, replay = self._device.capture(lambda: update(self.gradients(ready())), self._pool)
             captured()
-            return _Graph(inputs, loss, replay, captured)
+            return _Graph(inputs, loss, total, replay, captured)
 
         # The all-reduce stays outside the graphs: a graph that waits for a dead process cannot be interrupted, and NCCL
         # does not shut down while a graph holds it.
@@ -140,20 +158,15 @@ class CudaGraph(Executor):
 
         values, compute = self._device.capture(local, self._pool)
 
-        def finish() -> Tensor:
-            loss = data_parallel.scatter_gradients(values)
-            apply_gradients()
-            return loss
-
-        loss, update = self._device.capture(finish, self._pool)
+        loss, finish = self._device.capture(lambda: update(data_parallel.scatter_gradients(values)), self._pool)
         captured()
 
         def replay_both() -> None:
             compute()
             data_parallel.all_reduce(values)
-            update()
+            finish()
 
-        return _Graph(inputs, loss, replay_both, captured)
+        return _Graph(inputs, loss, total, replay_both, captured)
 
 
 class TritonGraph(CudaGraph):
