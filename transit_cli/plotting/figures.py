@@ -63,9 +63,9 @@ def save(drawn: Figure, file: Path, dpi: int = 150) -> None:
 def save_formats(drawn: Figure, folder: Path, name: str) -> None:
     """Write a figure as `name.svg`, `name.pdf` and `name.png`; equal figures give equal files."""
     atomic_write(folder / f"{name}.svg", svg(drawn, name))
-    for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", None)):
-        with atomic_output(folder / f"{name}.{suffix}") as temporary:
-            drawn.savefig(temporary, dpi=150, metadata=metadata)
+    with atomic_output(folder / f"{name}.pdf") as temporary:
+        drawn.savefig(temporary, metadata={"CreationDate": None})
+    save(drawn, folder / f"{name}.png")
 
 
 def svg(drawn: Figure, name: str) -> str:
