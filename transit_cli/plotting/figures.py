@@ -65,7 +65,8 @@ def save_formats(drawn: Figure, folder: Path, name: str) -> None:
     atomic_write(folder / f"{name}.svg", svg(drawn, name))
     with atomic_output(folder / f"{name}.pdf") as temporary:
         drawn.savefig(temporary, metadata={"CreationDate": None})
-    save(drawn, folder / f"{name}.png")
+    with atomic_output(folder / f"{name}.png") as temporary:
+        drawn.savefig(temporary, dpi=150)
 
 
 def svg(drawn: Figure, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +12,9 @@ from transit_cli.vetting.evaluation import mean_score
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from transit_cli.data.storage.stacked_rows import StoredView
-    from transit_cli.data.views.folding import Signal
-    from transit_cli.vetting.candidates.star_light import StarLight
     from transit_cli.vetting.ensemble import Ensemble
     from transit_cli.vetting.scored_signals import Signals
 
@@ -80,74 +75,6 @@ def rows_of(table: Columns, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Some rows of the table."""
     columns = {name: column.tolist() for name, column in table.take(rows).items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What is known of a signal besides its views and scores.
-
-    Attributes:
-        facts: its row of tces.csv, with measurements.
-        span: half-width of the local view, in durations; None if it is not known.
-        light: the star's light and the signal in it, which are drawn instead of the views.
-    """
-
-    facts: Mapping[str, Any]
-    span: float | None = None
-    light: tuple[StarLight, Signal] | None = None
-
-
-def plot(
-    folder: Path, views: Mapping[str, StoredView], row: Mapping[str, Any], place: int, drawing: Drawing | None = None
-) -> str:
-    """Draw a signal; its name in `folder`, so that the files of a folder do not depend on where it lies.
-
-    Args:
-        folder: where to draw.
-        views: [N, L] by name.
-        row: of the table.
-        place: of the signal among the views.
-        drawing: what else is known.
-    """
-    from transit_cli.plotting import figures
-    from transit_cli.vetting.sheets.views import light_panels, view_panels
-
-    known = drawing or Drawing(row)
-    title = f"{row.get('star', '')} {row.get('signal', '')}".strip() or f"row {place}"
-    title += f": score {row['score']:.3f} \u00b1 {row['spread']:.3f} (trained on {row['trained_on']})"
-    if known.light:
-        panels = light_panels(*known.light, float(known.facts.get("secondary_phase_days", np.nan)))
-    else:
-        counts = {name: _number(known.facts, f"{name}_transits") for name in ("odd", "even")}
-        observed = {name: int(count) for name, count in counts.items() if np.isfinite(count)}
-        chosen = {name: values[place] for name, values in views.items()}
-        panels = view_panels(chosen, known.span, _number(known.facts, "duration_hours"), observed)
-        panels = [replace(panel, wide=number == 0) for number, panel in enumerate(panels)]
-    name = f"signal_{place}"
-    figures.save_formats(figures.panels_figure(panels, f"{title}\n{_facts(known.facts)}"), folder, name)
-    return f"{name}.png"
-
-
-def _number(row: Mapping[str, Any], name: str) -> float:
-    value = row.get(name, np.nan)
-    return float(value) if isinstance(value, int | float | np.number) else np.nan
-
-
-def _facts(row: Mapping[str, Any]) -> str:
-    """Period, depth, S/N and number of transits, as far as they are known; those of the catalog if not measured."""
-    quantities = (
-        (("period_days",), "P = {:.6g} d"),
-        (("duration_hours",), "duration {:.3g} h"),
-        (("measured_depth_ppm", "depth_ppm"), "depth {:,.0f} ppm"),
-        (("measured_snr", "snr"), "S/N {:.1f}"),
-        (("transits",), "transits: {:.0f}"),
-    )
-    found: list[str] = []
-    for names, text in quantities:
-        values = [_number(row, name) for name in names]
-        known = [value for value in values if np.isfinite(value)]
-        found += [text.format(value) for value in known[:1]]
-    return ", ".join(found)
 
 
 def result(
