@@ -185,8 +185,8 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     "Resume this run, with its own options."
 
     preset: Literal["default", "guide", "stable", "few-labels", "paper"] = "default"
-    """Values of other options: default, guide (the M4 guide's), stable (its remedy for unstable training), few-labels
-    (some hundred, from simulation) or paper (AstroNet's)."""
+    """Values of other options: default, guide (the M4 guide's), stable (its remedy for unstable training),
+    few-labels (some hundred) or paper (AstroNet's)."""
 
     epochs: Annotated[int, Range(1, 1_000_000), Panel("Optimisation")] = 20
     "Passes over the training rows."
@@ -198,7 +198,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     "Begin from saved networks: pretrained (those that come with transit), a RUN or a model.safetensors."
 
     freeze: bool = False
-    "With --init: train the output layer alone, a new one; better than training all with some hundred labels."
+    "With --init: train a new output layer alone."
 
     members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
     "Networks to train with different seeds and average."
