@@ -185,8 +185,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     "Resume this run, with its own options."
 
     preset: Literal["default", "guide", "stable", "few-labels", "paper"] = "default"
-    """Values of other options: default, guide (the M4 guide's), stable (its remedy for unstable training),
-    few-labels (some hundred) or paper (AstroNet's)."""
+    "Values of other options: see docs/training.md."
 
     epochs: Annotated[int, Range(1, 1_000_000), Panel("Optimisation")] = 20
     "Passes over the training rows."
@@ -237,7 +236,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     "Run two batches through everything; keep nothing."
 
     overfit: bool = False
-    "Check that one batch can be overfitted; keep nothing."
+    "Check that one batch can be overfitted, and stop."
 
     def __post_init__(self) -> None:
         super().__post_init__()
