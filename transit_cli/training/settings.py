@@ -159,9 +159,9 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
             "init": "pretrained",
             "freeze": True,
             "members": 5,
-            "epochs": 50,
-            "batch_size": 32,
-            "learning_rate": 3e-3,
+            "epochs": 15,
+            "batch_size": 16,
+            "learning_rate": 1e-2,
         },
         # Shallue & Vanderburg 2018, section 4: Adam at 1e-5, batch 64, 50 epochs, random reflections, ten averaged.
         "paper": {
