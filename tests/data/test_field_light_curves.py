@@ -554,7 +554,7 @@ def test_parquet(tmp_path):
     parquet.write_table(nested, tmp_path / "b.parquet")
     assert depth(tmp_path / "b.parquet") == RIGHT
     parquet.write_table(pyarrow.concat_tables([nested, nested]), tmp_path / "c.parquet")
-    with pytest.raises(UnreadableError, match="one file per star"):
+    with pytest.raises(UnreadableError, match="holds 2 light curves"):
         read(tmp_path / "c.parquet")
 
 

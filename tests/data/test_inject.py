@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_set_after_an_interruption(made, light_curv
     out = tmp_path / "set"
     calls = []
 
-    def interrupted(function, tasks, workers):
+    def interrupted(function, tasks, *_):
         for task in tasks:
             calls.append(task)
             if len(calls) == 2:
@@ -129,3 +129,24 @@ def test_failures_say_what_is_wrong(light_curves, tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(TransitError, match="exists"):
         injecting.inject(settings(light_curves, tmp_path / "x"))
+
+
+def test_shards_hold_the_rows_of_one_folder_whoever_makes_them(made, light_curves, tmp_path):
+    single = made[0]
+    options = {"views": ("centroid",)}
+    together = injecting.inject(settings(light_curves, tmp_path / "all", shards=2, **options))
+    for number in (2, 1, 2):
+        one = injecting.inject(settings(light_curves, tmp_path / "each", shard=f"{number}/2", **options))
+    assert one.data["missing_shards"] == 0
+    assert together.data["known_signals_cut"] == 1
+    for name in ("all", "each"):
+        other = ViewSet.open(tmp_path / name)
+        assert [len(shard) for shard in other.shards] == [8, 16]
+        for column in single.tces:
+            np.testing.assert_array_equal(single.tces[column], other.tces[column])
+        for view, values in single.views.items():
+            np.testing.assert_array_equal(values, other.views[view][:])
+    files = [sorted((tmp_path / name).rglob("shard-*/*")) for name in ("all", "each")]
+    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+    with pytest.raises(TransitError, match="another options"):
+        injecting.inject(settings(light_curves, tmp_path / "each", shard="1/2", seed=1, **options))

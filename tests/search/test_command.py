@@ -124,3 +124,44 @@ def test_the_command_prints_one_json_document(transit, tmp_path):
     document = json.loads(done.stdout)
     assert document["data"]["signals"] == 1
     assert document["data"]["best"][0]["star"] == "KIC 1001"
+
+
+def test_shards_by_any_process_in_any_order_give_the_catalog_of_one(tmp_path, monkeypatch):
+    monkeypatch.setitem(blocks.BLOCK, "cpu", 1)
+    folder = stars(tmp_path / "curves", 4, shared=True)
+    whole, all_of_them, one_by_one = (tmp_path / f"{name}.csv" for name in ("whole", "all", "one"))
+    search_run.search(settings(folder, whole))
+    result = search_run.search(settings(folder, all_of_them, shards=2))
+    assert all_of_them.read_bytes() == whole.read_bytes()
+    assert result.data["signals"] == 3
+    assert not list(tmp_path.glob(".*.work"))
+    left = [search_run.search(settings(folder, one_by_one, shard=f"{number}/3")) for number in (3, 1, 3, 2)]
+    assert [found.data.get("missing_shards") for found in left] == [2, 1, 1, None]
+    assert one_by_one.read_bytes() == whole.read_bytes()
+    assert "nothing to do" in search_run.search(settings(folder, one_by_one, shard="2/3")).verdict
+
+
+def test_a_search_in_shards_that_was_begun_otherwise_is_refused(tmp_path):
+    folder, out = stars(tmp_path / "curves", 2), tmp_path / "found.csv"
+    search_run.search(settings(folder, out, shard="1/2"))
+    for changes in ({"shard": "1/3"}, {"shard": "2/2", "snr": 9.0}, {}):
+        with pytest.raises(TransitError) as refused:
+            search_run.search(settings(folder, out, **changes))
+        assert refused.value.code == "output-exists"
+    (folder / "kplr000001000-2009166043257_llc.fits").touch()
+    with pytest.raises(TransitError, match="another digest"):
+        search_run.search(settings(folder, out, shards=2))
+
+
+def test_a_file_with_one_light_curve_per_row_gives_the_signals_of_files(tmp_path):
+    pytest.importorskip("pyarrow")
+    from tests.data import bulk_maker
+
+    folder = stars(tmp_path / "curves")
+    whole = bulk_maker.write(tmp_path, tmp_path / "survey.parquet")
+    by_file, by_row = tmp_path / "files.csv", tmp_path / "rows.csv"
+    search_run.search(settings(folder, by_file))
+    search_run.search(settings(whole, by_row, shards=2))
+    dropped = {"source", "note", "segment"}
+    kept = [[{k: v for k, v in row.items() if k not in dropped} for row in rows(out)] for out in (by_file, by_row)]
+    assert kept[0] == kept[1]

@@ -197,3 +197,89 @@ def test_an_ephemeris_that_does_not_fit_is_said_beside_its_score(shared_data, cl
     warnings = [text for text in json.loads(done.stdout)["warnings"] if text.startswith("the score says nothing")]
     assert bool(warnings) == bool(said)
     assert all(said in text for text in warnings)
+
+
+def sharded(run, path, out, **options):
+    from transit_cli.vetting.predict import predict
+    from transit_cli.vetting.settings import PredictSettings
+
+    return predict(PredictSettings(run=run, input=path, out=out, **{"device": "cpu", "max_plots": 2} | options))
+
+
+def test_shards_of_a_view_set_give_the_bytes_of_one_process(run, tmp_path, set_at, monkeypatch):
+    from transit_cli.results import TransitError
+    from transit_cli.training import inference
+    from transit_cli.vetting.prediction import shards
+
+    set_at(tmp_path / "views", size=70, lengths=(201, 61), nan_row=5)
+    monkeypatch.setattr(inference, "CHUNK", 16)
+    monkeypatch.setattr(shards, "CHUNK", 16)
+    one = sharded(run, tmp_path / "views", tmp_path / "one")
+    together = sharded(run, tmp_path / "views", tmp_path / "all", shards=3)
+    lines = [sharded(run, tmp_path / "views", tmp_path / "each", shard=f"{number}/3") for number in (2, 3, 2, 1)]
+    assert [line.data["missing_shards"] for line in lines] == [2, 1, 1, 0]
+    for name in ("all", "each"):
+        assert (tmp_path / name / "scores.csv").read_bytes() == (tmp_path / "one/scores.csv").read_bytes()
+        plots = sorted(path.name for path in (tmp_path / name).glob("*.png"))
+        assert plots == sorted(path.name for path in (tmp_path / "one").glob("*.png"))
+    for key in ("scored", "errors"):
+        assert together.data[key] == one.data[key]
+    np.testing.assert_equal(together.data["signals"], one.data["signals"])
+    assert together.verdict.replace("/all/", "/one/") == one.verdict
+    with pytest.raises(TransitError, match="not one of 4 shards"):
+        sharded(run, tmp_path / "views", tmp_path / "all", shards=4)
+    with pytest.raises(TransitError, match="another input"):
+        sharded(run, run.parent / "views", tmp_path / "all", shard="1/3")
+    sharded(run, tmp_path / "views", tmp_path / "many", shards=9)  # more shards than chunks
+    assert (tmp_path / "many/scores.csv").read_bytes() == (tmp_path / "one/scores.csv").read_bytes()
+
+
+def test_shards_of_a_set_in_shards_read_only_their_rows(run, tmp_path, monkeypatch):
+    from transit_cli.data.settings import SimulateSettings
+    from transit_cli.data.simulation import simulate
+    from transit_cli.training import inference
+    from transit_cli.vetting.prediction import shards
+
+    monkeypatch.setattr(inference, "CHUNK", 4)
+    monkeypatch.setattr(shards, "CHUNK", 4)
+    views = simulate.make(SimulateSettings(out=tmp_path / "views", tces=14, mission="tess", shards=4, workers=1)).path
+    sharded(run, views, tmp_path / "one", max_plots=0)
+    opened = []
+    original = ViewSet.checked
+    monkeypatch.setattr(ViewSet, "checked", lambda self: opened.append(self.path.name) or original(self))
+    sharded(run, views, tmp_path / "each", max_plots=0, shard="2/2")
+    assert opened == ["shard-00003-of-00004", "shard-00004-of-00004"]  # rows 8 to 14; the sets end at 3, 7, 10 and 14
+    sharded(run, views, tmp_path / "each", max_plots=0, shard="1/2")
+    assert (tmp_path / "each/scores.csv").read_bytes() == (tmp_path / "one/scores.csv").read_bytes()
+
+
+def test_a_catalog_in_shards_has_the_rows_of_one_process(run, light_curve, tmp_path):
+    lines = ["tic_id,period,epoch_btjd,duration_hours"]
+    lines += [f"4242,{period},{EPOCH},{HOURS}" for period in (PERIOD, 5.3, 500)]
+    lines += [f"77,{PERIOD},{EPOCH},{HOURS}", f"4243,{PERIOD},{EPOCH},{HOURS}"]
+    catalog, curves = tmp_path / "signals.csv", tmp_path / "curves"
+    catalog.write_text("\n".join(lines))
+    curves.mkdir()
+    content = light_curve.read_bytes()
+    (curves / "star.fits").write_bytes(content)
+    (curves / "other.fits").write_bytes(content.replace(b"4242", b"4243"))
+    one = sharded(run, catalog, tmp_path / "one", light_curves=curves, max_plots=0)
+    together = sharded(run, catalog, tmp_path / "all", light_curves=curves, max_plots=0, shards=2)
+    for number in (2, 1):
+        sharded(run, catalog, tmp_path / "each", light_curves=curves, max_plots=0, shard=f"{number}/2")
+    assert (tmp_path / "all/scores.csv").read_bytes() == (tmp_path / "each/scores.csv").read_bytes()
+    single, parts = (read_table(tmp_path / name / "scores.csv") for name in ("one", "all"))
+    assert list(single) == list(parts)
+    for name in set(single) - {"plot"}:
+        if single[name].dtype.kind == "f":
+            np.testing.assert_allclose(parts[name], single[name], atol=1e-6)
+        else:
+            assert parts[name].tolist() == single[name].tolist()
+    assert (together.data["scored"], together.data["errors"]) == (one.data["scored"], one.data["errors"])
+
+
+def test_one_light_curve_is_not_done_in_shards(run, light_curve, tmp_path):
+    from transit_cli.results import TransitError
+
+    with pytest.raises(TransitError, match="neither a view set nor a catalog"):
+        sharded(run, light_curve, tmp_path / "o", shards=2, period=PERIOD, epoch=EPOCH, duration=HOURS)

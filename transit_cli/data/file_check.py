@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import console
+from transit_cli.data import bulk
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.file_index import walk
 from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError
@@ -62,14 +63,15 @@ def _files(given: tuple[Path, ...]) -> list[Path]:
     """Files, and the light curves under folders."""
     found: dict[Path, None] = {}
     for path in given:
-        if not path.exists():
+        if not bulk.file_of(path).exists():
             raise TransitError(
                 f"{path} does not exist",
                 wanted="light-curve files, or folders of them",
                 fix="give the path of an existing file",
                 code="light-curve-missing",
             )
-        found |= dict.fromkeys(walk(path) if path.is_dir() else [path])
+        for file in walk(path) if path.is_dir() else [path]:
+            found |= dict.fromkeys(bulk.names(file) if bulk.holds_rows(file) else [file])
     return list(found)
 
 

@@ -13,10 +13,9 @@ import math
 import shutil
 import zipfile
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +29,11 @@ from transit_cli.data.shards.prepare_shards import ShardedPrepare, columns_of
 from transit_cli.data.shards.shard import Shard
 from transit_cli.data.shards.sharded_set import shard_result
 from transit_cli.data.split import FRACTIONS, split_of
+from transit_cli.data.star_tasks import star_tasks
 from transit_cli.data.views import extra_views
 from transit_cli.data.views.detrend import WOTAN_METHODS
 from transit_cli.data.views.make import Recipe, recipe_for
-from transit_cli.data.views.star import Prepared, Task, prepare_star, row_of
+from transit_cli.data.views.star import Prepared, Task, prepare_star
 from transit_cli.data.viewset import ViewSet
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
@@ -44,7 +44,6 @@ from transit_cli.utils.packages import check_installed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transit_cli.data.catalogs.catalog import Tce
     from transit_cli.data.settings import PrepareSettings
 
 
@@ -61,7 +60,7 @@ def prepare(settings: PrepareSettings, *, overwrite: bool = False) -> Result:
     recipe = _recipe(settings)
     _check_packages(settings)
     if settings.shard or settings.shards:
-        return _in_shards(settings, recipe)
+        return _in_shards(settings)
     if remote.url(settings.out):
         viewset.refuse_existing(settings.out / viewset.INFO)
     with remote.staged(settings.out) as here, locked(here):
@@ -102,9 +101,15 @@ def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> R
     return _result(views, signals.notes)
 
 
-def _in_shards(settings: PrepareSettings, recipe: Recipe) -> Result:
+def in_shards(settings: PrepareSettings) -> ShardedPrepare:
+    """The work of these settings, to be done in shards."""
+    recipe = _recipe(settings)
     match = partial(star_tasks, recipe=recipe, settings=settings)
-    sharded = ShardedPrepare(settings, recipe, _options(settings, recipe), match)
+    return ShardedPrepare(settings, recipe, _options(settings, recipe), match)
+
+
+def _in_shards(settings: PrepareSettings) -> Result:
+    sharded = in_shards(settings)
     if settings.shard:
         shard = Shard.parse(settings.shard)
         return shard_result(settings.out, shard, sharded.shard(shard))
@@ -133,46 +138,6 @@ def _check_packages(settings: PrepareSettings) -> None:
         check_installed("distributed", "cluster", "--scheduler")
     if settings.detrend not in {"spline", *WOTAN_METHODS}:
         settings.refuse("detrend", f"spline, {', '.join(WOTAN_METHODS)}")
-
-
-def star_tasks(
-    tces: Sequence[Tce], index: FileIndex, recipe: Recipe, settings: PrepareSettings
-) -> tuple[list[Task], list[dict[str, Any]]]:
-    """One task per star that has a light curve, in the catalog's order; and rows for what has none."""
-    rows: dict[str, list[tuple[int, Tce]]] = defaultdict(list)
-    dropped: list[dict[str, Any]] = []
-    named: dict[int, tuple[Path, ...]] = {}
-    for number, tce in enumerate(tces):
-        files = index.named(tce.file) if tce.file else []
-        if tce.file and len(files) != 1:
-            found = f"{len(files)} files have this name" if files else "not among the light curves"
-            dropped.append(row_of(number, tce) | {"reason": f"{tce.file}: {found}"})
-            continue
-        if tce.problem and not files:
-            dropped.append(row_of(number, tce) | {"reason": tce.problem})
-            continue
-        star = tce.star or (index.star(files[0]) or files[0].name if files else "")
-        if not files and star not in index.by_star:
-            star = next((name for name in tce.other_names if name in index.by_star), star)
-        if not star or not (files or star in index.by_star):
-            reason = "no light curve of this star" if star else "the row names no star"
-            dropped.append(row_of(number, tce) | {"reason": reason})
-            continue
-        if files:
-            named[number] = tuple(files)
-        rows[star].append((number, tce if tce.star == star else replace(tce, star=star)))
-    tasks: list[Task] = []
-    for star, found in rows.items():
-        own = {number: named[number] for number, _ in found if number in named}
-        files = tuple(sorted({*index.by_star.get(star, ()), *(path for paths in own.values() for path in paths)}))
-        tasks.append(Task(star, tuple(found), files, recipe, settings.flux_column, settings.detrend, own))
-    used = {path for task in tasks for path in task.files}
-    dropped += [
-        {"star": "", "source": path.name, "reason": f"unreadable file: {reason}"}
-        for path, reason in index.unreadable.items()
-        if path not in used
-    ]
-    return tasks, dropped
 
 
 def _plan(tasks: Sequence[Task], index: FileIndex, settings: PrepareSettings, recipe: Recipe) -> dict[str, Any]:

@@ -14,7 +14,7 @@ class ShardSettings(Settings):
     """Options of commands that do their work in shards."""
 
     shard: Annotated[str, Flag(metavar="I/N")] = ""
-    "Do only part I, from 1, of N, and write it as OUT/shard-I-of-N; the last one completes OUT."
+    "Do only part I, from 1, of N, on any machine and in any order; the last one completes OUT."
 
     shards: Annotated[int, Range(0, 99_999)] = 0
     "Do the work in N parts, each finished by itself; about 1,000 stars each are right. 0 for one folder."
@@ -68,7 +68,7 @@ class PrepareSettings(ShardSettings):
     "Table of signals: Kepler TCE or KOI, TESS TOI, or any CSV or ECSV with star, period, epoch and duration."
 
     light_curves: Annotated[Path, Positional("LIGHT_CURVES")]
-    "Folder with FITS light curves, searched with its subfolders."
+    "Folder of light curves, searched with its subfolders, or a Parquet file with one per row."
 
     out: Annotated[Path, Positional("OUT")]
     "Folder of the new view set."
@@ -99,11 +99,11 @@ class PrepareSettings(ShardSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InjectSettings(Settings):
+class InjectSettings(ShardSettings):
     """Options of `transit data inject`."""
 
     light_curves: Annotated[Path, Positional("LIGHT_CURVES")]
-    "Folder of light curves, searched with its subfolders."
+    "Folder of light curves, searched with its subfolders, or a Parquet file with one per row."
 
     out: Annotated[Path, Positional("OUT")]
     "Folder of the new view set."

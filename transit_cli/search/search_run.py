@@ -12,33 +12,19 @@ version.
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
 import shutil
-from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from transit_cli import __version__, console
 from transit_cli.data.lightcurves.file_index import FileIndex
-from transit_cli.parsing import csv_text
-from transit_cli.results import ExitCode, Result, Table, TransitError
-from transit_cli.search import grid, signal_catalog
-from transit_cli.search.blocks import Machine, block_sizes, search_blocks
-from transit_cli.search.source import StarTask, tasks_of
-from transit_cli.utils.files import atomic_output, atomic_write, locked
+from transit_cli.search import output, sharded_search
+from transit_cli.search.blocks import Machine, search_blocks
+from transit_cli.search.source import star_tasks
+from transit_cli.utils.files import locked
 from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from transit_cli.results import Result
     from transit_cli.search.settings import SearchSettings
-
-#: Rows of the table on the screen.
-SHOWN = 20
 
 
 def search(settings: SearchSettings) -> Result:
@@ -53,167 +39,20 @@ def search(settings: SearchSettings) -> Result:
         KeyboardInterrupt: the run was stopped; the same settings resume it.
     """
     check_installed("astropy", "data", "reading FITS light curves")
+    if settings.shard or settings.shards:
+        return sharded_search.search(settings)
     index = FileIndex.of(settings.light_curves, skip=[settings.out])
-    shortest = float(grid.shortest(settings.min_period, settings.max_density))
-    tasks = tasks_of(index.by_star, settings.flux_column, shortest)
-    nameless = len(index.files) - sum(len(task.files) for task in tasks)
-    if nameless:
-        console.warn(f"{nameless:,} files do not say which star they are of, and are left out")
-    digest = _digest(tasks, settings)
-    work = settings.out.parent / f".{settings.out.name}.work"
+    tasks = star_tasks(index, settings)
+    digest = output.digest_of(tasks, settings)
+    work = output.work_folder(settings.out)
     with locked(work):
-        if settings.out.exists() and not _replaceable(settings, digest):
+        if settings.out.exists() and not output.replaceable(settings, digest):
             shutil.rmtree(work, ignore_errors=True)  # of a run that ended between the catalog and this
-            return _result(settings, ("complete already: nothing to do",))
+            return output.result(settings, (output.COMPLETE,))
+        output.refuse_shards(work)
         machine = Machine.open(settings)
-        sizes = _open_work(work, digest, tasks, machine)
+        sizes = output.open_work(work, digest, tasks, machine)
         done = search_blocks(tasks, sizes, settings, machine, work)
-        _assemble(settings.out, done, digest)
+        output.assemble(settings.out, done, digest)
         shutil.rmtree(work)
-    return _result(settings)
-
-
-def _digest(tasks: Sequence[StarTask], settings: SearchSettings) -> str:
-    """Of all that the catalog depends on."""
-    ignored = {"light_curves", "out", "sources", "batch_size", "device", "workers", "memory_limit", "overwrite"}
-    digest = hashlib.sha256(repr({k: v for k, v in vars(settings).items() if k not in ignored}).encode())
-    for task in tasks:
-        stats = [
-            (str(file.relative_to(settings.light_curves)), (stat := file.stat()).st_size, stat.st_mtime_ns)
-            for file in task.files
-        ]
-        digest.update(repr((task.star, stats)).encode())
-    return digest.hexdigest()
-
-
-def _first_line(digest: str) -> str:
-    return f"# transit {__version__} search, input {digest[:24]}"
-
-
-def _replaceable(settings: SearchSettings, digest: str) -> bool:
-    """Whether an existing catalog is to be written again; False if it is the one asked for."""
-    with settings.out.open(encoding="utf-8", errors="replace") as file:
-        first = file.readline().rstrip("\n")
-    if first.rpartition("input ")[2] == digest[:24]:
-        return False
-    if not settings.overwrite:
-        raise TransitError(
-            f"{settings.out} exists and is of other light curves or options",
-            wanted="a new file",
-            fix="give another OUT, or --overwrite",
-            exit_code=ExitCode.USAGE,
-            code="output-exists",
-        )
-    return True
-
-
-def _open_work(work: Path, digest: str, tasks: Sequence[StarTask], machine: Machine) -> list[int]:
-    """Open the folder of finished blocks, and return how many stars each block has.
-
-    The blocks of a run that is resumed are those that it began with. Blocks of another run are removed.
-    """
-    note = work / "input.json"
-    if work.exists():
-        try:
-            before = json.loads(note.read_text(encoding="utf-8"))
-            if before["digest"] == digest:
-                return [int(size) for size in before["sizes"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        console.note(f"{work} is of another run and starts afresh")
-        shutil.rmtree(work)
-    sizes = block_sizes([sum(file.stat().st_size for file in task.files) for task in tasks], machine)
-    atomic_write(note, json.dumps({"digest": digest, "sizes": sizes}))
-    return sizes
-
-
-def _assemble(out: Path, blocks: Sequence[Path], digest: str) -> None:
-    """The catalog from the blocks' files, of which one is in memory at a time, besides four figures per signal."""
-    figures: list[tuple[float, float, float, float]] = []
-    stars: list[int] = []
-    unsearched: list[list[str]] = []
-    searched = 0
-    numbers: Counter[str] = Counter()
-    for file in blocks:
-        block = json.loads(file.read_text(encoding="utf-8"))
-        searched += block["stars"]
-        unsearched += block["unsearched"]
-        for row in block["rows"]:
-            figures.append(signal_catalog.figures_of(row))
-            stars.append(numbers.setdefault(row["star"], len(numbers)))
-    others = iter(signal_catalog.shared(np.array(figures).reshape(-1, 4), np.array(stars, dtype=np.int64)))
-    with atomic_output(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(f"{_first_line(digest)}\n")
-        stream.write(f"# {json.dumps({'searched': searched, 'unsearched': len(unsearched)})}\n")
-        stream.write(",".join(signal_catalog.COLUMNS) + "\n")
-        for file in blocks:
-            rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-            for row in rows:
-                if count := int(next(others)):
-                    plural = "star shows" if count == 1 else "stars show"
-                    flag = f"shared: {count} other {plural} it at the same time"
-                    row["flags"] = "; ".join(filter(None, (row["flags"], flag)))
-            stream.write(signal_catalog.text(rows))
-    beside = _unsearched_file(out)
-    if unsearched:
-        atomic_write(beside, signal_catalog.lines([["star", "reason"], *unsearched]))
-    else:
-        beside.unlink(missing_ok=True)
-
-
-def _unsearched_file(out: Path) -> Path:
-    return out.with_name(f"{out.stem}-unsearched.csv")
-
-
-def _result(settings: SearchSettings, notes: Sequence[str] = ()) -> Result:
-    """What the catalog holds."""
-    out = settings.out
-    with out.open(encoding="utf-8", newline="") as stream:
-        stream.readline()
-        counts = json.loads(stream.readline()[1:])
-        best: list[dict[str, str]] = []
-        signals, singles = 0, 0
-        stars: set[str] = set()
-        for cells in csv.DictReader(stream):
-            row = {name: csv_text.plain(cell) for name, cell in cells.items()}
-            signals += 1
-            singles += row["single"] == "1"
-            stars.add(row["star"])
-            best.append(row)
-            if len(best) > 4 * SHOWN:
-                best = sorted(best, key=lambda item: -float(item["snr"]))[:SHOWN]
-    best = sorted(best, key=lambda item: -float(item["snr"]))[:SHOWN]
-    table = Table(
-        ("star", "signal", "period (d)", "epoch", "duration (h)", "depth (ppm)", "S/N", "SDE", "transits", "flags"),
-        [
-            (
-                row["star"],
-                row["signal"],
-                ">" * (row["single"] == "1") + f"{float(row['period_days']):.6g}",
-                f"{float(row['epoch_days']):.4f}",
-                f"{float(row['duration_hours']):.2f}",
-                f"{float(row['depth_ppm']):.0f}",
-                f"{float(row['snr']):.1f}",
-                f"{float(row['sde']):.1f}" if row["sde"] else "-",
-                row["transits"],
-                row["flags"],
-            )
-            for row in best
-        ],
-        title="Signals" + (f" (the {SHOWN} of highest S/N)" if signals > SHOWN else ""),
-    )
-    data = {
-        "catalog": str(out),
-        "stars": counts["searched"],
-        "unsearched": counts["unsearched"],
-        "stars_with_signals": len(stars),
-        "signals": signals,
-        "single_transits": singles,
-        "best": [{key: value for key, value in row.items() if value != ""} for row in best],
-        "notes": list(notes),
-    }
-    verdict = f"{signals:,} signals on {len(stars):,} of {counts['searched']:,} stars in {out}"
-    warnings = []
-    if counts["unsearched"]:
-        warnings.append(f"{counts['unsearched']:,} stars could not be searched: {_unsearched_file(out)}")
-    return Result(data, [table] if signals else [], verdict + "".join(f"; {note}" for note in notes), warnings)
+    return output.result(settings)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from transit_cli.config import Flag, Positional, Range
+from transit_cli.data.settings import ShardSettings
 from transit_cli.memory.settings import MemorySettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings(MemorySettings):
+class SearchSettings(ShardSettings, MemorySettings):
     """`transit search`."""
 
     light_curves: Annotated[Path, Positional("LIGHT_CURVES")]
-    "A folder with light curves in any format that `transit data prepare` reads, also in folders of its own."
+    "A folder with light curves in any format that `transit data prepare` reads, or a Parquet file with one per row."
 
     out: Annotated[Path, Positional("OUT")]
     "The catalog to write, a CSV file with one row per signal."

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transit_cli import console
+from transit_cli.data import bulk
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError, stitch
 from transit_cli.data.views.detrend import fit_spline
-from transit_cli.search import cells
+from transit_cli.search import cells, grid
 from transit_cli.search.cells import Curve
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from transit_cli.data.lightcurves.file_index import FileIndex
     from transit_cli.data.lightcurves.lightcurve import LightCurve
+    from transit_cli.search.settings import SearchSettings
 
 #: Spacings of the trend's knots, in days: none as short as the transits that are searched.
 SPACINGS = tuple(np.geomspace(0.8, 20, 16).tolist())
@@ -149,6 +152,17 @@ def _widened(chosen: np.ndarray, by: int) -> np.ndarray:
     return np.convolve(chosen, np.ones(2 * by + 1), mode="same") > 0.5
 
 
-def tasks_of(files: Mapping[str, Sequence[Path]], column: str, shortest: float) -> list[StarTask]:
-    """One task per star, in the order of their names."""
-    return [StarTask(star, tuple(sorted(files[star])), column, shortest) for star in sorted(files) if star]
+def shortest_transit(settings: SearchSettings) -> float:
+    """The shortest transit that is searched, in days."""
+    return float(grid.shortest(settings.min_period, settings.max_density))
+
+
+def star_tasks(index: FileIndex, settings: SearchSettings) -> list[StarTask]:
+    """One task per star, in the order of their names; of rows of Parquet files, in the order of the rows."""
+    shortest = shortest_transit(settings)
+    stars = sorted(star for star in index.by_star if star)
+    tasks = [StarTask(star, tuple(sorted(index.by_star[star])), settings.flux_column, shortest) for star in stars]
+    nameless = len(index.files) - sum(len(task.files) for task in tasks)
+    if nameless:
+        console.warn(f"{nameless:,} files do not say which star they are of, and are left out")
+    return sorted(tasks, key=lambda task: bulk.order(task.files[0])) if index.has_rows else tasks

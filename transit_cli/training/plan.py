@@ -147,6 +147,8 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
     viewset = ViewSet.open(folder).checked()
     views = view_lengths(viewset, settings.views)
     rows = labelled_rows(viewset, ("train", "val"))
+    if not settings.folds:  # what trains comes first, so that it is no copy of what is read
+        rows = rows[np.argsort(viewset.splits[rows] == "val", kind="stable")]
     classes = classes_of(viewset, rows, settings.target)
     target = targets(viewset, settings.target, classes)
     initial = open_initial(settings.init, views)

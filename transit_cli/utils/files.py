@@ -261,3 +261,13 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def allow_open_files() -> None:
+    """Raise this process's limit of open files as far as it can: macOS begins with 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (hard, 1 << 16, 10_240):
+        if most != resource.RLIM_INFINITY and most > soft:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 1 << 20), hard))
+                return

@@ -11,7 +11,7 @@ import torch
 from transit_cli.data.views.make import unit_depth
 from transit_cli.data.viewset import ViewSet
 from transit_cli.model import saved
-from transit_cli.model.calibration import Calibrations, log_probabilities
+from transit_cli.model.calibration import Calibration, Calibrations, log_probabilities
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training import inference
 from transit_cli.training.loading import samples
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from transit_cli.data.storage.stacked_rows import StackedRows
+    from transit_cli.data.storage.stacked_rows import StoredView
     from transit_cli.device.base import Device
     from transit_cli.model.card import Card
 
@@ -96,7 +96,7 @@ class Ensemble:
 
     def score(
         self,
-        views: Mapping[str, NDArray[np.float32] | StackedRows],
+        views: Mapping[str, StoredView],
         tces: Mapping[str, NDArray[Any]],
         tick: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:
@@ -118,13 +118,23 @@ class Ensemble:
 
     def probabilities(
         self,
-        views: Mapping[str, NDArray[np.float32] | StackedRows],
+        views: Mapping[str, StoredView],
         tces: Mapping[str, NDArray[Any]],
         tick: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:
         """The probability of each class by each member, calibrated: [M, N, C], as `logits`."""
-        logarithms = log_probabilities(self.logits(views, tces, tick), self.card.outputs)
-        return self.calibrations.overall.apply(logarithms) if self.calibrations else np.exp(logarithms)
+        logits = self.logits(views, tces, tick)
+        return self._calibrated(logits, self.calibrations.overall if self.calibrations else None)
+
+    def _calibrated(self, logits: NDArray[np.float64], calibration: Calibration | None) -> NDArray[np.float64]:
+        """Probabilities [M, N, C], computed for some signals at a time."""
+        members, count = logits.shape[:2]
+        found = np.empty((members, count, self.card.outputs if self.card.classes else 2))
+        for start in range(0, count, inference.CHUNK):
+            part = slice(start, start + inference.CHUNK)
+            logarithms = log_probabilities(logits[:, part], self.card.outputs)
+            found[:, part] = calibration.apply(logarithms) if calibration else np.exp(logarithms)
+        return found
 
     @property
     def calibrations(self) -> Calibrations | None:
@@ -133,7 +143,7 @@ class Ensemble:
 
     def logits(
         self,
-        views: Mapping[str, NDArray[np.float32] | StackedRows],
+        views: Mapping[str, StoredView],
         tces: Mapping[str, NDArray[Any]],
         tick: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:

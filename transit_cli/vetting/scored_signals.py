@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import console
+from transit_cli.data import bulk
+from transit_cli.data.catalogs import catalog
 from transit_cli.data.catalogs.catalog import Tce
 from transit_cli.data.lightcurves import readers
+from transit_cli.data.lightcurves.file_index import FileIndex, base_of
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
-from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
+from transit_cli.data.star_tasks import star_tasks
 from transit_cli.data.storage.columns import Columns, joined
+from transit_cli.data.storage.stacked_rows import RowRange, StackedRows, StoredView
 from transit_cli.data.views import star
 from transit_cli.data.views.ephemeris import epoch_in
 from transit_cli.data.views.folding import Signal, UnusableError
 from transit_cli.data.views.make import recipe_for
 from transit_cli.data.viewset import ViewSet, write_table
+from transit_cli.parallel import each
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.vetting.candidates import ephemeris_check, star_light
 
@@ -28,9 +33,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from transit_cli.data.storage.stacked_rows import StackedRows
+    from transit_cli.data.shards.prepare_shards import ShardedPrepare
+    from transit_cli.data.shards.shard import Shard
     from transit_cli.vetting.settings import PredictSettings
 
+#: The view set of a catalog's signals, in the output folder.
+VIEWS = "views"
 #: Factors of the period at which a signal is also folded.
 OTHER_PERIODS = {"half": 0.5, "double": 2.0}
 
@@ -46,10 +54,10 @@ class Signals:
         other_periods: views folded at half and double the period, by "half" and "double"; empty without light curves.
     """
 
-    views: Mapping[str, NDArray[np.float32] | StackedRows]
+    views: Mapping[str, StoredView]
     tces: Mapping[str, NDArray[Any]] | Columns
     errors: Sequence[str]
-    other_periods: Mapping[str, Mapping[str, NDArray[np.float32] | StackedRows]] = field(default_factory=dict)
+    other_periods: Mapping[str, Mapping[str, StoredView]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -63,14 +71,52 @@ class Signals:
 def from_viewset(path: Path) -> Signals:
     """The signals of a view set, including those that were dropped when it was made."""
     viewset = ViewSet.open(path).checked()
-    dropped = viewset.dropped
+    return _with_dropped(Signals(viewset.views, viewset.tces, [""] * len(viewset)), viewset)
+
+
+def _with_dropped(signals: Signals, viewset: ViewSet) -> Signals:
+    dropped, tces = viewset.dropped, signals.tces
     reasons = dropped["reason"].tolist() if "reason" in dropped else []
-    tces = viewset.tces
-    if reasons:
-        tces = joined([tces, dropped.take(slice(0, len(reasons)))]).only(tces)
-    return Signals(
-        viewset.views, tces, [""] * len(viewset) + [reason or "it could not be folded" for reason in reasons]
-    )
+    if not reasons:
+        return signals
+    own = tces if isinstance(tces, Columns) else Columns.of(tces)
+    table = joined([own, dropped.take(slice(0, len(reasons)))]).only(own)
+    errors = [*signals.errors, *(reason or "it could not be folded" for reason in reasons)]
+    return replace(signals, tces=table, errors=errors)
+
+
+def from_rows(viewset: ViewSet, part: slice, *, dropped: bool) -> Signals:
+    """Consecutive signals of a view set, of which no other is read.
+
+    Args:
+        viewset: the set.
+        part: its rows.
+        dropped: also those that were dropped when the set was made.
+    """
+    if "shards" not in viewset.info:
+        whole = viewset.checked()
+        signals = Signals({n: v[part] for n, v in whole.views.items()}, whole.tces.take(part), [""] * _length(part))
+    else:
+        ends = np.cumsum(list(viewset.info["shards"].values()))
+        first, last = (
+            int(np.searchsorted(ends, row, side)) for row, side in ((part.start, "right"), (part.stop, "left"))
+        )
+        names = list(viewset.info["shards"])
+        names = names[first : last + 1] if part.stop > part.start else names[:1]
+        sets = [ViewSet.open(viewset.path / name).checked() for name in names]
+        begin = part.start - (int(ends[first - 1]) if first and part.stop > part.start else 0)
+        here = slice(begin, begin + _length(part))
+        stacked = {
+            name: StackedRows([one.path / f"{name}.npy" for one in sets], [len(one) for one in sets], length)
+            for name, length in viewset.lengths.items()
+        }
+        tces = joined([one.tces for one in sets]).take(here)
+        signals = Signals({n: RowRange(rows, here) for n, rows in stacked.items()}, tces, [""] * _length(part))
+    return _with_dropped(signals, viewset) if dropped else signals
+
+
+def _length(part: slice) -> int:
+    return part.stop - part.start
 
 
 def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str, int]) -> Signals:
@@ -145,43 +191,83 @@ def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str
 
 
 def from_catalog(
-    catalog: Path, light_curves: Path, folder: Path, lengths: Mapping[str, int], *, check: bool
+    signals_file: Path, light_curves: Path, folder: Path, lengths: Mapping[str, int], *, check: bool
 ) -> Signals:
     """The signals of a catalog, folded from a folder of light curves into view sets that are kept in `folder`.
 
     Args:
-        catalog: CSV or ECSV, as `transit data prepare` reads it.
+        signals_file: CSV or ECSV, as `transit data prepare` reads it.
         light_curves: the folder with the stars' light curves.
         folder: output folder of the view sets ("views", and with `check` "views-half" and "views-double").
         lengths: lengths of the network's views.
         check: also fold at half and double the period.
     """
-    _prepare(catalog, light_curves, folder / "views", lengths)
-    signals = from_viewset(folder / "views")
-    own = ViewSet.open(folder / "views")
+    from transit_cli.data.prepare import prepare  # a single light curve needs none of it
+
+    # Overwritten, since a light curve may have been replaced since the last call.
+    prepare(prepare_settings(signals_file, light_curves, folder / VIEWS, lengths), overwrite=True)
+    signals = from_viewset(folder / VIEWS)
+    own = ViewSet.open(folder / VIEWS)
     others = {}
     for name, factor in OTHER_PERIODS.items() if check and len(own) else ():
-        scaled = folder / f"views-{name}.csv"
-        kept = ("star", "signal", "mission", "epoch_days", "time_system", "duration_hours", "depth_ppm", "snr", "label")
-        write_table(scaled, {"period_days": own.tces["period_days"] * factor} | {key: own.tces[key] for key in kept})
-        _prepare(scaled, light_curves, folder / f"views-{name}", lengths)
-        others[name] = _in_catalog_order(ViewSet.open(folder / f"views-{name}"), len(signals))
+        scaled, out = folder / f"{VIEWS}-{name}.csv", folder / f"{VIEWS}-{name}"
+        _write_scaled(scaled, own, factor)
+        prepare(prepare_settings(scaled, light_curves, out, lengths), overwrite=True)
+        made = ViewSet.open(out)
+        others[name] = _in_catalog_order(made.views, made.tces["catalog_row"], len(signals))
     return replace(signals, other_periods=others)
 
 
-def _prepare(catalog: Path, light_curves: Path, out: Path, lengths: Mapping[str, int]) -> None:
+def prepare_settings(signals_file: Path, light_curves: Path, out: Path, lengths: Mapping[str, int]) -> PrepareSettings:
+    """The settings with which a catalog is folded for a network."""
     bins = f"{lengths['global']}/{lengths['local']}"
-    prepare(
-        PrepareSettings(catalog=catalog, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True),
-        overwrite=True,  # a light curve may have been replaced since the last call
+    return PrepareSettings(
+        catalog=signals_file, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True
     )
 
 
-def _in_catalog_order(viewset: ViewSet, count: int) -> dict[str, NDArray[np.float32]]:
+def from_shard(sharded: ShardedPrepare, shard: Shard, folder: Path, *, check: bool) -> Signals:
+    """The signals of a shard of a catalog, folded into a shard of a view set.
+
+    Args:
+        sharded: the work of `prepare_settings`.
+        shard: which part.
+        folder: for temporary files.
+        check: also fold at half and double the period.
+    """
+    own = sharded.shard(shard)
+    signals = from_viewset(own.path)
+    if not check or not len(own):
+        return signals
+    stars = {task.star: task for task in sharded.stars(shard)}
+    files = sorted({file for task in stars.values() for file in task.files}, key=bulk.order)
+    index = FileIndex(base_of(sharded.settings.light_curves), files, {n: list(t.files) for n, t in stars.items()})
+    others = {}
+    for name, factor in OTHER_PERIODS.items():
+        scaled = folder / f"{VIEWS}-{name}.csv"
+        _write_scaled(scaled, own, factor)
+        tasks, _ = star_tasks(catalog.read(scaled).tces, index, sharded.recipe, sharded.settings)
+        scaled.unlink()
+        tasks.sort(key=lambda task: bulk.order(task.files[0]))
+        made = [done for _, done in each(star.prepare_star, tasks, sharded.settings.workers)]
+        rows = np.array([row["catalog_row"] for done in made for row in done.rows], int)
+        views = {view: np.concatenate([done.views[view] for done in made]) for view in own.views}
+        others[name] = _in_catalog_order(views, rows, len(signals))
+    return replace(signals, other_periods=others)
+
+
+def _write_scaled(file: Path, views: ViewSet, factor: float) -> None:
+    """The signals of a view set as a catalog, at a multiple of their periods."""
+    kept = ("star", "signal", "mission", "epoch_days", "time_system", "duration_hours", "depth_ppm", "snr", "label")
+    write_table(file, {"period_days": views.tces["period_days"] * factor} | {key: views.tces[key] for key in kept})
+
+
+def _in_catalog_order(
+    views: Mapping[str, StoredView], places: NDArray[Any], count: int
+) -> dict[str, NDArray[np.float32]]:
     """The views in the order of the catalog; NaN for signals that could not be folded."""
-    rows = viewset.tces["catalog_row"].astype(int)
     found = {}
-    for name, values in viewset.views.items():
+    for name, values in views.items():
         found[name] = np.full((count, values.shape[1]), np.nan, np.float32)
-        found[name][rows] = values
+        found[name][places.astype(int)] = values
     return found

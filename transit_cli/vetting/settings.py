@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from transit_cli.config import Flag, Positional, Range
+from transit_cli.data.settings import ShardSettings
 from transit_cli.options import OUT, DeviceSettings
 
 
@@ -46,7 +47,7 @@ class EvaluateSettings(DeviceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictSettings(DeviceSettings):
+class PredictSettings(ShardSettings, DeviceSettings):
     """Options of `transit predict`."""
 
     run: Annotated[Path | None, Positional("RUN")] = None
@@ -62,7 +63,7 @@ class PredictSettings(DeviceSettings):
     "Share of the target among the new signals, if it differs from that of the labelled ones."
 
     light_curves: Annotated[Path | None, Flag(metavar="FOLDER")] = None
-    "Folder with the light curves of a catalog's stars."
+    "Folder with the light curves of a catalog's stars, or a Parquet file with one per row."
 
     period: Annotated[float | None, Range(0, open="left")] = None
     "Period of the signal, in days."

@@ -11,21 +11,28 @@ import io
 import json
 import shutil
 from collections import Counter, defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transit_cli import console
-from transit_cli.data import viewset
+from transit_cli.data import bulk, viewset
 from transit_cli.data.catalogs import catalog
+from transit_cli.data.injection.inject_shards import ShardedInject
 from transit_cli.data.injection.kinds import LABELS, PERIODS, SHARES, SNR
 from transit_cli.data.injection.star import STREAM, Injected, Task, inject_star
 from transit_cli.data.lightcurves.file_index import FileIndex
+from transit_cli.data.shards.prepare_shards import columns_of
+from transit_cli.data.shards.shard import Shard
+from transit_cli.data.shards.sharded_set import shard_result
 from transit_cli.data.views import extra_views
 from transit_cli.data.views.make import Recipe, recipe_for
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
+from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_write, locked
+from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,9 +53,41 @@ def inject(settings: InjectSettings) -> Result:
         TransitError: the input cannot be read, the output exists, or another process is making it.
     """
     recipe = _recipe(settings)
-    with locked(settings.out):
+    if settings.scheduler:
+        check_installed("distributed", "cluster", "--scheduler")
+    if settings.shard or settings.shards:
+        return _in_shards(settings, recipe)
+    with remote.staged(settings.out) as here, locked(here):
         viewset.refuse_existing(settings.out)
-        return _inject(settings, recipe)
+        return _inject(settings.replace(out=here), recipe)
+
+
+def _in_shards(settings: InjectSettings, recipe: Recipe) -> Result:
+    sharded = ShardedInject(settings, recipe, _options(settings, recipe), partial(_planned, settings, recipe))
+    if settings.shard:
+        shard = Shard.parse(settings.shard)
+        return shard_result(settings.out, shard, sharded.shard(shard))
+    made, cut = sharded.all()
+    if not len(made):
+        raise _nothing_injected(made.dropped["reason"].tolist())
+    return _result(settings, made, cut=cut)
+
+
+def _planned(settings: InjectSettings, recipe: Recipe, index: FileIndex) -> tuple[list[Task], int]:
+    """The blocks of injections, and the number of known signals that are cut out."""
+    stars = {star: tuple(sorted(files)) for star, files in sorted(index.by_star.items()) if star}
+    if not stars:
+        raise TransitError(
+            f"{settings.light_curves} holds no light curve whose star is known",
+            wanted="a folder of light curves",
+            fix=f"transit data check {settings.light_curves}",
+            code="no-light-curves",
+        )
+    if index.has_rows:
+        stars = dict(sorted(stars.items(), key=lambda item: bulk.order(item[1][0])))
+    known = _known(settings)
+    tasks = _tasks(stars, known, settings, recipe)
+    return tasks, sum(len(rows) for star, rows in known.items() if star in stars)
 
 
 def _recipe(settings: InjectSettings) -> Recipe:
@@ -67,16 +106,7 @@ def _recipe(settings: InjectSettings) -> Recipe:
 
 def _inject(settings: InjectSettings, recipe: Recipe) -> Result:
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog] if settings.catalog else [])
-    stars = {star: tuple(sorted(files)) for star, files in sorted(index.by_star.items()) if star}
-    if not stars:
-        raise TransitError(
-            f"{settings.light_curves} holds no light curve whose star is known",
-            wanted="a folder of light curves",
-            fix=f"transit data check {settings.light_curves}",
-            code="no-light-curves",
-        )
-    known = _known(settings)
-    tasks = _tasks(stars, known, settings, recipe)
+    tasks, cut = _planned(settings, recipe, index)
     plan = _plan(tasks, index, settings, recipe)
     work = _work_folder(settings.out, plan)
     todo = [task for task in tasks if not _file_of(work, task).exists()]
@@ -85,7 +115,7 @@ def _inject(settings: InjectSettings, recipe: Recipe) -> Result:
     try:
         with console.progress("injections", settings.tces) as bar:
             bar.update(settings.tces - sum(len(task.numbers) for task in todo))
-            for task, done in each(inject_star, todo, settings.workers):
+            for task, done in each(inject_star, todo, settings.workers, settings.scheduler):
                 _save(_file_of(work, task), done)
                 bar.update(advance=len(task.numbers), status=task.star)
     except KeyboardInterrupt as interrupt:
@@ -93,14 +123,14 @@ def _inject(settings: InjectSettings, recipe: Recipe) -> Result:
         raise
     made = _assemble(settings.out, [_load(_file_of(work, task)) for task in tasks], recipe, plan)
     shutil.rmtree(work)
-    return _result(settings, made, cut=sum(len(rows) for star, rows in known.items() if star in stars))
+    return _result(settings, made, cut=cut)
 
 
 def _known(settings: InjectSettings) -> dict[str, tuple[Tce, ...]]:
     """The known signals of each star."""
     found: dict[str, list[Tce]] = defaultdict(list)
     if settings.catalog:
-        signals = catalog.read(settings.catalog, settings.mission or "")
+        signals = catalog.read(remote.local(settings.catalog), settings.mission or "")
         for note in signals.notes:
             console.note(note)
         for tce in signals.tces:
@@ -132,6 +162,10 @@ def _plan(tasks: Sequence[Task], index: FileIndex, settings: InjectSettings, rec
     for task in tasks:
         files = [(index.name(path), content[path]) for path in task.files]
         digest.update(repr((task.star, task.known, task.numbers, files)).encode())
+    return _options(settings, recipe) | {"input": digest.hexdigest()}
+
+
+def _options(settings: InjectSettings, recipe: Recipe) -> dict[str, Any]:
     return {
         "command": "inject",
         "simulated": True,
@@ -145,7 +179,6 @@ def _plan(tasks: Sequence[Task], index: FileIndex, settings: InjectSettings, rec
         "mission": settings.mission or "",
         "views": recipe.document(),
         "flux_column": settings.flux_column,
-        "input": digest.hexdigest(),
     }
 
 
@@ -183,21 +216,18 @@ def _assemble(out: Path, blocks: Sequence[Injected], recipe: Recipe, plan: dict[
     rows = [row for block in blocks for row in block.rows]
     dropped = [row for block in blocks for row in block.dropped]
     if not rows:
-        reasons = Counter(row["reason"] for row in dropped)
-        raise TransitError(
-            f"no signal could be injected: {reasons.most_common(1)[0][0]}",
-            wanted="light curves of at least 2 days and 100 cadences without known transits",
-            fix="transit data check LIGHT_CURVES",
-            code="nothing-injected",
-        )
+        raise _nothing_injected([row["reason"] for row in dropped])
     views = {name: np.concatenate([block.views[name] for block in blocks]) for name in recipe.lengths}
-    return viewset.write(out, views, _columns(rows), plan, _columns(dropped) if dropped else None)
+    return viewset.write(out, views, columns_of(rows), plan, columns_of(dropped) if dropped else None)
 
 
-def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Rows as columns; missing values are empty."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name, "") for row in rows] for name in names}
+def _nothing_injected(reasons: Sequence[str]) -> TransitError:
+    return TransitError(
+        f"no signal could be injected: {Counter(reasons).most_common(1)[0][0]}",
+        wanted="light curves of at least 2 days and 100 cadences without known transits",
+        fix="transit data check LIGHT_CURVES",
+        code="nothing-injected",
+    )
 
 
 def _result(settings: InjectSettings, made: ViewSet, *, cut: int) -> Result:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transit_cli.data import bulk
 from transit_cli.data.injection.kinds import LABELS, SHARES, Injection, NotInjectedError, Star, inject
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError, stitch
@@ -117,7 +118,8 @@ def _open(task: Task) -> tuple[LightCurve, Star]:
     why = ""
     for file in task.files:
         try:
-            curves.append(readers.read(file, task.column))
+            with bulk.opened(file) as here:
+                curves.append(readers.read(here, task.column))
         except UnreadableError as reason:
             why = f"{file.name}: {reason}"
     if not curves:

@@ -19,7 +19,8 @@ from stat import S_ISREG
 from typing import Any
 
 from transit_cli import __version__, console
-from transit_cli.data.lightcurves import readers
+from transit_cli.data import bulk
+from transit_cli.data.lightcurves import readers, text_tables
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.target import mission_of, star_in_name
 from transit_cli.data.lightcurves.text_tables import NoLightCurveError
@@ -29,7 +30,7 @@ from transit_cli.utils.cache import cache_folder
 from transit_cli.utils.files import atomic_write
 
 #: Changes when entries of an earlier version must not be used.
-VERSION = 1
+VERSION = 2
 #: A file that changed less than this before it was read may change again without a new time stamp, in nanoseconds.
 UNSETTLED_NS = 2_000_000_000
 
@@ -45,6 +46,7 @@ class _Entry:
         reason: why it cannot be read, "" if it can.
         table: whether it is a table that is not a light curve.
         sha256: of its content, "" if not computed yet.
+        rows: the star of each row, of a file with one light curve per row.
     """
 
     stamp: list[int]
@@ -53,6 +55,7 @@ class _Entry:
     reason: str = ""
     table: bool = False
     sha256: str = ""
+    rows: list[str] = field(default_factory=list)
 
     def is_of(self, stamp: list[int]) -> bool:
         return self.stamp == stamp and self.read_at - max(stamp[1], stamp[2]) > UNSETTLED_NS
@@ -76,24 +79,27 @@ class FileIndex:
     unreadable: dict[Path, str] = field(default_factory=dict)
     ignored: list[Path] = field(default_factory=list)
     _entries: dict[str, _Entry] = field(default_factory=dict)
+    _rows: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path, skip: Collection[Path] = ()) -> FileIndex:
-        """Index the light curves under a folder, also in linked folders.
+        """Index the light curves under a folder, also in linked folders, or in a file with one light curve per row.
 
         Args:
-            folder: an existing folder.
+            folder: an existing folder, or a Parquet file.
             skip: files that are not light curves, such as the catalog.
 
         Raises:
-            TransitError: the folder does not exist or holds no light curve.
+            TransitError: the folder does not exist or holds no light curve, or the file's columns are not understood.
         """
-        index = cls(folder)
+        index = cls(base_of(folder))
         if remote.url(folder):
             index._list_remote()
             return index
         known = index._remembered()
-        found = list(_unique(walk(folder), skip))
+        found = list(_unique(iter([folder]) if folder.is_file() else walk(folder), skip))
+        if folder.is_file():
+            _check_file(folder)
         if not found:
             raise TransitError(
                 f"{folder} holds no light curve" if folder.is_dir() else f"{folder} is not a folder",
@@ -113,6 +119,9 @@ class FileIndex:
                 if entry.table:
                     index.ignored.append(path)
                     continue
+                if entry.rows:
+                    index._add_rows(path, entry.rows, by_star)
+                    continue
                 index.files.append(path)
                 if entry.reason:
                     index.unreadable[path] = entry.reason
@@ -122,6 +131,14 @@ class FileIndex:
         index._remember(known)
         return index
 
+    def _add_rows(self, path: Path, stars: Sequence[str], by_star: dict[str, list[Path]]) -> None:
+        for number, star in enumerate(stars):
+            row = bulk.name(path, number)
+            self._rows[self.name(row)] = star
+            self.files.append(row)
+            if star:
+                by_star[star].append(row)
+
     def _list_remote(self) -> None:
         """The light curves in a folder by URL: of the star that the file's name gives, else its header."""
         endings = readers.suffixes()
@@ -129,6 +146,10 @@ class FileIndex:
         by_star: dict[str, list[Path]] = defaultdict(list)
         with console.progress("listing", len(found)) as bar:
             for path, size, tag in found:
+                if path.name.lower().endswith(bulk.SUFFIXES) and bulk.holds_rows(here := remote.local(path)):
+                    self._entries[self.name(path)] = _Entry([size, *3 * [0]], 0, sha256=tag)
+                    self._add_rows(path, _stars_of_rows(here), by_star)
+                    continue
                 entry = _Entry([size, *3 * [0]], 0, star=star_in_name(path), sha256=tag)
                 if not mission_of(entry.star):
                     with remote.opened(path) as here:
@@ -151,8 +172,14 @@ class FileIndex:
         return text[len(folder) :] if text.startswith(folder) else path.relative_to(self.folder).as_posix()
 
     def star(self, path: Path) -> str:
-        """The star of a file, "" if unknown."""
-        return self._entries[self.name(path)].star
+        """The star of a light curve, "" if unknown."""
+        name = self.name(path)
+        return self._rows[name] if name in self._rows else self._entries[name].star
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether light curves are rows of Parquet files, which are read fastest in their order."""
+        return bool(self._rows)
 
     @property
     def digest(self) -> str:
@@ -170,7 +197,9 @@ class FileIndex:
         return [path for path in self.files if path.parts[-len(parts) :] == parts]
 
     def checksums(self, paths: Sequence[Path]) -> dict[Path, str]:
-        """The SHA-256 of the content of files; computed only where it is not remembered."""
+        """The SHA-256 of the content of files, computed only where it is not remembered; `bulk.digest` of rows."""
+        rows = {path: bulk.digest(path) for path in paths if self.name(path) in self._rows}
+        paths = [path for path in paths if path not in rows]
         lacking = [path for path in paths if not self._entries[self.name(path)].sha256]
         with console.progress("checksums", len(lacking)) as bar:
             for path in lacking:
@@ -180,7 +209,7 @@ class FileIndex:
                 bar.update(advance=1)
         if lacking:
             self._remember({})
-        return {path: self._entries[self.name(path)].sha256 for path in paths}
+        return rows | {path: self._entries[self.name(path)].sha256 for path in paths}
 
     @property
     def _cache(self) -> Path:
@@ -202,6 +231,47 @@ class FileIndex:
         content = {"reader": _reader(), "files": {name: vars(entry) for name, entry in self._entries.items()}}
         with suppress(OSError):  # without a cache, everything is read again
             atomic_write(self._cache, json.dumps(content))
+
+
+def base_of(light_curves: Path) -> Path:
+    """The folder to which the names of light curves are relative: of a file, the one it lies in."""
+    return light_curves.parent if not remote.url(light_curves) and light_curves.is_file() else light_curves
+
+
+def _check_file(file: Path) -> None:
+    """Raise the error for a file, given in place of a folder, that does not hold many light curves."""
+    found = "one light curve, or none"
+    if bulk.holds_rows(file):
+        try:
+            if any(_stars_of_rows(file)):
+                return
+        except UnreadableError as reason:
+            found = str(reason)
+    raise TransitError(
+        f"{file} cannot be read as light curves, one per row: {found}",
+        wanted="a folder of light curves, or a Parquet file with lists of times and fluxes and a column with the star, "
+        "such as tic_id, time and flux",
+        fix="name the columns as in docs/data.md, or give the folder that the file lies in",
+        code="lightcurves-missing",
+    )
+
+
+def _stars_of_rows(file: Path) -> list[str]:
+    """The star of each row of a file with one light curve per row.
+
+    Raises:
+        UnreadableError: the columns are not understood.
+    """
+    text_tables.open_table(bulk.name(file, 0))
+    try:
+        stars = [readers.star_of_cells(cells) for cells in bulk.headers(file)]
+    except UnreadableError:
+        raise
+    except Exception as error:
+        raise UnreadableError(f"it cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
+    if not any(stars):
+        raise UnreadableError(f"no column names the stars of its {len(stars):,} light curves, such as tic_id or kepid")
+    return stars
 
 
 def _names(star: str, path: Path) -> list[str]:
@@ -248,6 +318,8 @@ def _read(path: Path, stamp: list[int], earlier: _Entry | None) -> _Entry:
     """The entry of a file that is new, or that may have changed."""
     now = time.time_ns()
     try:
+        if bulk.holds_rows(path):
+            return _Entry(stamp, now, rows=_stars_of_rows(path))
         entry = _Entry(stamp, now, star=readers.star_of_file(path))
     except NoLightCurveError as reason:
         entry = _Entry(stamp, now, reason=str(reason), table=True)

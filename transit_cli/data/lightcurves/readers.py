@@ -10,6 +10,7 @@ import functools
 import re
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,6 @@ from transit_cli.discovery import READERS, discover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from transit_cli.data.lightcurves.products import Product
     from transit_cli.discovery import Plugin
@@ -72,6 +72,12 @@ def star_of_file(file: Path) -> str:
     with _guarded():
         header = text_tables.open_table(file).header if text_tables.is_table(file) else fits.star_header(file)
         return _star(header, _mission(header, file, OTHER), file, OTHER)[0]
+
+
+def star_of_cells(cells: Mapping[str, Any]) -> str:
+    """The star that the cells of a row of light curves name, "" if none; see `bulk.headers`."""
+    header, no_file = text_tables.keywords(cells), Path()
+    return _star(header, _mission(header, no_file, OTHER), no_file, OTHER)[0]
 
 
 def verify(file: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transit_cli.data import parquet
+from transit_cli.data import bulk, parquet
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.products import recognise
 from transit_cli.data.lightcurves.raw import RawTable, find_time
@@ -41,6 +41,8 @@ _STAR_COLUMNS = (
     "OBJECT",
 )
 _STAR_COLUMNS += ("STAR", "TARGET", "GAIADR3")
+#: The keywords of FITS headers that such columns stand for.
+_KEYWORDS = {"KEPID": "KEPLERID", "KIC": "KEPLERID", "OBJECT_ID": "OBJECT"}
 _MISSING = {"", "nan", "null", "none", "na", "n/a", "--", "-"}
 
 
@@ -50,7 +52,12 @@ class NoLightCurveError(UnreadableError):
 
 def is_table(file: Path) -> bool:
     """Whether a file's name is that of a plain table."""
-    return file.name.lower().endswith(SUFFIXES)
+    return bulk.file_of(file).name.lower().endswith(SUFFIXES)
+
+
+def keywords(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Cells of a row of light curves, by upper-case name, as a header."""
+    return {_KEYWORDS.get(name, name): value for name, value in cells.items()}
 
 
 def open_table(file: Path) -> RawTable:
@@ -61,7 +68,7 @@ def open_table(file: Path) -> RawTable:
         NoLightCurveError: it has no time or no flux column.
     """
     try:
-        if file.suffix.lower() in {".parquet", ".pq"}:
+        if bulk.file_of(file).suffix.lower() in bulk.SUFFIXES:
             header, columns, units = _parquet(file)
         else:
             text = _text(file)
@@ -208,10 +215,12 @@ def _mixin(column: Any) -> tuple[np.ndarray | None, str]:
 
 
 def _parquet(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
-    """Columns of a Parquet file, or of the one row of nested lists that some data sets have per star."""
-    pyarrow = require("pyarrow", "data", f"reading {file.name}")
+    """Columns of a Parquet file, or of one row of nested lists, of which a file may have one per star."""
+    require("pyarrow", "data", f"reading {file.name}")
     try:
-        table = parquet.read(bounded.read_bytes(file), f"reading {file.name}")
+        table = bulk.row(file) if bulk.split(file) else parquet.read(bounded.read_bytes(file), f"reading {file.name}")
+    except UnreadableError:
+        raise
     except ValueError as error:
         raise UnreadableError(str(error)) from error
     meta = {
@@ -219,27 +228,34 @@ def _parquet(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[st
         for key, value in (table.schema.metadata or {}).items()
         if len(value) < 200
     }
-    for _ in range(3):  # lightcurve{time, flux, flux_err}
-        if any(pyarrow.types.is_struct(field.type) for field in table.schema):
-            table = table.flatten()
-    lists = [
-        field.name
-        for field in table.schema
-        if pyarrow.types.is_list(field.type) or pyarrow.types.is_large_list(field.type)
-    ]
+    table = bulk.flat(table)
+    lists = {field.name for field in table.schema if bulk.is_list(field.type)}
     if lists and table.num_rows != 1:
-        raise UnreadableError(f"it holds {table.num_rows:,} light curves: write one file per star")
-    names = {name: name.rpartition(".")[2].upper() for name in table.column_names}
+        raise UnreadableError(f"it holds {table.num_rows:,} light curves: give the file, or one as {file.name}[0]")
+    plain, units = _named([name.rpartition(".")[2] for name in table.column_names])
     columns: dict[str, np.ndarray] = {}
-    for name, upper in names.items():
-        column = table.column(name)
-        if name in lists:
-            columns[upper] = np.asarray(column[0].as_py(), dtype=float)
+    for field, upper in zip(table.schema, plain, strict=True):
+        column = table.column(field.name)
+        if field.name in lists:
+            values = column[0].values
+            columns[upper] = _array(values)
         elif lists:
-            meta.setdefault(upper, column[0].as_py())
+            meta.setdefault(_KEYWORDS.get(upper, upper), column[0].as_py())
         else:
-            columns[upper] = np.asarray(column.to_numpy(zero_copy_only=False))
-    return meta, columns, dict.fromkeys(columns, "")
+            columns[upper] = _array(column)
+        stated = (field.metadata or {}).get(b"unit", b"").decode(errors="replace")
+        units[upper] = units[upper] or stated
+    lengths = {len(values) for values in columns.values()}
+    if lists and len(lengths) > 1:
+        longest = max(lengths)
+        columns = {name: values for name, values in columns.items() if len(values) == longest}
+    return meta, columns, {name: units[name] for name in columns}
+
+
+def _array(values: Any) -> np.ndarray:
+    """The values of an array of pyarrow; NaN where numbers are missing."""
+    array = np.empty(0) if values is None else np.asarray(values.to_numpy(zero_copy_only=False))
+    return array.astype(str) if array.dtype == object else array
 
 
 def _star_of_rows(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -253,7 +269,8 @@ def _star_of_rows(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
         if name in columns and len(columns[name]):
             stars = np.unique(columns[name].astype(str))
             if len(stars) > 1:
-                raise UnreadableError(f"column {name} names {len(stars):,} stars: write one file per star")
-            keyword = {"KEPID": "KEPLERID", "KIC": "KEPLERID", "OBJECT_ID": "OBJECT"}.get(name, name)
-            found.setdefault(keyword, stars[0])
+                raise UnreadableError(
+                    f"column {name} names {len(stars):,} stars: write one file, or one row with lists, per star"
+                )
+            found.setdefault(_KEYWORDS.get(name, name), stars[0])
     return found

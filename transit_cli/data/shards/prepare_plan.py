@@ -1,30 +1,20 @@
-"""The plan of a sharded `prepare`: what each shard has to do, worked out once from the catalog and the light curves.
-
-    OUT/plan/plan.json                    options, the catalog's checksum, the light curves' stamps as a digest
-    OUT/plan/shard-00012-of-00400.json    the stars of a shard with their signals and files
-
-A shard's job reads its own part only, so that the catalog is read and the folder of light curves listed once.
-"""
+"""The plan of a sharded `prepare`: the stars of each shard with their signals and files, and the options."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
-from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from transit_cli import console
 from transit_cli.data.catalogs import catalog
 from transit_cli.data.catalogs.catalog import Tce
-from transit_cli.data.lightcurves.file_index import FileIndex
+from transit_cli.data.lightcurves.file_index import FileIndex, base_of
+from transit_cli.data.shards import plan
+from transit_cli.data.shards.plan import Draft, Plan
 from transit_cli.data.shards.shard import all_shards
 from transit_cli.data.views.star import Task
-from transit_cli.results import TransitError
 from transit_cli.utils import remote
-from transit_cli.utils.files import locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +23,6 @@ if TYPE_CHECKING:
     from transit_cli.data.shards.shard import Shard
     from transit_cli.data.views.make import Recipe
 
-PLAN = "plan"
-#: Changes when plans of an earlier version must not be used.
-VERSION = 1
 #: From the rows of a catalog and the light curves to the stars with both, and rows for those without.
 Matcher = Callable[[Sequence[Tce], FileIndex], tuple[list[Task], list[dict[str, Any]]]]
 
@@ -45,21 +32,24 @@ class ShardPlan:
     """A plan on the disk.
 
     Attributes:
-        folder: where it lies.
+        plan: as it is there.
         light_curves: the folder of the light curves.
-        notes: what was decided about the catalog.
     """
 
-    folder: Path
+    plan: Plan
     light_curves: Path
-    notes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided about the catalog."""
+        return tuple(self.plan.content["notes"])
 
     def part(self, shard: Shard, recipe: Recipe, settings: PrepareSettings) -> tuple[list[Task], list[dict[str, Any]]]:
         """The stars of a shard, and the rows that are dropped without a look at a light curve."""
-        content = json.loads(remote.read_text(self.folder / f"{shard.name}.json"))
+        content = self.plan.part(shard)
         tasks = []
         for star, rows, files, named in content["stars"]:
-            tces = tuple((number, Tce(*row[:-1], other_names=tuple(row[-1]))) for number, row in rows)
+            tces = tuple((number, tce_of(row)) for number, row in rows)
             own = {int(number): self._paths(names) for number, names in named.items()}
             tasks.append(
                 Task(star, tces, self._paths(files), recipe, settings.flux_column, settings.detrend, own),
@@ -68,6 +58,11 @@ class ShardPlan:
 
     def _paths(self, names: Sequence[str]) -> tuple[Path, ...]:
         return tuple(self.light_curves / name for name in names)
+
+
+def tce_of(row: Sequence[Any]) -> Tce:
+    """A row of a catalog from JSON types, as `dataclasses.astuple` gives them."""
+    return Tce(*row[:-1], other_names=tuple(row[-1]))
 
 
 def open_plan(
@@ -85,35 +80,18 @@ def open_plan(
     Raises:
         TransitError: the input cannot be read, or the plan that is there is of other input or options.
     """
-    folder = settings.out / PLAN
-    file, made = folder / "plan.json", False
-    while not remote.exists(file):
-        try:
-            with _owned(folder):
-                if not remote.exists(file):
-                    _make(settings, options, count, match)
-                    made = True
-        except TransitError as error:
-            if error.code != "folder-busy":
-                raise
-            sleep(1)  # another job is making it
-    found = json.loads(remote.read_text(file))
-    wanted = {"plan": VERSION, "shards": count, "options": json.loads(json.dumps(options))}
-    wanted["catalog"] = _checksum(settings.catalog)
-    if check_files and not made:
-        wanted["light_curves"] = FileIndex.of(settings.light_curves, skip=[settings.catalog]).digest
-    changed = [key for key, value in wanted.items() if found.get(key) != value]
-    if changed:
-        raise TransitError(
-            f"{settings.out} was begun with another {' and '.join(key.replace('_', ' ') for key in changed)}",
-            wanted="the same catalog, light curves, options and number of shards for every shard",
-            fix=f"give another name, or remove {settings.out}",
-            code="output-exists",
-        )
-    return ShardPlan(folder, settings.light_curves, tuple(found["notes"]))
+
+    def listed() -> dict[str, str]:
+        return {"light_curves": FileIndex.of(settings.light_curves, skip=[settings.catalog]).digest}
+
+    wanted = {"options": options, "catalog": plan.file_checksum(settings.catalog)}
+    found = plan.open_plan(
+        settings.out, count, wanted, lambda: _draft(settings, count, match), listed if check_files else None
+    )
+    return ShardPlan(found, base_of(settings.light_curves))
 
 
-def _make(settings: PrepareSettings, options: dict[str, Any], count: int, match: Matcher) -> None:
+def _draft(settings: PrepareSettings, count: int, match: Matcher) -> Draft:
     signals = catalog.read(remote.local(settings.catalog), settings.mission or "")
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog])
     notes = list(signals.notes)
@@ -122,37 +100,20 @@ def _make(settings: PrepareSettings, options: dict[str, Any], count: int, match:
     for note in notes:
         console.note(note)
     tasks, dropped = match(signals.tces, index)
-    folder = settings.out / PLAN
-    with console.progress("plan", count) as bar:
-        for shard in all_shards(count):
-            stars = [
-                [
-                    task.star,
-                    [(number, astuple(tce)) for number, tce in task.tces],
-                    [index.name(path) for path in task.files],
-                    {number: [index.name(path) for path in paths] for number, paths in task.named.items()},
-                ]
-                for task in shard.of(tasks)
+    return Draft({"light_curves": index.digest, "notes": notes}, _parts(tasks, dropped, index, count))
+
+
+def _parts(
+    tasks: Sequence[Task], dropped: Sequence[dict[str, Any]], index: FileIndex, count: int
+) -> Iterator[dict[str, Any]]:
+    for shard in all_shards(count):
+        stars = [
+            [
+                task.star,
+                [(number, astuple(tce)) for number, tce in task.tces],
+                [index.name(path) for path in task.files],
+                {number: [index.name(path) for path in paths] for number, paths in task.named.items()},
             ]
-            content = {"stars": stars, "dropped": list(shard.of(dropped))}
-            remote.write_text(folder / f"{shard.name}.json", json.dumps(content))
-            bar.update(advance=1)
-    content = {
-        "plan": VERSION,
-        "shards": count,
-        "options": options,
-        "catalog": _checksum(settings.catalog),
-        "light_curves": index.digest,
-        "notes": notes,
-    }
-    remote.write_text(folder / "plan.json", json.dumps(content, indent=1))
-
-
-def _owned(folder: Path) -> AbstractContextManager[None]:
-    """Own a local folder; by URL two jobs may make the same plan, with the same bytes."""
-    return nullcontext() if remote.url(folder) else locked(folder)
-
-
-def _checksum(file: Path) -> str:
-    with remote.local(file).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+            for task in shard.of(tasks)
+        ]
+        yield {"stars": stars, "dropped": list(shard.of(dropped))}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import console
-from transit_cli.data import viewset
+from transit_cli.data import bulk, viewset
 from transit_cli.data.shards.prepare_plan import open_plan
 from transit_cli.data.shards.sharded_set import INPUT, SHARD, prepare_folder, write_all, write_shard
 from transit_cli.data.split import split_of
@@ -53,6 +53,11 @@ class ShardedPrepare:
         plan = open_plan(self.settings, self.options, shard.count, self.match, check_files=False)
         return write_shard(self.settings.out, shard, self.options, partial(self._write, plan, shard))
 
+    def stars(self, shard: Shard) -> list[Task]:
+        """The stars of a shard that have light curves."""
+        plan = open_plan(self.settings, self.options, shard.count, self.match, check_files=False)
+        return plan.part(shard, self.recipe, self.settings)[0]
+
     def all(self) -> tuple[ViewSet, tuple[str, ...]]:
         """All shards, and what was decided about the catalog."""
         settings = self.settings
@@ -89,12 +94,15 @@ def _input_digest(tasks: Sequence[Task], plan: ShardPlan) -> str:
     digest = hashlib.sha256()
     for task in tasks:
         named = {number: [_name(path, plan) for path in paths] for number, paths in task.named.items()}
-        files = [(_name(path, plan), _content(path)) for path in task.files]
+        files = [(_name(path, plan), content_digest(path)) for path in task.files]
         digest.update(repr((task.star, task.tces, files, named)).encode())
     return digest.hexdigest()
 
 
-def _content(path: Path) -> str:
+def content_digest(path: Path) -> str:
+    """A text that changes with the content of a light curve."""
+    if bulk.split(path):
+        return bulk.digest(path)
     return remote.tag(path) if remote.url(path) else viewset.checksum(path)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transit_cli.data import bulk
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError, stitch
 from transit_cli.data.lightcurves.time_reference import name_of
@@ -25,7 +26,6 @@ from transit_cli.data.views.measurements.centroid import (
     centroid_view,
     detrend_centroids,
 )
-from transit_cli.utils import remote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,7 +127,7 @@ def _read_all(task: Task) -> tuple[dict[Path, LightCurve], dict[Path, str]]:
     unreadable: dict[Path, str] = {}
     for file in task.files:
         try:
-            with remote.opened(file) as here:
+            with bulk.opened(file) as here:
                 curves[file] = readers.read(here, task.column)
         except UnreadableError as reason:
             unreadable[file] = str(reason)

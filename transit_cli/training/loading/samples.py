@@ -49,10 +49,9 @@ def labelled_rows(viewset: ViewSet, splits: Sequence[str]) -> np.ndarray:
 
 def assign_folds(viewset: ViewSet, rows: np.ndarray, count: int) -> np.ndarray:
     """The fold, 0 to `count` - 1, of each row, by a stable hash of its star: all rows of a star share a fold."""
-    stars, star = viewset.tces.unique("star")
-    digests = (hashlib.sha256(f"fold:{name}".encode()).digest() for name in stars.tolist())
-    folds = [int.from_bytes(digest[:8], "big") % count for digest in digests]
-    return np.array(folds, int)[star[rows]]
+    stars, star = viewset.tces.text("star").take(rows).unique
+    digests = (hashlib.sha256(f"fold:{name}".encode()).digest() for name in stars)
+    return np.fromiter((int.from_bytes(digest[:8], "big") % count for digest in digests), int, len(stars))[star]
 
 
 def classes_of(viewset: ViewSet, rows: np.ndarray, target: Sequence[str]) -> tuple[str, ...]:
@@ -180,7 +179,10 @@ class InMemorySamples:
         return {n: values.index_select(0, index) for n, values in self.inputs.items()}, self.targets[index]
 
     def subset(self, indices: np.ndarray) -> InMemorySamples:
-        """A copy of the samples at `indices`."""
+        """The samples at `indices`: a copy, unless they follow each other."""
+        if len(indices) and (np.diff(indices) == 1).all():
+            part = slice(int(indices[0]), int(indices[-1]) + 1)
+            return InMemorySamples({n: v[part] for n, v in self.inputs.items()}, self.targets[part], self.rows[part])
         index = torch.as_tensor(indices, device=self.targets.device)
         return InMemorySamples(*self.take(index), self.rows[indices])
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from transit_cli import __version__, console
 from transit_cli.data.catalogs import catalog
 from transit_cli.data.lightcurves.file_index import FileIndex
-from transit_cli.data.prepare import star_tasks
 from transit_cli.data.settings import PrepareSettings
+from transit_cli.data.star_tasks import star_tasks
 from transit_cli.data.views.make import recipe_for
 from transit_cli.device.select import select
 from transit_cli.parallel import each

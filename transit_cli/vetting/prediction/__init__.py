@@ -1,0 +1,1 @@
+"""Scores of new signals: the table, the result, and prediction in shards."""
