@@ -89,7 +89,7 @@ class DataSettings(InputSettings):
     "Scalars: robust (median and MAD), or quantile (to a normal distribution: offsets and outliers do not matter)."
 
     unit_depth: Annotated[tuple[str, ...], Flag(metavar="VIEW,...")] = ()
-    "Views to divide by their own depth, as global and local ones are: sets differ in it for secondary, odd and even."
+    "Views to divide by their own depth, as global and local are: sets differ for secondary, odd and even."
 
     loader: Literal["auto", "device", "stream"] = "auto"
     "device keeps all views there, stream reads the disk; auto streams large sets."
