@@ -2,7 +2,7 @@
 PYTHON ?= .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: help setup demo test torture bench docs networks check format
+.PHONY: help setup demo test torture bench docs site networks check format
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,6 +29,10 @@ bench: $(READY) ## every figure that the documentation quotes, in one table and 
 
 docs: $(READY) ## docs/commands.md from the options themselves
 	$(PYTHON) docs/commands.py > docs/commands.md
+
+site: $(READY) ## the documentation as a site in build/site
+	$(PYTHON) -m pip install --quiet --group docs
+	$(PYTHON) -m mkdocs build --strict
 
 check: $(READY) ## style, types, layers, import cycles
 	.venv/bin/ruff format --check .

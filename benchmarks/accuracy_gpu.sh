@@ -1,5 +1,5 @@
 #!/bin/sh
-# Trains and measures what docs/accuracy.md says of ensembles and of few labels, on one GPU in about eight minutes:
+# Trains and measures what docs/results/accuracy.md says of ensembles and of few labels, on one GPU in about eight minutes:
 # simulation, pretrained networks, label efficiency, vetting out of fold. TESS is the imported view set; results and
 # networks are written to $OUT.
 #

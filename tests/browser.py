@@ -9,6 +9,8 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+#: axe-core, https://github.com/dequelabs/axe-core; `npm install --no-save axe-core` puts it there.
+AXE = Path(os.environ.get("AXE_CORE", Path(__file__).parents[1] / "node_modules/axe-core/axe.min.js"))
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -119,3 +121,24 @@ def page():
             os.close(from_browser)
             process.kill()
             process.wait()
+
+
+def violations(file, prepare=""):
+    """Serious and critical findings of axe-core in a page, on a phone and a large screen, light and dark.
+
+    Args:
+        file: the page.
+        prepare: JavaScript that shows what is hidden at first.
+    """
+    code = "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations.map(one => ({"
+    code += "impact: one.impact, id: one.id, html: one.nodes.map(node => node.html)})))"
+    found = []
+    with page() as shown:
+        for width in (390, 1280):
+            for dark in (False, True):
+                shown.open(file, width, dark=dark)
+                shown.js(f"{prepare};{AXE.read_text()};1")
+                assert shown.js("document.documentElement.scrollWidth") <= width
+                found += [one for one in shown.js(code) if one["impact"] in {"serious", "critical"}]
+        assert shown.errors == []
+    return found

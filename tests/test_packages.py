@@ -1,6 +1,9 @@
 """Optional packages that are there, and that are not."""
 
+import gc
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -23,3 +26,31 @@ def test_a_package_that_is_missing_is_named_with_its_purpose_and_command(extra, 
     assert "reading HDF5" in error.wanted
     assert error.fix == command
     assert (error.code, error.exit_code) == ("package-missing", ExitCode.MACHINE)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_pauses_and_is_left_as_it_was(enabled):
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with packages.collector_paused():
+            assert not gc.isenabled()
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+
+
+def test_what_is_frozen_at_the_start_is_released_at_the_end():
+    """Otherwise extension modules report their objects as leaks when the process ends."""
+    script = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count()))  # runs last
+from transit_cli.utils.packages import collector_paused
+for _ in range(2):
+    with collector_paused(freeze=True):
+        import json
+    print(gc.get_freeze_count())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    first, second, last = map(int, done.stdout.split())
+    assert first == second > 1000
+    assert last == 0

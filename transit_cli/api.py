@@ -187,6 +187,7 @@ def predict(
     from transit_cli.device.select import select
     from transit_cli.vetting import pretrained
     from transit_cli.vetting.candidates import ephemeris_check
+    from transit_cli.vetting.candidates.star_light import light_of
     from transit_cli.vetting.ensemble import open_run
 
     where = select(device)
@@ -199,7 +200,7 @@ def predict(
         doubts += [doubt] if doubt else []
         signal = Signal(period, moved, duration / 24)
         summary = summarise(curve, signal, recipe)
-        doubts += ephemeris_check.doubts(curve, signal)
+        doubts += ephemeris_check.doubts(light_of(curve, {}, [signal]), signal)
     except UnusableError as reason:
         raise TransitError(
             f"the signal cannot be folded: {reason}",

@@ -14,7 +14,7 @@ MAX_BINS, MAX_MEMBERS = 1_000_000, 1000
 #: The mark of every option `--out`.
 OUT = Flag("-o")
 
-#: What a signal cannot be folded without, so that every view set has it. docs/accuracy.md shows what they are worth.
+#: What a signal cannot be folded without, so that every view set has it (their effect: docs/results/accuracy.md).
 DEFAULT_SCALARS = ("period_days", "duration_hours")
 
 

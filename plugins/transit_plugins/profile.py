@@ -30,8 +30,6 @@ def profile(settings: ProfileSettings) -> Result:
     from transit_cli.profiling.report import compare, html_report, profile_result
 
     before = compare.read(settings.compare) if settings.compare else None
-    if settings.report:
-        html_report.require()
     with ExitStack() as stack:
         for tool in tools.chosen(settings):
             stack.enter_context(tool)

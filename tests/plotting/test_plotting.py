@@ -35,7 +35,7 @@ def test_text_from_outside_is_escaped_everywhere_on_a_page():
     section = html.Section(HOSTILE, [HOSTILE], [content], [("<svg></svg>", HOSTILE)], code=HOSTILE)
     page = html.page(HOSTILE, [HOSTILE], [section], cards=[(HOSTILE, HOSTILE, HOSTILE)], warning=HOSTILE)
     parsed = Tags(page)
-    assert "script" not in parsed.tags
+    assert parsed.tags.count("script") == 1, "the one that sorts"
     assert parsed.text.count(HOSTILE) == 15
 
 

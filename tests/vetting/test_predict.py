@@ -104,8 +104,17 @@ def test_a_light_curve_gets_a_score_a_picture_and_its_period_checked(run, cli, l
     assert len(set(scores)) == 3, "each period is folded anew"
     assert (tmp_path / "o" / "signal_0.png").read_bytes()[:4] == b"\x89PNG"
     drawn = (tmp_path / "o" / "signal_0.svg").read_text()
-    for words in ("whole orbit", "secondary", "odd transits", "even transits", f"score {signal['score']:.3f}"):
+    shown = (
+        "whole orbit",
+        "hours from the centre",
+        "flux (ppm)",
+        "deepest other event",
+        "odd transits (",
+        "even transits (",
+    )
+    for words in (*shown, "P = ", " ppm, S/N ", "transits: ", f"score {signal['score']:.3f}"):
         assert words in drawn
+    assert (tmp_path / "o" / "signal_0.pdf").read_bytes()[:4] == b"%PDF"
     shown = cli("predict", run, light_curve, *at(), "--max-plots", "0", "--out", tmp_path / "p").stdout
     assert f"score {signal['score']:.3f}" in shown
     assert "trained on" in shown

@@ -256,6 +256,13 @@ def test_a_real_browser_sorts_filters_prints_and_fits_it_to_every_screen(vetted)
 
 
 @pytest.mark.torture
+@pytest.mark.skipif(not browser.BROWSER or not browser.AXE.exists(), reason="no Chromium or no axe-core")
+def test_axe_finds_nothing_serious_in_the_sheets(vetted):
+    prepare = "document.querySelectorAll('details').forEach(item => { item.open = true; draw(item); })"
+    assert browser.violations(vetted[0] / "vetting.html", prepare) == []
+
+
+@pytest.mark.torture
 @pytest.mark.skipif(not browser.BROWSER, reason="no Chromium here")
 def test_two_hundred_sheets_stay_responsive(vetted, tmp_path):
     """The page of 200 signals opens, sorts and filters within a second each, loaded machine or not."""

@@ -123,6 +123,13 @@ class ViewSet:
         """Whether its light curves were simulated, which every figure made from it must state."""
         return bool(self.recipe.get("simulated", False))
 
+    @property
+    def local_span(self) -> float | None:
+        """Half-width of the local view, in durations; None if the recipe does not say it."""
+        recipe = self.recipe.get("views", self.recipe)
+        span = recipe.get("local_span") if isinstance(recipe, Mapping) else None
+        return float(span) if span else None
+
     @cached_property
     def shards(self) -> tuple[ViewSet, ...]:
         """The sets that this one consists of; none if it is in one folder."""

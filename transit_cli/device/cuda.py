@@ -71,7 +71,8 @@ class CudaLane:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)
+        # Torch hands out the same 32 streams of a priority again and again; others capture in those of priority 0.
+        self._stream = torch.cuda.Stream(device, priority=-1)
         self._generator = torch.cuda.default_generators[self._stream.device_index]
         self._own, self._host = self._generator.clone_state(), torch.get_rng_state()
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from transit_cli.plotting.panel import COLOURS
-from transit_cli.utils.files import atomic_output
+from transit_cli.utils.files import atomic_output, atomic_write
 from transit_cli.utils.packages import check_installed, collector_paused
 
 if TYPE_CHECKING:
@@ -16,8 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from transit_cli.plotting.panel import Panel
+    from transit_cli.plotting.panel import Cell, Panel
 
+#: Characters of a line of a title, two columns wide.
+TITLE_WIDTH = 110
 BLUE, ORANGE, GREY = "#2563a8", "#c2550c", "#6b7280"
 
 
@@ -54,6 +60,15 @@ def save(drawn: Figure, file: Path, dpi: int = 150) -> None:
         drawn.savefig(temporary, dpi=dpi)
 
 
+def save_formats(drawn: Figure, folder: Path, name: str) -> None:
+    """Write a figure as `name.svg`, `name.pdf` and `name.png`; equal figures give equal files."""
+    atomic_write(folder / f"{name}.svg", svg(drawn, name))
+    with atomic_output(folder / f"{name}.pdf") as temporary:
+        drawn.savefig(temporary, metadata={"CreationDate": None})
+    with atomic_output(folder / f"{name}.png") as temporary:
+        drawn.savefig(temporary, dpi=150)
+
+
 def svg(drawn: Figure, name: str) -> str:
     """A figure as an SVG element to embed in a page, with selectable text; equal figures give equal elements.
 
@@ -69,6 +84,40 @@ def svg(drawn: Figure, name: str) -> str:
         drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     return text[text.index("<svg") :]
+
+
+def panel_figure(panel: Panel) -> Figure:
+    """A panel as a figure of its own, for a paper: one column wide, or two if the panel is wide."""
+    made = figure(7.1 if panel.wide else 3.5, 2.6)
+    axes = made.add_subplot()
+    _draw(axes, replace(panel, title=""), 8)
+    names = [series for series in panel.series if series.label]
+    if names:
+        columns = min(len(names), 5)
+        axes.legend(
+            fontsize=7, frameon=False, handlelength=1.2, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns
+        )
+    return made
+
+
+def panels_figure(panels: Sequence[Panel], title: str) -> Figure:
+    """Panels as one figure, two columns wide, with a title: wide panels take a row of their own."""
+    rows: list[list[Panel]] = []
+    for panel in panels:
+        if panel.wide or not rows or rows[-1][0].wide or len(rows[-1]) == 2:
+            rows.append([])
+        rows[-1].append(panel)
+    made = figure(7.1, 0.6 + 2.1 * len(rows))
+    grid = made.add_gridspec(len(rows), 2)
+    for row, items in enumerate(rows):
+        for column, panel in enumerate(items):
+            axes = made.add_subplot(grid[row, :] if panel.wide else grid[row, column])
+            _draw(axes, panel, 8)
+            if any(series.label for series in panel.series):
+                axes.legend(fontsize=7, frameon=False, loc="lower right", handlelength=1.2)
+    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, TITLE_WIDTH)]
+    made.suptitle("\n".join(lines), fontsize=8, parse_math=False)
+    return made
 
 
 def _arrange(drawn: Figure) -> None:
@@ -107,12 +156,14 @@ def panel_page(
     return made
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
-    """A panel on matplotlib's axes."""
+def _draw(axes: Axes, panel: Panel, size: int = 6) -> None:
+    """A panel on matplotlib's axes, with text of `size` points."""
     for band in panel.bands:
         axes.axvspan(*band, color="0.9")
     for x in panel.lines:
         axes.axvline(x, color=GREY, linestyle=":", linewidth=0.6)
+    for cell in panel.cells:
+        _draw_cell(axes, cell)
     for series in panel.series:
         colour = COLOURS[series.colour]
         if series.kind in {"line", "dashed"}:
@@ -121,11 +172,25 @@ def _draw(axes: Axes, panel: Panel) -> None:
             continue
         axes.plot(series.x, series.y, ".", color=colour, markersize=1 + series.size, label=series.label or None)
         if series.errors is not None:
-            axes.errorbar(series.x, series.y, series.errors, fmt="none", ecolor=colour, elinewidth=0.6)
+            errors = np.maximum(series.errors, 0)
+            axes.errorbar(series.x, series.y, errors, fmt="none", ecolor=colour, elinewidth=0.6)
     if len(panel.marks):
         axes.plot(panel.marks, [panel.ylim[0]] * len(panel.marks), "^", color=COLOURS["second"], markersize=3)
     axes.set(xlim=panel.xlim, ylim=panel.ylim)
-    axes.set_title(panel.title, fontsize=6)
-    axes.set_xlabel(panel.xlabel, fontsize=6)
-    axes.set_ylabel(panel.ylabel, fontsize=6)
-    axes.tick_params(labelsize=5)
+    for ticks, set_ticks in ((panel.xticks, axes.set_xticks), (panel.yticks, axes.set_yticks)):
+        if ticks:
+            set_ticks([place for place, _ in ticks], [label for _, label in ticks], parse_math=False)
+    axes.set_title(panel.title, fontsize=size)
+    axes.set_xlabel(panel.xlabel, fontsize=size)
+    axes.set_ylabel(panel.ylabel, fontsize=size)
+    axes.tick_params(labelsize=size - 1)
+
+
+def _draw_cell(axes: Axes, cell: Cell) -> None:
+    """A rectangle with its text; light enough for the text on it to be legible."""
+    (x0, x1), (y0, y1) = cell.x, cell.y
+    axes.fill_between([x0, x1], y0, y1, color=COLOURS["first"], alpha=0.06 + 0.44 * cell.shade, linewidth=0)
+    place = (x1, (y0 + y1) / 2) if cell.beside else ((x0 + x1) / 2, (y0 + y1) / 2)
+    side = "left" if cell.beside else "center"
+    text = "\n".join(f" {line}" if cell.beside else line for line in cell.text)
+    axes.text(*place, text, ha=side, va="center", fontsize=5, parse_math=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transit_cli import __version__, console
+from transit_cli import console
 from transit_cli.plotting import html
 from transit_cli.plotting.panel import Kind, Panel, Series
-from transit_cli.plotting.svg import STYLE, svg
+from transit_cli.plotting.svg import svg
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.runs import record
 from transit_cli.utils.files import atomic_write, locked
@@ -70,7 +69,7 @@ def page(run: RunRecord) -> str:
     environment = run.environment
     simulated = "The training set is simulated: the figures do not hold for real stars."
     sections = [
-        html.Section("Learning curves", plots=[(svg(panel), panel.alt) for panel in panels(run.epochs)]),
+        html.Section("Learning curves", plots=[(svg(panel), panel.title) for panel in panels(run.epochs)]),
         html.Section("Networks", tables=[_fits(run)], text=[_held_out(run)]),
         html.Section(
             "Options",
@@ -96,30 +95,28 @@ def page(run: RunRecord) -> str:
         [
             f"{_networks(run)} on {run.viewset}, positive labels {','.join(run.settings.target)}.",
             f"Started {environment.started}, torch {environment.torch}.",
-            f"Report of {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, transit {__version__}.",
         ],
         sections,
         cards=_cards(run),
         warning=simulated if environment.viewset.simulated else "",
-        style=STYLE,
     )
 
 
 def panels(epochs: Sequence[EpochRecord]) -> list[Panel]:
     """Loss, average precision and speed over epochs, a line per network."""
     quantities: list[tuple[str, str, Callable[[EpochRecord], float | None], Callable[[EpochRecord], float | None]]] = [
-        ("loss", "loss", lambda epoch: epoch.loss, lambda epoch: epoch.validation_loss),
+        ("Loss", "loss", lambda epoch: epoch.loss, lambda epoch: epoch.validation_loss),
         (
-            "average precision on held-out rows",
+            "Average precision on held-out rows",
             "average precision",
             lambda epoch: epoch.validation_average_precision,
             lambda _: None,
         ),
-        ("training speed", "samples/s", lambda epoch: epoch.samples_per_second or None, lambda _: None),
+        ("Training speed", "samples/s", lambda epoch: epoch.samples_per_second or None, lambda _: None),
     ]
     found = []
     for title, label, first, second in quantities:
-        names = ("training", "held out") if title == "loss" else ("", "")
+        names = ("training", "held out") if title == "Loss" else ("", "")
         series = [*_lines(epochs, first, "first", names[0]), *_lines(epochs, second, "second", names[1])]
         if not series:
             continue
@@ -151,7 +148,7 @@ def _cards(run: RunRecord) -> list[tuple[str, str, str]]:
     ap = run.average_precision
     return [
         ("average precision", "-" if ap is None else f"{ap:.4f}", "on rows held out from training"),
-        ("networks", str(run.networks), _networks(run)),
+        ("networks", str(run.networks), run.settings.network.rpartition("/")[2]),
         ("training time", console.duration(seconds), f"{len(run.epochs)} epochs"),
         ("speed", f"{run.samples_per_second:,.0f}/s" if run.samples_per_second else "-", "samples, median epoch"),
         ("memory", console.size(max(epoch.memory_bytes for epoch in run.epochs)), "highest at the end of an epoch"),
@@ -172,7 +169,7 @@ def _held_out(run: RunRecord) -> str:
         return "Average precision is that of the fold held out from each network."
     if run.settings.patience:
         return "Average precision is that of the validation rows, which also chose the epoch: it is optimistic."
-    return "Average precision is that of the validation rows, which chose nothing."
+    return "Average precision is that of the validation rows, which did not influence training."
 
 
 def _fits(run: RunRecord) -> Table:

@@ -141,7 +141,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     )
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # The guide's loop in 20 epochs to 2e-3, with augmentation, period and duration as inputs (docs/accuracy.md).
+        # The guide's loop in 20 epochs to 2e-3, with augmentation, period and duration (docs/results/accuracy.md).
         "default": {},
         # The guide's loop to the letter: OneCycle to 5e-3, weight decay 1e-4, clip 1.0, 50 epochs, views alone.
         "guide": {"learning_rate": 5e-3, "epochs": 50, "scalars": (), "time_reversal": False, "noise": 0.0},
@@ -154,7 +154,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
             "label_smoothing": 0.1,
             "mixup": 0.2,
         },
-        # Only the output is learned, from what simulation has taught the rest: docs/accuracy.md, label efficiency.
+        # Only the output is learned, on top of what simulation has taught (docs/results/accuracy.md).
         "few-labels": {
             "init": "pretrained",
             "freeze": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import importlib.util
@@ -66,6 +67,7 @@ def collector_paused(*, freeze: bool = False) -> Iterator[None]:
         yield
         if freeze and not gc.get_freeze_count():
             gc.freeze()
+            atexit.register(gc.unfreeze)  # or extension modules would report leaks when the process ends
     finally:
         if enabled:
             gc.enable()

@@ -11,10 +11,11 @@ from transit_cli.device.select import select
 from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.utils.files import locked
-from transit_cli.vetting import pretrained, report
+from transit_cli.vetting import pretrained
 from transit_cli.vetting.completeness.report import Completeness, require_injected
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.evaluation import evaluate_split
+from transit_cli.vetting.report import outcome
 
 if TYPE_CHECKING:
     from transit_cli.results import Result
@@ -38,10 +39,10 @@ def evaluate(settings: EvaluateSettings) -> Result:
     found = Completeness(evaluation, views) if settings.completeness else None
     folder = settings.out or _parent_folder(settings.run) / f"evaluate-{views.path.name}-{evaluation.split}"
     with locked(folder):
-        files = report.write(folder, evaluation, views, ensemble, with_plots=settings.report)
+        files = outcome.write(folder, evaluation, views, ensemble, with_plots=settings.report)
         if found:
             files |= found.write(folder, with_plots=settings.report)
-    result = report.result(evaluation, views, ensemble, files)
+    result = outcome.result(evaluation, views, ensemble, files)
     if not found:
         return result
     data = {**result.data, "completeness": found.document()}

@@ -49,6 +49,8 @@ class Evaluation:
         new_stars: average precision of the stars that were not trained on; None if all are new, or it is not known.
         unusable: indices of labelled signals without a score.
         classes: what is known of each class, of networks that tell classes apart.
+        seen: share of signals of stars that the network was trained on, unless each star is scored by networks that
+            have not seen it.
     """
 
     split: str
@@ -62,6 +64,7 @@ class Evaluation:
     new_stars: Estimate | None
     unusable: NDArray[np.int64]
     classes: ClassEvaluation | None = None
+    seen: float = 0.0
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -120,10 +123,11 @@ def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSetting
     metrics = estimate(positive, scores, stars, threshold, resamples=settings.resamples)
     columns = views.tces.take(rows)
     subsets = groups.by_column(columns, positive, scores, stars, threshold)
-    new_stars = None
+    new_stars, share = None, 0.0
     seen = np.isin(columns["star"], ensemble.trained_stars())
     if seen.any() and split in {"test", "val"} and not ensemble.card.folds:
-        console.warn(f"{seen.mean():.0%} of these signals are of stars that the network was trained on")
+        share = float(seen.mean())
+        console.warn(f"{share:.0%} of these signals are of stars that the network was trained on")
         if not seen.all():
             new = estimate(positive[~seen], scores[~seen], stars[~seen], threshold, resamples=settings.resamples)
             new_stars = new["average_precision"]
@@ -132,7 +136,7 @@ def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSetting
         mean = np.stack([mean_score(part) for part in np.moveaxis(probabilities, 2, 0)], axis=1)
         of_classes = evaluate_classes(ensemble.card.classes, mean, views.labels[rows], stars, settings.resamples)
     return Evaluation(
-        split, rows, positive, members, threshold, origin, metrics, subsets, new_stars, unusable, of_classes
+        split, rows, positive, members, threshold, origin, metrics, subsets, new_stars, unusable, of_classes, share
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from transit_cli.vetting.metrics import Estimate, estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,14 +32,17 @@ class Group:
     positives: int
     metrics: Mapping[str, Estimate]
 
-    @property
-    def range(self) -> str:
-        """The range of the values, as text."""
-        return f"{_short(self.low)} to {_short(self.high)}"
-
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def range_labels(groups: Sequence[Group]) -> list[str]:
+    """The ranges of a column's groups as text; the outer ones are open."""
+    if len(groups) < 2:
+        return [f"{_short(group.low)} to {_short(group.high)}" for group in groups]
+    inner = [f"{_short(group.low)} to {_short(group.high)}" for group in groups[1:-1]]
+    return [f"up to {_short(groups[0].high)}", *inner, f"from {_short(groups[-1].low)}"]
 
 
 def by_column(

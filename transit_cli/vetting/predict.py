@@ -14,7 +14,8 @@ from transit_cli.results import ExitCode, Result, TransitError
 from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_output, locked
 from transit_cli.vetting.prediction import shards
-from transit_cli.vetting.prediction.score_table import LISTED, SCORES, plot, ranked, result, rows_of
+from transit_cli.vetting.prediction.plots import plot
+from transit_cli.vetting.prediction.score_table import LISTED, SCORES, ranked, result, rows_of
 from transit_cli.vetting.prediction.scoring import is_viewset, open_ensemble, scored_table
 from transit_cli.vetting.scored_signals import Signals, from_catalog, from_light_curve, from_viewset
 
@@ -79,7 +80,7 @@ def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folde
     for place in order[: settings.max_plots].tolist():
         if not failed[place]:
             row = rows_of(table, np.array([place]))[0]
-            plots[place] = plot(folder, signals.views, row, place)
+            plots[place] = plot(folder, signals, row, place)
     table = Columns({name: table.stored(name) for name in table} | {"plot": Text.of(plots)})
     with atomic_output(folder / SCORES) as temporary:
         write_table(temporary, table if len(signals) else {})

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from transit_cli.data.shards.prepare_shards import ShardedPrepare
     from transit_cli.data.shards.shard import Shard
+    from transit_cli.vetting.candidates.star_light import StarLight
     from transit_cli.vetting.settings import PredictSettings
 
 #: The view set of a catalog's signals, in the output folder.
@@ -52,12 +53,16 @@ class Signals:
         tces: [N] columns by name.
         errors: [N] why a signal has no views, or "".
         other_periods: views folded at half and double the period, by "half" and "double"; empty without light curves.
+        light: the star's light and the signal in it, of a single light curve; None otherwise.
+        span: half-width of the local view, in durations; None if it is not known.
     """
 
     views: Mapping[str, StoredView]
     tces: Mapping[str, NDArray[Any]] | Columns
     errors: Sequence[str]
     other_periods: Mapping[str, Mapping[str, StoredView]] = field(default_factory=dict)
+    light: tuple[StarLight, Signal] | None = None
+    span: float | None = None
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -71,7 +76,8 @@ class Signals:
 def from_viewset(path: Path) -> Signals:
     """The signals of a view set, including those that were dropped when it was made."""
     viewset = ViewSet.open(path).checked()
-    return _with_dropped(Signals(viewset.views, viewset.tces, [""] * len(viewset)), viewset)
+    signals = Signals(viewset.views, viewset.tces, [""] * len(viewset), span=viewset.local_span)
+    return _with_dropped(signals, viewset)
 
 
 def _with_dropped(signals: Signals, viewset: ViewSet) -> Signals:
@@ -161,20 +167,22 @@ def from_light_curve(file: Path, settings: PredictSettings, lengths: Mapping[str
     own = folded.pop("")
     for note in filter(None, map(str, own.tces.get("note", ()))):
         console.note(note)
-    if not own.errors[0]:
-        for doubt in _ephemeris_doubts(file, tce):
+    found = None if own.errors[0] else _light(file, tce)
+    if found:  # a network scores any folded light curve
+        for doubt in ephemeris_check.doubts(*found):
             console.warn(doubt)
-    return Signals(own.views, own.tces, own.errors, {name: other.views for name, other in folded.items()})
+    others = {name: other.views for name, other in folded.items()}
+    return replace(own, other_periods=others, light=found)
 
 
-def _ephemeris_doubts(file: Path, tce: Tce) -> list[str]:
-    """Why the ephemeris may not be that of a signal in the light curve; a network scores any folded light curve."""
+def _light(file: Path, tce: Tce) -> tuple[StarLight, Signal] | None:
+    """The star's light and the signal in it; None if there is too little."""
     try:
         curve = star_light.read_star([file], "")[0]
-        epoch = epoch_in(curve, tce.epoch, tce.reference_jd)[0]
-        return ephemeris_check.doubts(curve, Signal(tce.period, epoch, tce.duration))
+        signal = Signal(tce.period, epoch_in(curve, tce.epoch, tce.reference_jd)[0], tce.duration)
+        return star_light.light_of(curve, {}, [signal]), signal
     except UnusableError:
-        return []
+        return None
 
 
 def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str, int]) -> Signals:
@@ -185,7 +193,7 @@ def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str
     rows = done.rows or done.dropped
     tces = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     if done.rows:
-        return Signals(done.views, tces, [""])
+        return Signals(done.views, tces, [""], span=recipe.local_span)
     empty = {name: np.full((1, length), np.nan, np.float32) for name, length in recipe.lengths.items()}
     return Signals(empty, tces, [str(rows[0]["reason"])])
 

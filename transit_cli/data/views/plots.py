@@ -8,6 +8,7 @@ import numpy as np
 
 from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.plotting import figures
+from transit_cli.plotting.figures import BLUE, ORANGE
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -47,25 +48,32 @@ def draw_signal(summary: SignalSummary, file: Path) -> None:
     raw = figure.add_subplot(grid[0, :])
     thin = slice(None, None, max(len(curve.time) // POINTS, 1))
     raw.plot(curve.time[thin], curve.flux[thin], ".", color="0.6", markersize=2, rasterized=True)
-    raw.plot(curve.time, summary.trend, color="C3", linewidth=1, label=f"trend, knots {summary.spacing:.2f} d")
-    raw.plot(summary.centres, np.full(len(summary.centres), raw.get_ylim()[0]), "^", color="C0", label="transits")
+    raw.plot(curve.time, summary.trend, color=ORANGE, linewidth=1, label=f"trend, knots {summary.spacing:.2f} d")
+    raw.plot(summary.centres, np.full(len(summary.centres), raw.get_ylim()[0]), "^", color=BLUE, label="transits")
     raw.set(xlabel=f"days ({summary.time_system})", ylabel="relative flux")
     raw.legend(loc="upper right", fontsize="small")
     folded = figure.add_subplot(grid[1, 0])
     near = np.abs(summary.folded.phase) < min(4 * signal.duration, signal.period / 2)
     some = np.flatnonzero(near)[:: max(near.sum() // POINTS, 1)]
-    folded.plot(
-        summary.folded.phase[some] * 24, summary.folded.flux[some], ".", color="0.6", markersize=2, rasterized=True
-    )
-    folded.axvspan(-12 * signal.duration, 12 * signal.duration, color="C0", alpha=0.1)
-    folded.set(xlabel="hours from the centre", ylabel="detrended flux", title="folded")
+    level = float(np.median(summary.folded.flux))
+    ppm = 1e6 * (summary.folded.flux[some] / level - 1)
+    folded.plot(summary.folded.phase[some] * 24, ppm, ".", color="0.6", markersize=2, rasterized=True)
+    folded.axvspan(-12 * signal.duration, 12 * signal.duration, color=BLUE, alpha=0.1)
+    folded.set(xlabel="hours from the centre", ylabel="detrended flux (ppm)", title="folded")
     places = {"global": grid[1, 1], "local": grid[2, 0], "secondary": grid[2, 1], "odd": grid[3, 0], "even": grid[3, 1]}
     for name, place in places.items():
+        counted = summary.scalars.get(f"{name}_transits")
+        if counted == 0:
+            continue  # the view is a copy of the local one
         axes = figure.add_subplot(place)
         view = summary.views[name]
-        reach = 0.5 if name == "global" else summary.reach
-        axes.plot(np.linspace(-reach, reach, len(view)), view, ".-", color="C0", markersize=3, linewidth=0.7)
-        axes.set(title=name, xlabel="periods" if name == "global" else "durations from the centre")
+        reach = 0.5 if name == "global" else 24 * summary.reach * signal.duration
+        title = name if counted is None else f"{name} ({counted:.0f} transits)"
+        if name == "secondary":
+            title += f", {summary.scalars['secondary_phase_days'] / signal.period % 1:.3f} periods later"
+        axes.plot(np.linspace(-reach, reach, len(view)), view, ".-", color=BLUE, markersize=3, linewidth=0.7)
+        label = "phase (periods)" if name == "global" else "hours from the centre"
+        axes.set(title=title, xlabel=label, ylabel="flux (depth = 1)")
     figure.suptitle(f"{curve.star or curve.source}: {signal.period:.6g} d, {summary.caption}", parse_math=False)
     figures.save(figure, file)
 
@@ -89,11 +97,17 @@ def draw_page(views: ViewSet, file: Path) -> None:
     grid = figure.add_gridspec(ROWS, COLUMNS)
     scores = views.tces.get("score")
     for place, row in enumerate(chosen):
-        inner = grid[divmod(place, COLUMNS)].subgridspec(2, 1, hspace=0.05)
+        inner = grid[divmod(place, COLUMNS)].subgridspec(2, 1)
         for part, name in enumerate(("global", "local")):
             axes = figure.add_subplot(inner[part])
-            axes.plot(views.views[name][row], ".", color="C0" if part else "0.4", markersize=1.5)
-            axes.set(xticks=[], yticks=[])
+            view = views.views[name][row]
+            reach = 0.5 if name == "global" else _local_reach(views, row)
+            axes.plot(np.linspace(-reach, reach, len(view)), view, ".", color=BLUE if part else "0.4", markersize=1.5)
+            axes.tick_params(labelsize=5, pad=1, length=2)
+            label = "phase (periods)" if name == "global" else "hours" if reach != 1 else "local view"
+            axes.set_xlabel(label, fontsize=5, labelpad=1)
+            if not place % COLUMNS:
+                axes.set_ylabel("flux (depth = 1)", fontsize=5)
             if not part:
                 score = f", score {scores[row]:.2f}" if scores is not None else ""
                 star, period = views.tces["star"][row], views.tces["period_days"][row]
@@ -103,6 +117,12 @@ def draw_page(views: ViewSet, file: Path) -> None:
         f"{views.path.name}{simulated}: {len(chosen)} of {len(views):,} TCEs; global above local view", parse_math=False
     )
     figures.save(figure, file)
+
+
+def _local_reach(views: ViewSet, row: int) -> float:
+    """Half-width of the local view in hours; 1 if the recipe or the duration is not known."""
+    hours = float(views.tces["duration_hours"][row]) * (views.local_span or np.nan)
+    return hours if np.isfinite(hours) and hours > 0 else 1.0
 
 
 def _balanced_rows(labels: np.ndarray, count: int) -> list[int]:

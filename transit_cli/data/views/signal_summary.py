@@ -46,8 +46,9 @@ class SignalSummary:
 
     @property
     def caption(self) -> str:
-        """Depth and S/N in one line."""
-        return f"depth {self.scalars['measured_depth_ppm']:.0f} ppm, S/N {self.scalars['measured_snr']:.1f}"
+        """Depth, S/N and number of transits in one line."""
+        depth, snr = self.scalars["measured_depth_ppm"], self.scalars["measured_snr"]
+        return f"depth {depth:,.0f} ppm, S/N {snr:.1f}, {self.scalars['transits']:.0f} transits"
 
 
 def summarise(curve: LightCurve, signal: Signal, recipe: Recipe) -> SignalSummary:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from transit_cli import console
 from transit_cli.device.select import select
 from transit_cli.operators.device_process import run_in_child
+from transit_cli.operators.op_database import matrix_page
 from transit_cli.operators.op_database.row import OperatorRow
 from transit_cli.parsing import schema
-from transit_cli.plotting import html
 from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.utils.files import atomic_write
 
@@ -127,24 +127,16 @@ def _read(path: Path) -> SavedMatrix:
 
 def _write(folder: Path, key: dict[str, str], rows: dict[str, OperatorRow]) -> None:
     """Write the matrix as JSON, Markdown and HTML, each file atomically."""
-    title = f"torch {key['torch']} on {key['device']} ({key['chip']}, {key['system']})"
-    columns = ("operator", "forward", "gradient", "samples", "error", "known upstream", "message")
-    table = [
-        (
-            name,
-            row.forward,
-            row.gradient,
-            row.samples,
-            f"{row.error:.1e}",
-            "known" if row.known else "",
-            row.message,
-        )
-        for name, row in sorted(rows.items())
+    table = matrix_page.table(rows)
+    lines = [
+        f"# {matrix_page.title(key)}",
+        "",
+        "| " + " | ".join(table.columns) + " |",
+        "|---" * len(table.columns) + "|",
     ]
-    lines = [f"# Operators of {title}", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in table]
-    page = html.page(f"Operators of {title}", [], [html.Section("", tables=[Table(columns, table)])])
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in table.rows]
     document = json.dumps({"key": key, "operators": _as_json(rows)}, indent=1)
+    page = matrix_page.page(key, rows)
     for name, text in (("matrix.json", document), ("matrix.md", "\n".join(lines) + "\n"), ("matrix.html", page)):
         atomic_write(folder / name, text)
 
@@ -163,7 +155,7 @@ def _result(
             ("verdict", "operators"),
             [[status, count] for status, count in counts.most_common()],
             title=f"torch's operator database on {key['device']} ({key['chip']}), {samples:,} samples",
-            note="not judged: random, ill-conditioned or impossible on the CPU as well",
+            note=matrix_page.NOT_JUDGED,
         )
     ]
     if bad:

@@ -21,7 +21,7 @@ CLOCKS = {
     "cpu": "time on the CPU",
     "dispatch": "dispatch time, not GPU time: torch's profiler cannot see MPS",
 }
-SHOWN_OPERATORS = 10
+SHOWN_OPERATORS, SHAPE_WIDTH = 10, 34
 
 
 def result(profile: Profile, written: list[Path]) -> Result:
@@ -87,12 +87,18 @@ def overhead(profile: Profile) -> float:
     return median(times.profiled) / median(times.plain) - 1
 
 
-def operator_table(profile: Profile) -> Table:
-    """The most expensive operators."""
+def operator_table(profile: Profile, *, whole: bool = False) -> Table:
+    """The most expensive operators; all that were recorded, with all their shapes, if `whole`."""
     spots = profile.evidence.hotspots
     rows = [
-        (item.name.removeprefix("aten::"), f"{item.calls:g}", ms(item.seconds), f"{item.share:.0%}", item.shapes[:34])
-        for item in spots.operators[:SHOWN_OPERATORS]
+        (
+            item.name.removeprefix("aten::"),
+            f"{item.calls:g}",
+            ms(item.seconds),
+            f"{item.share:.0%}",
+            _shapes(item.shapes, whole),
+        )
+        for item in spots.operators[: None if whole else SHOWN_OPERATORS]
     ]
     return Table(
         ("operator", "calls", "ms", "share", "shapes"),
@@ -100,6 +106,13 @@ def operator_table(profile: Profile) -> Table:
         title=f"Operators by their own {CLOCKS[spots.clock]}",
         note=f"{profile.evidence.inspection.calls} operators per step",
     )
+
+
+def _shapes(text: str, whole: bool) -> str:
+    """The shapes that fit into a column, unbroken."""
+    if whole or len(text) <= SHAPE_WIDTH:
+        return text
+    return text[: text.rfind("]", 0, SHAPE_WIDTH - 4) + 1] + " ..."
 
 
 def limit_table(profile: Profile) -> Table:

@@ -169,7 +169,7 @@ def _note(plan: Plan) -> str:
     note = "AP: average precision on "
     note += "the fold held out from each network" if plan.settings.folds else "validation rows"
     note += f", mean over {', '.join(plan.classes)}" if plan.classes else ""
-    return note + ("." if plan.settings.folds else ", which chose nothing unless --patience is given.")
+    return note + ("." if plan.settings.folds else ", which did not influence training unless --patience is given.")
 
 
 def compare_with_bench(result: Result, plan: Plan, run: Run) -> Result:

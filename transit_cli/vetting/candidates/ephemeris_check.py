@@ -9,10 +9,8 @@ import numpy as np
 
 from transit_cli.data.lightcurves.time_reference import REFERENCE_JD
 from transit_cli.data.views.folding import Signal, phases
-from transit_cli.vetting.candidates.star_light import light_of
 
 if TYPE_CHECKING:
-    from transit_cli.data.lightcurves.lightcurve import LightCurve
     from transit_cli.vetting.candidates.star_light import StarLight
 
 #: Least S/N for a verdict, and of a dip at another ephemeris that is worth a hint.
@@ -76,13 +74,8 @@ def check(light: StarLight, signal: Signal, usable: np.ndarray) -> EphemerisChec
     return EphemerisCheck("; ".join([found, *_hints(light, signal, usable)]), tuple(warnings), snr, transits)
 
 
-def doubts(curve: LightCurve, signal: Signal) -> list[str]:
-    """Why a light curve, scored as it is, may not have this signal; what forbids a verdict comes first.
-
-    Raises:
-        UnusableError: there are too few cadences for a trend.
-    """
-    light = light_of(curve, {}, [signal])
+def doubts(light: StarLight, signal: Signal) -> list[str]:
+    """Why a light curve, scored as it is, may not have this signal; what forbids a verdict comes first."""
     found = check(light, signal, np.ones(len(light.time), bool))
     problem = [f"the score says nothing: {found.problem}"] if found.problem else []
     return [*problem, *found.warnings]

@@ -13,12 +13,13 @@ import numpy as np
 
 from transit_cli.data.shards.shard import Shard, all_shards, shard_folders
 from transit_cli.data.storage.table_file import TEXT
-from transit_cli.data.viewset import ViewSet
 from transit_cli.parsing import csv_text
 from transit_cli.results import TransitError
 from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_output
-from transit_cli.vetting.prediction.score_table import LISTED, SCORES, plot, ranked
+from transit_cli.vetting.prediction.plots import plot
+from transit_cli.vetting.prediction.score_table import LISTED, SCORES, ranked
+from transit_cli.vetting.scored_signals import from_viewset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -108,7 +109,7 @@ def assemble(out: Path, count: int, views: Path, max_plots: int) -> Assembled:
     drawn = {place for place in order[:max_plots].tolist() if not errors[place]}
     wanted = set(order[:LISTED].tolist())
     listed: list[dict[str, Any]] = []
-    stored = ViewSet.open(views).views if drawn else {}
+    signals = from_viewset(views) if drawn else None
     with (
         remote.staged(out) as here,
         atomic_output(here / SCORES) as temporary,
@@ -120,8 +121,8 @@ def assemble(out: Path, count: int, views: Path, max_plots: int) -> Assembled:
             row["row"] = str(place)
             if place in wanted:
                 typed = {name: _value(name, row.get(name, "")) for name in header}
-                if place in drawn:
-                    typed["plot"] = row["plot"] = plot(here, stored, typed, place)
+                if signals and place in drawn:
+                    typed["plot"] = row["plot"] = plot(here, signals, typed, place)
                 listed.append(typed)
             writer.writerow([row.get(name, "") for name in header])
     remote.write_text(out / SHARDS, json.dumps(shards, indent=1))

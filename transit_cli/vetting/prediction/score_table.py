@@ -12,11 +12,9 @@ from transit_cli.vetting.evaluation import mean_score
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from transit_cli.data.storage.stacked_rows import StoredView
     from transit_cli.vetting.ensemble import Ensemble
     from transit_cli.vetting.scored_signals import Signals
 
@@ -77,25 +75,6 @@ def rows_of(table: Columns, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Some rows of the table."""
     columns = {name: column.tolist() for name, column in table.take(rows).items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def plot(folder: Path, views: Mapping[str, StoredView], row: Mapping[str, Any], place: int) -> str:
-    """Draw a signal; its name in `folder`, so that the files of a folder do not depend on where it lies.
-
-    Args:
-        folder: where to draw.
-        views: [N, L] by name.
-        row: of the table.
-        place: of the signal among the views.
-    """
-    from transit_cli.vetting import evaluation_plots
-
-    title = f"{row.get('star', '')} {row.get('signal', '')}".strip() or f"row {place}"
-    about = f"{title}: score {row['score']:.3f} +- {row['spread']:.3f}  (trained on {row['trained_on']})"
-    figure = evaluation_plots.folded({name: values[place] for name, values in views.items()}, about)
-    name = f"signal_{place}"
-    evaluation_plots.save(figure, folder, name)
-    return f"{name}.png"
 
 
 def result(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transit_cli.plotting import svg
+from transit_cli.plotting import html, svg
 from transit_cli.vetting.sheets import pdf_page
 from transit_cli.vetting.sheets.panels import panels_of
 
@@ -25,11 +24,7 @@ def draw(
 ) -> tuple[str, str, list[dict[str, Any]]]:
     """The plots of a signal as HTML, its thumbnail, and the plots as data if `panels`."""
     made = panels_of(light, candidate, found)
-    figures = "".join(
-        f'<figure class="plain{" wide" if panel.wide else ""}"><figcaption>{escape(panel.title)}</figcaption>'
-        f'<div class="scroll">{svg.svg(panel)}</div></figure>'
-        for panel in made
-    )
+    figures = "".join(html.figure(svg.svg(panel), panel.title) for panel in made)
     return figures, _thumbnail(candidate), [pdf_page.document(panel) for panel in made] if panels else []
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from transit_cli import __version__
-from transit_cli.plotting import html, svg
+from transit_cli.plotting import html
 from transit_cli.vetting.candidates.disposition import DISPOSITIONS
 from transit_cli.vetting.sheets import sheet
 from transit_cli.vetting.sheets.script import SCRIPT
@@ -23,16 +22,16 @@ details.sheet { border-top: 2px solid var(--line); padding: .4rem 0; content-vis
 details.sheet > summary { cursor: pointer; font-size: 1.05rem; padding: .3rem 0; }
 details.sheet h3 { font-size: 1rem; margin: 1rem 0 .2rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .6rem; }
-.pictures .wide { grid-column: 1 / -1; }
-.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 0 1.5rem; }
+.numbers { display: grid; grid-template-columns: minmax(20rem, 2fr) 5fr; gap: 0 1.5rem; }
 .numbers td { white-space: normal; overflow-wrap: normal; padding-right: .6rem; }
 .numbers > div { min-width: 0; }
 .numbers table { width: 100%; } .numbers td:first-child { min-width: 0; }
 .badge, td.tight { white-space: nowrap !important; }
 @media (max-width: 92rem) { .narrow { display: none; } }
+.numbers td.found { min-width: 14rem; }
+@media (max-width: 60rem) { .numbers { grid-template-columns: minmax(0, 1fr); } }
 @media (max-width: 45rem) {
   #signals td.why { min-width: 10rem; } svg.thumb { width: 3.6rem; }
-  .pictures .wide svg { width: 60rem; }
 }
 @media print {
   @page { size: A4; margin: 9mm; }
@@ -41,7 +40,7 @@ details.sheet h3 { font-size: 1rem; margin: 1rem 0 .2rem; }
   details.sheet { break-inside: avoid; border: 0; padding: 0; content-visibility: visible; zoom: .93; }
   details.sheet + details.sheet[open] { break-before: page; } details.sheet > summary { list-style: none; }
   .pictures { grid-template-columns: repeat(3, 1fr); gap: 1mm; }
-  .numbers { grid-template-columns: 2fr 7fr; gap: 0 3mm; }
+  .numbers { grid-template-columns: 2fr 7fr; gap: 0 3mm; } .numbers td.found { min-width: 0; }
   details.sheet > summary { font-size: 9pt; padding: 0; } .numbers td { padding-right: 1.5mm; } h1 { font-size: 12pt; }
   figure { padding: .5mm; } figcaption { padding: 0; font-size: 6.6pt; }
   table { font-size: 6pt; margin: .5mm 0; } .scroll { overflow: visible; }
@@ -84,10 +83,10 @@ def page(rows: Callable[[], Iterable[tuple[dict[str, Any], str, str]]], about: A
     """
     counts = Counter(row["disposition"] for row, _, _ in rows())
     total = sum(counts.values())
-    yield html.opening("Vetting", svg.STYLE + STYLE)
+    yield html.opening("Vetting", STYLE)
     yield f"<h1>Vetting of {total:,} signals</h1>"
     lines = (
-        f"Signals: {about.catalog}. Light curves: {about.light_curves}. transit {__version__}.",
+        f"Signals: {about.catalog}. Light curves: {about.light_curves}.",
         (
             f"Network: {about.network}, trained on {about.trained_on}. Its probability is shown beside the classical "
             "tests and does not enter the verdict."
@@ -102,7 +101,8 @@ def page(rows: Callable[[], Iterable[tuple[dict[str, Any], str, str]]], about: A
     }
     yield html.cards_of([(name, f"{counts[code]:,}", explained[code]) for code, name in DISPOSITIONS.items()])
     yield _filters()
-    yield '<div class="scroll"><table id="signals"><thead><tr>'
+    yield '<div class="scroll" tabindex="0" role="group" aria-label="signals">'
+    yield '<table id="signals" class="sorts"><thead><tr>'
     for title, kind, _ in COLUMNS:
         head = f'<button type="button">{escape(title)}</button>' if title != "transit" else escape(title)
         yield f'<th scope="col" class="{kind}">{head}</th>'

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.views.binning import bin_medians
-from transit_cli.plotting.panel import Panel, Series
+from transit_cli.plotting.panel import Panel, Series, decade_ticks
 
 if TYPE_CHECKING:
     from transit_cli.vetting.candidate_tests.candidate import Candidate
@@ -25,10 +26,7 @@ def panels_of(light: StarLight, candidate: Candidate, found: ModelShift | None) 
     """All plots of one signal."""
     made = [
         light_curve(light, candidate),
-        folded(candidate),
-        local(candidate),
-        odd_even(candidate),
-        secondary(candidate, found),
+        *map(_in_ppm, (folded(candidate), local(candidate), odd_even(candidate), secondary(candidate, found))),
         transits(candidate),
         depths(candidate),
         periodogram(candidate),
@@ -38,6 +36,13 @@ def panels_of(light: StarLight, candidate: Candidate, found: ModelShift | None) 
     if candidate.extra.centroids is not None:
         made.append(centroid(candidate))
     return made
+
+
+def _in_ppm(panel: Panel) -> Panel:
+    """A panel of flux about 1 as one of the deviation from 1 in ppm."""
+    series = [replace(item, y=1e6 * (item.y - 1)) for item in panel.series]
+    low, high = (1e6 * (limit - 1) for limit in panel.ylim)
+    return replace(panel, series=series, ylim=(low, high), ylabel="flux (ppm)")
 
 
 def light_curve(light: StarLight, candidate: Candidate) -> Panel:
@@ -302,15 +307,17 @@ def periodogram(candidate: Candidate) -> Panel:
     periods, score, complete = box_spectrum(candidate)
     own = candidate.signal.period
     note = "" if complete else " (near simple multiples)"
+    limits = _limits(np.log10(periods), 0.02)
     return Panel(
         f"Periodogram{note}",
         f"Signal-to-noise of a box of {24 * candidate.signal.duration:.1f} hours at trial periods; the signal's period "
         f"is {own:.5g} days.",
-        "log10 of the period (days)",
+        "period (days)",
         "S/N",
         [Series(np.log10(periods), score, "line", "first")],
-        _limits(np.log10(periods), 0.02),
+        limits,
         (0.0, 1.1 * float(score.max(initial=1.0))),
+        xticks=decade_ticks(*limits),
         lines=[float(np.log10(own * factor)) for factor in (0.5, 1.0, 2.0)],
     )
 

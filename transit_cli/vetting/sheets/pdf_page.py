@@ -12,9 +12,13 @@ import numpy as np
 from transit_cli.plotting import figures
 from transit_cli.plotting.panel import Panel, Series
 from transit_cli.vetting.candidates.disposition import DISPOSITIONS
+from transit_cli.vetting.sheets.sheet import NUMBERS, value_with_error
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+#: Numbers below the title of a page.
+FACTS = {"period_days", "duration_hours", "depth_ppm", "snr", "transits"}
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,18 @@ def write(task: PdfTask) -> int:
         if not panels:
             continue
         title = f"{row['star']} {row['signal']}: {DISPOSITIONS[row['disposition']]}"
+        facts = [
+            f"{name} {value_with_error(row['measured'].get(key), row['measured'].get(error))} {unit}".strip()
+            for name, key, error, unit in NUMBERS
+            if key in FACTS and row["measured"].get(key) is not None
+        ]
         scores = [
             f"network: {name} {value:.3f} ± {spread:.3f}" for name, (value, spread) in row["probabilities"].items()
         ]
         tests = [(test["title"], test["verdict"], test["reason"][:110]) for test in row["tests"]]
-        drawn = figures.panel_page([_panel(panel) for panel in panels], title, [*scores, *row["reasons"]], tests)
+        drawn = figures.panel_page(
+            [_panel(panel) for panel in panels], title, [", ".join(facts), *scores, *row["reasons"]], tests
+        )
         name = re.sub(r"[^A-Za-z0-9.+-]+", "_", f"{row['star']}_{row['signal']}")
         figures.save(drawn, task.folder / f"{name}_{row['catalog_row']}.pdf")
         count += 1

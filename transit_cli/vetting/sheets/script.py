@@ -1,25 +1,7 @@
-"""The page's script: sorting, filtering, and opening the sheet that a link leads to, whose plots are drawn then."""
+"""The page's script: filtering, and opening the sheet that a link leads to, whose plots are drawn then."""
 
 SCRIPT = """
 const table = document.getElementById('signals'), body = table.tBodies[0], rows = [...body.rows];
-const value = (row, column) => { const cell = row.cells[column]; return cell.dataset.v ?? null; };
-let numeric = column => rows.every(row => value(row, column) === null || !isNaN(parseFloat(value(row, column))));
-for (const head of table.tHead.rows[0].cells) {
-  const button = head.querySelector('button');
-  if (!button) continue;
-  button.onclick = () => {
-    const column = head.cellIndex, up = head.ariaSort !== 'ascending', numbers = numeric(column);
-    for (const other of table.tHead.rows[0].cells) other.removeAttribute('aria-sort');
-    head.ariaSort = up ? 'ascending' : 'descending';
-    const compare = (a, b) => {
-      const x = value(a, column), y = value(b, column);
-      if (x === null || y === null) return (x === null) - (y === null);
-      const order = numbers ? parseFloat(x) - parseFloat(y) : x.localeCompare(y, undefined, {numeric: true});
-      return up ? order : -order;
-    };
-    body.append(...rows.slice().sort(compare));
-  };
-}
 const field = name => document.getElementById(name), columns = {snr: 7, network: 3};
 const texts = rows.map(row => row.textContent.toLowerCase());
 function filter() {

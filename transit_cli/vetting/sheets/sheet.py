@@ -122,14 +122,16 @@ def value_with_error(value: float | None, error: float | None) -> str:
 
 
 def _tests(tests: Sequence[Mapping[str, Any]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("test", "verdict", "value", "limit", "found", "paper"))
+    names = ("test", "verdict", "value", "limit", "found", "paper")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     lines = "".join(
         f"<tr><td>{escape(test['title'])}</td><td>{html.badge(test['verdict'], VERDICTS[test['verdict']])}</td>"
-        f'<td class="tight">{_value(test)}</td><td class="tight">{_limit(test)}</td><td>{escape(test["reason"])}</td>'
+        f'<td class="tight">{_value(test)}</td><td class="tight">{_limit(test)}</td>'
+        f'<td class="found">{escape(test["reason"])}</td>'
         f'<td class="dim">{escape(test["paper"])}</td></tr>'
         for test in tests
     )
-    return f'<p><b>Tests</b></p><div class="scroll"><table><tr>{head}</tr>{lines}</table></div>'
+    return f"<p><b>Tests</b></p>{html.scrolling(f'<table><tr>{head}</tr>{lines}</table>', 'tests')}"
 
 
 def _value(test: Mapping[str, Any]) -> str:
