@@ -49,10 +49,10 @@ format: $(READY) ## put the code into its one style
 networks: $(READY) ## the networks that come with transit, trained anew on simulated sets (docs/network_card.md)
 	rm -rf build/sim-201-61 build/network-201-61 build/network-201-61-secondary build/sim-2001-201 build/network-2001-201
 	.venv/bin/transit data simulate build/sim-201-61 --mission tess --tces 40000 --seed 1 --secondary
-	.venv/bin/transit train build/sim-201-61 --target classes --members 5 --epochs 12 --batch-size 128 \
-	  --noise 1 --drop-bins 0.02 --shift 0.5 --out build/network-201-61
+	.venv/bin/transit train build/sim-201-61 --target classes --members 5 --epochs 1 --learning-rate 3e-3 \
+	  --batch-size 128 --out build/network-201-61
 	.venv/bin/transit train build/sim-201-61 --target classes --views global,local,secondary --unit-depth secondary \
-	  --members 5 --epochs 4 --batch-size 128 --out build/network-201-61-secondary
+	  --members 5 --epochs 1 --learning-rate 3e-3 --batch-size 128 --mixup 0.2 --out build/network-201-61-secondary
 	.venv/bin/transit data simulate build/sim-2001-201 --mission kepler --tces 1500 --seed 1
 	.venv/bin/transit train build/sim-2001-201 --target PC,EB --scalars= --members 2 --epochs 12 --seed 1 \
 	  --learning-rate 5e-3 --device cpu --out build/network-2001-201

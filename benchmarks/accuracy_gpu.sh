@@ -85,15 +85,13 @@ measure "$RECIPES/pretrain.json" "$(left 300)" "$JOBS" --keep build/gpu/networks
 $PYTHON benchmarks/choose_pretrained.py build/gpu/pretrain "$TESS" build/gpu/networks >build/gpu/chosen || true
 cat build/gpu/chosen
 cp build/gpu/chosen "$OUT/chosen.txt"
-# The best network for triage; the shipped one if none is better on the `train` stars (SHIPPED is its figure there).
-INIT=$(awk -v least="${SHIPPED:-0.9376}" '$1 == "three" && $2 > least { print $3 " " $4 " " $5 }' build/gpu/chosen | sed 's/ *$//')
 PLANETS=$(sed -n 's/^three-PC [0-9.]* //p' build/gpu/chosen)
-INIT=${INIT:-pretrained} PLANETS=${PLANETS:-pretrained}
+PLANETS=${PLANETS:-pretrained}
 for stage in members labels; do
-  sed "s#\"INIT\"#\"$INIT\"#g; s#\"PLANETS\"#\"$PLANETS\"#g; s#\"WIDE\"#\"build/gpu/networks/three wide-0.safetensors\"#g" \
+  sed "s#\"PLANETS\"#\"$PLANETS\"#g; s#\"WIDE\"#\"build/gpu/networks/three wide-0.safetensors\"#g" \
     "$RECIPES/$stage.json" >"build/gpu/$stage.json"
 done
-say "members from $PLANETS, labels from $INIT"
+say "members from $PLANETS, labels from the networks that come with transit"
 measure build/gpu/members.json "$(left 100)" "$JOBS" &
 MEMBERS=$!
 measure build/gpu/labels.json "$(left 30)" "$((JOBS > 2 ? JOBS / 2 : 1))"

@@ -192,12 +192,13 @@ def plot(summary: dict, file: Path) -> None:
     for name in names:
         points = sorted((e["labels"] or 12900, e["mean"], e["deviation"] or 0) for e in summary["results"]
                         if e["recipe"] == name and e["labels"] is not None)  # fmt: skip
-        if len(points) > 1:
+        if points:
             x, y, spread = zip(*points, strict=True)
             axes.errorbar(x, y, spread, marker="o", markersize=3, capsize=2, linewidth=1.2, label=name)
     axes.set(xscale="log", xlabel="labelled signals", ylabel="average precision, new stars")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.set_ylim(0.7, 0.98)
+    axes.legend(frameon=False, fontsize=7, loc="lower right")
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})
 

@@ -140,3 +140,5 @@ def test_frozen_networks_learn_their_output_alone(settings, tmp_path):
         train(settings(**given | {"views": ("local", "global", "secondary")}, out=tmp_path / "a"))
     with pytest.raises(TransitError, match="freeze"):
         settings(freeze=True)
+    few = config.resolve(TrainSettings, {"preset": "few-labels"})
+    assert (few.init, few.freeze, few.members) == ("pretrained", True, 5)

@@ -89,7 +89,7 @@ class DataSettings(InputSettings):
     "Scalars: robust (median and MAD), or quantile (to a normal distribution: offsets and outliers do not matter)."
 
     unit_depth: Annotated[tuple[str, ...], Flag(metavar="VIEW,...")] = ()
-    "Views to divide by their own depth, as global and local ones are: sets differ in it for secondary, odd and even."
+    "Views to divide by their own depth, as global and local are: sets differ for secondary, odd and even."
 
     loader: Literal["auto", "device", "stream"] = "auto"
     "device keeps all views there, stream reads the disk; auto streams large sets."
@@ -159,9 +159,9 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
             "init": "pretrained",
             "freeze": True,
             "members": 5,
-            "epochs": 50,
-            "batch_size": 32,
-            "learning_rate": 3e-3,
+            "epochs": 15,
+            "batch_size": 16,
+            "learning_rate": 1e-2,
         },
         # Shallue & Vanderburg 2018, section 4: Adam at 1e-5, batch 64, 50 epochs, random reflections, ten averaged.
         "paper": {
@@ -185,8 +185,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     "Resume this run, with its own options."
 
     preset: Literal["default", "guide", "stable", "few-labels", "paper"] = "default"
-    """Values of other options: default, guide (the M4 guide's), stable (its remedy for unstable training), few-labels
-    (some hundred, from simulation) or paper (AstroNet's)."""
+    "Values of other options: see docs/training.md."
 
     epochs: Annotated[int, Range(1, 1_000_000), Panel("Optimisation")] = 20
     "Passes over the training rows."
@@ -198,7 +197,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     "Begin from saved networks: pretrained (those that come with transit), a RUN or a model.safetensors."
 
     freeze: bool = False
-    "With --init: train the output layer alone, a new one; better than training all with some hundred labels."
+    "With --init: train a new output layer alone."
 
     members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
     "Networks to train with different seeds and average."
@@ -237,7 +236,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     "Run two batches through everything; keep nothing."
 
     overfit: bool = False
-    "Check that one batch can be overfitted; keep nothing."
+    "Check that one batch can be overfitted, and stop."
 
     def __post_init__(self) -> None:
         super().__post_init__()
