@@ -13,7 +13,6 @@ from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, Result, TransitError
 from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_output, locked
-from transit_cli.vetting.prediction import shards
 from transit_cli.vetting.prediction.plots import plot
 from transit_cli.vetting.prediction.score_table import LISTED, SCORES, ranked, result, rows_of
 from transit_cli.vetting.prediction.scoring import is_viewset, open_ensemble, scored_table
@@ -46,6 +45,8 @@ def predict(settings: PredictSettings) -> Result:
         )
     folder = settings.out or Path(f"predict-{path.name.split('.')[0]}")
     if settings.shard or settings.shards:
+        from transit_cli.vetting.prediction import shards  # a single light curve needs none of it
+
         return shards.predict(settings, run, path, folder)
     with remote.staged(folder) as here, locked(here):
         ensemble, signals = open_inputs(settings, run, path, here)

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli import console
-from transit_cli.data import bulk
-from transit_cli.data.catalogs import catalog
 from transit_cli.data.catalogs.catalog import Tce
 from transit_cli.data.lightcurves import readers
-from transit_cli.data.lightcurves.file_index import FileIndex, base_of
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.settings import PrepareSettings
-from transit_cli.data.star_tasks import star_tasks
 from transit_cli.data.storage.columns import Columns, joined
 from transit_cli.data.storage.stacked_rows import RowRange, StackedRows, StoredView
 from transit_cli.data.views import star
@@ -24,7 +20,6 @@ from transit_cli.data.views.ephemeris import epoch_in
 from transit_cli.data.views.folding import Signal, UnusableError
 from transit_cli.data.views.make import recipe_for
 from transit_cli.data.viewset import ViewSet, write_table
-from transit_cli.parallel import each
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.vetting.candidates import ephemeris_check, star_light
 
@@ -243,6 +238,12 @@ def from_shard(sharded: ShardedPrepare, shard: Shard, folder: Path, *, check: bo
         folder: for temporary files.
         check: also fold at half and double the period.
     """
+    from transit_cli.data import bulk
+    from transit_cli.data.catalogs import catalog
+    from transit_cli.data.lightcurves.file_index import FileIndex, base_of
+    from transit_cli.data.star_tasks import star_tasks
+    from transit_cli.parallel import each
+
     own = sharded.shard(shard)
     signals = from_viewset(own.path)
     if not check or not len(own):
