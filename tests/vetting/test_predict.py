@@ -186,14 +186,16 @@ def test_what_cannot_be_scored_is_said(places, cli, arguments, code, words):
         ({"period": 941.4526}, "longer than the data"),
         ({"epoch": 3521.4579}, "with the epoch as BKJD"),
         ({"duration": 0.09}, "no dip at this ephemeris"),
+        ({"period": 22.6}, "as hours the period would be 0.94"),
+        ({"epoch": 1354.7}, "the strongest dip at this period"),
         ({}, ""),
     ],
 )
-def test_an_ephemeris_that_does_not_fit_is_said_beside_its_score(shared_data, cli, tmp_path, wrong, said):
+def test_predict_and_fold_say_that_an_ephemeris_does_not_fit(shared_data, cli, tmp_path, wrong, said):
     file = shared_data / "lightcurves" / "tic100100827_s02_wasp18b_exovetter.fits"
     given = {"period": 0.94145, "epoch": 1354.4579, "duration": 2.1} | wrong
     options = [word for name, value in given.items() for word in (f"--{name}", value)]
-    done = cli("predict", file, *options, "--max-plots", 0, "--out", tmp_path / "out", "--json", "--no-check-periods")
-    warnings = [text for text in json.loads(done.stdout)["warnings"] if text.startswith("the score says nothing")]
-    assert bool(warnings) == bool(said)
-    assert all(said in text for text in warnings)
+    predict = ("predict", file, *options, "--max-plots", 0, "--out", tmp_path / "out", "--no-check-periods")
+    for command in (predict, ("data", "fold", file, *options)):
+        warnings = json.loads(cli(*command, "--json").stdout)["warnings"]
+        assert any(said in text for text in warnings) if said else not warnings

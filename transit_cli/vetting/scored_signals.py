@@ -14,6 +14,7 @@ from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
+from transit_cli.data.starlight import ephemeris_check, star_light
 from transit_cli.data.storage.columns import Columns, joined
 from transit_cli.data.views import star
 from transit_cli.data.views.ephemeris import epoch_in
@@ -21,7 +22,6 @@ from transit_cli.data.views.folding import Signal, UnusableError
 from transit_cli.data.views.make import recipe_for
 from transit_cli.data.viewset import ViewSet, write_table
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.vetting.candidates import ephemeris_check, star_light
 
 if TYPE_CHECKING:
     from pathlib import Path
