@@ -41,6 +41,7 @@ class _Session:
     quiet: bool = False
     warnings: list[str] = field(default_factory=list)
     muted: str = ""
+    repeated: str = ""
 
 
 _session: _Session | None = None
@@ -63,6 +64,19 @@ def mute(name: str) -> None:
         _session.quiet, _session.muted = True, name
 
 
+@contextmanager
+def repeating(what: str) -> Iterator[None]:
+    """Print only progress, with this behind its description: the block repeats work that has said everything."""
+    before = _session.repeated if _session else ""
+    if _session:
+        _session.repeated = what
+    try:
+        yield
+    finally:
+        if _session:
+            _session.repeated = before
+
+
 def _rich(*, stderr: bool) -> Console:
     from rich.console import Console
 
@@ -71,7 +85,7 @@ def _rich(*, stderr: bool) -> Console:
 
 def note(text: str) -> None:
     """Print a message while the command runs."""
-    if _session and not _session.quiet:
+    if _session and not _session.quiet and not _session.repeated:
         _error_line(text, style="dim")
 
 
@@ -80,7 +94,7 @@ def warn(text: str) -> None:
     if _session is None:
         warnings.warn(text, stacklevel=2)
         return
-    if text not in _session.warnings and not _session.muted:
+    if text not in _session.warnings and not _session.muted and not _session.repeated:
         _session.warnings.append(text)
         _error_line(f"warning: {text}", style="yellow")
 
@@ -158,6 +172,7 @@ class Progress:
 @contextmanager
 def progress(description: str, total: float | None = None) -> Iterator[Progress]:
     """Show the progress of long work, and the time left."""
+    description += f", {_session.repeated}" if _session and _session.repeated else ""
     if _session is None or _session.quiet or not sys.stderr.isatty():
         yield Progress(description, total, None, plain=bool(_session and not _session.quiet))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,13 @@ from transit_cli.data.viewset import INFO, write_table
 from transit_cli.device.select import select
 from transit_cli.model.calibration import shift_prior
 from transit_cli.plotting.figures import require_matplotlib
-from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.results import ExitCode, Result, TransitError
 from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_output, locked
 from transit_cli.vetting import pretrained
 from transit_cli.vetting.ensemble import open_run
 from transit_cli.vetting.evaluation import mean_score
+from transit_cli.vetting.predictions.result import doubts_of, prediction_result, row_of
 from transit_cli.vetting.scored_signals import Signals, from_catalog, from_light_curve, from_viewset
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from transit_cli.vetting.ensemble import Ensemble
     from transit_cli.vetting.settings import PredictSettings
 
-#: Rows of the printed table, and at most in the JSON document; scores.csv has all.
-SHOWN, LISTED = 20, 10_000
+#: Measurements of the light curve that are reported beside a score.
+MEASURED = ("measured_depth_ppm", "measured_snr", "transits")
 #: Suffixes of catalogs.
 TABLES = {".csv", ".ecsv", ".tsv", ".txt"}
 
@@ -99,16 +101,33 @@ def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folde
         name: np.pad(values, (0, len(signals) - len(values)), constant_values=np.nan) for name, values in checks.items()
     }
     table = _table(ensemble, signals, probabilities, errors, checks)
+    remove_former(folder)
     order = np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable")
     plots = [""] * len(signals)
     for place in order[: settings.max_plots].tolist():
         if not errors[place]:
-            plots[place] = _plot(folder, signals, _row(table, place), place)
+            plots[place] = _plot(folder, signals, row_of(table, place), place)
     columns = {name: table.stored(name) for name in table if name != "trained_on"}
     table = Columns(columns | {"plot": Text.of(plots), "trained_on": table.stored("trained_on")})
     with atomic_output(folder / "scores.csv") as temporary:
         write_table(temporary, table if len(signals) else {})
-    return _result(ensemble, table, order, folder, settings.prior)
+    return prediction_result(ensemble, table, order, folder, settings.prior)
+
+
+def remove_former(folder: Path) -> None:
+    """Remove the scores and plots of an earlier prediction, so that none is taken for one of this."""
+    file = folder / "scores.csv"
+    try:
+        with file.open(newline="", encoding="utf-8", errors="replace") as lines:
+            plots = {Path(row.get("plot") or "").name for row in csv.DictReader(lines)}
+    except FileNotFoundError:
+        return
+    except (OSError, csv.Error):
+        plots = set()
+    file.unlink()
+    for name in plots - {""}:
+        for suffix in (".png", ".svg", ".pdf"):
+            (folder / name).with_suffix(suffix).unlink(missing_ok=True)
 
 
 def scored(
@@ -177,16 +196,13 @@ def _table(
     tces = signals.tces if isinstance(signals.tces, Columns) else Columns.of(signals.tces)
     columns: dict[str, Column] = {"row": np.arange(count)}
     columns |= {name: tces.stored(name) for name in names if name in tces}
+    columns |= {name: tces.stored(name) for name in MEASURED if name in tces}
     columns |= {"score": scores, "spread": np.where(np.isfinite(scores), members.std(axis=0), np.nan)}
     columns |= {f"score_{member + 1}": values for member, values in enumerate(members)}
     columns |= _impostors(ensemble, probabilities)
     columns |= {f"score_{name}_period": values for name, values in checks.items()}
-    columns |= {"error": Text.of(errors)}
+    columns |= {"doubt": Text.of(doubts_of(columns)), "error": Text.of(errors)}
     return Columns(columns | {"trained_on": Text(np.array([ensemble.trained_on]), np.zeros(count, np.int32))})
-
-
-def _row(table: Columns, place: int) -> dict[str, Any]:
-    return {name: column[0] for name, column in table.take(slice(place, place + 1)).items()}
 
 
 def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> str:
@@ -198,83 +214,3 @@ def _plot(folder: Path, signals: Signals, row: dict[str, Any], place: int) -> st
     figure = evaluation_plots.folded({name: values[place] for name, values in signals.views.items()}, about)
     evaluation_plots.save(figure, folder, f"signal_{place}")
     return f"signal_{place}.png"
-
-
-def _result(ensemble: Ensemble, table: Columns, order: NDArray[np.int64], folder: Path, prior: float | None) -> Result:
-    count, errors = table.rows, table.text("error")
-    failed = int((errors.values != "")[errors.codes].sum())
-    shown = [_row(table, place) for place in order[:SHOWN].tolist()]
-    target = ",".join(ensemble.target)
-    checked = [name for name in ("half", "double") if count and f"score_{name}_period" in table]
-    impostor = ("impostor",) if ensemble.card.classes else ()
-    columns = ("star", "signal", "score", "spread", *impostor, *(f"{name} period" for name in checked), "error")
-    cells = [
-        (
-            row.get("star", ""),
-            row.get("signal", ""),
-            _format(row["score"]),
-            _format(row["spread"]),
-            *(f"{row['impostor']} {_format(row['impostor_probability'])}" for _ in impostor),
-            *(_format(row[f"score_{name}_period"]) for name in checked),
-            row["error"],
-        )
-        for row in shown
-    ]
-    more = f"; {count - SHOWN} more in scores.csv" if count > SHOWN else ""
-    note = f"score: probability of {target}, mean of {len(ensemble.networks)} network(s) trained on "
-    note += ensemble.trained_on + more
-    if impostor:
-        note += "; impostor: the most probable other class"
-    if prior is not None:
-        note += f"; of the new signals {prior:g} are taken to be {target}"
-    best = shown[0] if shown and not shown[0]["error"] else None
-    verdict = f"{count - failed:,} signals scored"
-    if count - failed == 1 and best:
-        verdict = f"score {best['score']:.3f} +- {best['spread']:.3f} for {target}"
-        if impostor:
-            verdict += f"; most probable impostor {best['impostor']} ({best['impostor_probability']:.3f})"
-    if failed:
-        reasons = {str(value) for value in errors.values if value}
-        alike = f": {min(reasons)}" if len(reasons) == 1 else ""
-        verdict = f"{count - failed:,} of {count:,} signals scored; {failed:,} could not be{alike}"
-    listed = np.sort(order[:LISTED])
-    if count > LISTED:
-        note += f"; the JSON document has the {LISTED:,} with the highest scores"
-    data = {
-        "signals": _rows(table.take(listed)),
-        "scored": count - failed,
-        "errors": failed,
-        "run": ensemble.name,
-        "target": list(ensemble.target),
-        "classes": list(ensemble.card.classes),
-        "calibrated": ensemble.calibrations is not None,
-        "prior": prior,
-        "trained_on": ensemble.trained_on,
-        "scores_file": str(folder / "scores.csv"),
-    }
-    warnings = _period_warnings(table, checked)
-    return Result(data, [Table(columns, cells, note=note)], f"{verdict}; {folder / 'scores.csv'}", warnings)
-
-
-def _rows(table: Columns) -> list[dict[str, Any]]:
-    columns = {name: column.tolist() for name, column in table.items()}
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def _period_warnings(table: Columns, checked: Sequence[str]) -> list[str]:
-    """Warnings for the first signals of which another period scores clearly higher."""
-    if not checked:
-        return []
-    others = np.stack([np.nan_to_num(table[f"score_{name}_period"], nan=-1) for name in checked])
-    higher = others.max(axis=0) > table["score"] + np.fmax(0.1, 2 * table["spread"])
-    warnings = []
-    for place in np.flatnonzero(higher)[:SHOWN].tolist():
-        row, best = _row(table, place), checked[int(others[:, place].argmax())]
-        name = f"{row.get('star', '')} {row.get('signal', '')}".strip()
-        found = row[f"score_{best}_period"]
-        warnings.append(f"{name}: {best} the period scores {found:.3f}, more than the period given")
-    return warnings
-
-
-def _format(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3f}"

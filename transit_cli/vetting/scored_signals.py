@@ -164,7 +164,8 @@ def from_catalog(
         scaled = folder / f"views-{name}.csv"
         kept = ("star", "signal", "mission", "epoch_days", "time_system", "duration_hours", "depth_ppm", "snr", "label")
         write_table(scaled, {"period_days": own.tces["period_days"] * factor} | {key: own.tces[key] for key in kept})
-        _prepare(scaled, light_curves, folder / f"views-{name}", lengths)
+        with console.repeating(f"{name} the period"):
+            _prepare(scaled, light_curves, folder / f"views-{name}", lengths)
         others[name] = _in_catalog_order(ViewSet.open(folder / f"views-{name}"), len(signals))
     return replace(signals, other_periods=others)
 

@@ -1,0 +1,1 @@
+"""What `transit predict` reports."""
