@@ -256,7 +256,9 @@ def _parameter(setting: config.Setting) -> inspect.Parameter:
         mark = typer.Argument(metavar=setting.label)
     else:
         names = [f"{setting.option}/--no-{setting.option[2:]}"] if kind is bool else [setting.option]
-        mark = typer.Option(*names, *([setting.flag.short] if setting.flag and setting.flag.short else []))
+        mark = typer.Option(
+            *names, *([setting.flag.short] if setting.flag and setting.flag.short else []), case_sensitive=False
+        )
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,

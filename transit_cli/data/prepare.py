@@ -70,7 +70,7 @@ def prepare(settings: PrepareSettings, *, overwrite: bool = False) -> Result:
 
 
 def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> Result:
-    signals = catalog.read(remote.local(settings.catalog), settings.mission or "")
+    signals = catalog.read(remote.local(settings.catalog), settings.mission or "", settings.map)
     for note in signals.notes:
         console.note(note)
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog])

@@ -71,7 +71,7 @@ def open_inputs(settings: PredictSettings, run: Path | None, path: Path, folder:
     ensemble = ensemble or pretrained.open_named(pretrained.DEFAULT, device).with_target(settings.target)
     if settings.light_curves:
         lengths, check = ensemble.card.views, settings.check_periods
-        return ensemble, from_catalog(path, settings.light_curves, folder, lengths, check=check)
+        return ensemble, from_catalog(path, settings.light_curves, folder, lengths, check=check, mapping=settings.map)
     if path.suffix.lower() in TABLES and settings.period is None:
         raise TransitError(
             f"{path} is a catalog, and the light curves of its stars are not given",

@@ -145,7 +145,13 @@ def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str
 
 
 def from_catalog(
-    catalog: Path, light_curves: Path, folder: Path, lengths: Mapping[str, int], *, check: bool
+    catalog: Path,
+    light_curves: Path,
+    folder: Path,
+    lengths: Mapping[str, int],
+    *,
+    check: bool,
+    mapping: tuple[str, ...] = (),
 ) -> Signals:
     """The signals of a catalog, folded from a folder of light curves into view sets that are kept in `folder`.
 
@@ -155,8 +161,9 @@ def from_catalog(
         folder: output folder of the view sets ("views", and with `check` "views-half" and "views-double").
         lengths: lengths of the network's views.
         check: also fold at half and double the period.
+        mapping: columns that the user states, as in "period=P".
     """
-    _prepare(catalog, light_curves, folder / "views", lengths)
+    _prepare(catalog, light_curves, folder / "views", lengths, mapping)
     signals = from_viewset(folder / "views")
     own = ViewSet.open(folder / "views")
     others = {}
@@ -170,12 +177,19 @@ def from_catalog(
     return replace(signals, other_periods=others)
 
 
-def _prepare(catalog: Path, light_curves: Path, out: Path, lengths: Mapping[str, int]) -> None:
-    bins = f"{lengths['global']}/{lengths['local']}"
-    prepare(
-        PrepareSettings(catalog=catalog, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True),
-        overwrite=True,  # a light curve may have been replaced since the last call
+def _prepare(
+    catalog: Path, light_curves: Path, out: Path, lengths: Mapping[str, int], mapping: tuple[str, ...] = ()
+) -> None:
+    settings = PrepareSettings(
+        catalog=catalog,
+        light_curves=light_curves,
+        out=out,
+        map=mapping,
+        bins=f"{lengths['global']}/{lengths['local']}",
+        secondary=True,
+        odd_even=True,
     )
+    prepare(settings, overwrite=True)  # a light curve may have been replaced since the last call
 
 
 def _in_catalog_order(viewset: ViewSet, count: int) -> dict[str, NDArray[np.float32]]:

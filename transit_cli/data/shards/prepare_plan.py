@@ -85,6 +85,7 @@ def open_plan(
     Raises:
         TransitError: the input cannot be read, or the plan that is there is of other input or options.
     """
+    options |= {"map": list(settings.map)} if settings.map else {}
     folder = settings.out / PLAN
     file, made = folder / "plan.json", False
     while not remote.exists(file):
@@ -114,7 +115,7 @@ def open_plan(
 
 
 def _make(settings: PrepareSettings, options: dict[str, Any], count: int, match: Matcher) -> None:
-    signals = catalog.read(remote.local(settings.catalog), settings.mission or "")
+    signals = catalog.read(remote.local(settings.catalog), settings.mission or "", settings.map)
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog])
     notes = list(signals.notes)
     if index.ignored:

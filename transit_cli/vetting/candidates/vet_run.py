@@ -96,7 +96,7 @@ def _search(settings: VetSettings) -> int:
 
 
 def _vet(settings: VetSettings, out: Path) -> Result:
-    signals = catalog.read(settings.catalog, settings.mission or "")
+    signals = catalog.read(settings.catalog, settings.mission or "", settings.map)
     for note in signals.notes:
         console.note(note)
     ensemble = network.open_network(settings.run, select(settings.device), trust=settings.trust)
