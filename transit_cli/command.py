@@ -155,11 +155,12 @@ class Terminated(KeyboardInterrupt):
 
 
 def interrupted(interrupt: BaseException) -> TransitError:
-    """The error for an interrupt; its arguments are the command that resumes."""
+    """The error for an interrupt, whose arguments are the command that resumes and what is saved, if anything."""
     terminated = isinstance(interrupt, Terminated)
     code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
-    resume = " ".join(map(str, interrupt.args))
-    return TransitError("terminated" if terminated else "interrupted", fix=resume, exit_code=code)
+    resume, saved, *_ = (*map(str, interrupt.args), "", "")
+    found = "terminated" if terminated else "interrupted"
+    return TransitError(f"{found}; {saved}" if saved else found, fix=resume, exit_code=code)
 
 
 @typing.no_type_check

@@ -10,7 +10,7 @@ from transit_cli import console
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.runs import record
 from transit_cli.training.runs.environment import CONFIG, ENVIRONMENT, INIT
-from transit_cli.training.runs.run import CHECKPOINTS, METRICS
+from transit_cli.training.runs.run import CHECKPOINTS, METRICS, seeds_text
 from transit_cli.utils.files import locked
 
 if TYPE_CHECKING:
@@ -59,8 +59,13 @@ def show_run(path: Path) -> Result:
         ("network", _network(run)),
         ("positive labels", ",".join(run.settings.target)),
         ("device", f"{environment.device.name} ({environment.device.kind})"),
-        ("versions", f"transit {environment.transit}, torch {environment.torch}"),
+        ("trained by", f"transit {environment.transit}, {environment.resolved}"),
         ("average precision, held-out rows", _figure(run.average_precision)),
+        *(
+            [("average precision, one network", f"{seeds_text(run.seeds)}; {run.seeds['seeds']} seeds")]
+            if run.seeds
+            else []
+        ),
         ("training speed", f"{run.samples_per_second:,.0f} samples/s" if run.samples_per_second else "-"),
     ]
     options = [(name, _text(value)) for name, value in run.options().items()]
@@ -172,6 +177,7 @@ def document(run: RunRecord) -> dict[str, Any]:
         "epochs_planned": run.networks * run.settings.epochs,
         "loss": last.loss if last else None,
         "average_precision": run.average_precision,
+        **run.seeds,
         "samples_per_second": run.samples_per_second,
         "torch": run.environment.torch,
         "device": run.environment.device.name,
