@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from transit_cli import __version__, config, console, help  # noqa: A004 - the module is named after the option
+from transit_cli import __version__, completion, config, console, help  # noqa: A004 - the module is named after the option
 from transit_cli.device import environment
 from transit_cli.results import ExitCode, Result, TransitError
 from transit_cli.utils import packages
@@ -253,13 +253,13 @@ def _parameter(setting: config.Setting) -> inspect.Parameter:
     if setting.required:  # checked by `resolve`, since --config may give it
         kind = kind | None
     mark: Any
+    complete = completion.completer(setting)
     if setting.positional:
-        mark = typer.Argument(metavar=setting.label)
+        mark = typer.Argument(metavar=setting.label, autocompletion=complete)
     else:
         names = [f"{setting.option}/--no-{setting.option[2:]}"] if kind is bool else [setting.option]
-        mark = typer.Option(
-            *names, *([setting.flag.short] if setting.flag and setting.flag.short else []), case_sensitive=False
-        )
+        names += [setting.flag.short] if setting.flag and setting.flag.short else []
+        mark = typer.Option(*names, case_sensitive=False, autocompletion=complete)
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,
