@@ -10,7 +10,7 @@ from transit_cli import console
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.runs import record
 from transit_cli.training.runs.environment import CONFIG, ENVIRONMENT, INIT
-from transit_cli.training.runs.run import CHECKPOINTS, METRICS, seeds_text
+from transit_cli.training.runs.run import CHECKPOINTS, METRICS, figure, seeds_text
 from transit_cli.utils.files import locked
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def list_runs(settings: ListSettings) -> Result:
             run.viewset + (" (sim.)" if run.environment.viewset.simulated else ""),
             _network(run),
             f"{_epochs(run)}/{run.networks * run.settings.epochs}",
-            _figure(run.average_precision),
+            figure(run.average_precision),
             _when(run.environment.started),
         )
         for run in runs
@@ -60,7 +60,7 @@ def show_run(path: Path) -> Result:
         ("positive labels", ",".join(run.settings.target)),
         ("device", f"{environment.device.name} ({environment.device.kind})"),
         ("trained by", f"transit {environment.transit}, {environment.resolved}"),
-        ("average precision, held-out rows", _figure(run.average_precision)),
+        ("average precision, held-out rows", figure(run.average_precision)),
         *(
             [("average precision, one network", f"{seeds_text(run.seeds)}; {run.seeds['seeds']} seeds")]
             if run.seeds
@@ -73,8 +73,8 @@ def show_run(path: Path) -> Result:
         (
             epoch.fit,
             epoch.epoch,
-            _figure(epoch.loss),
-            _figure(epoch.validation_average_precision),
+            figure(epoch.loss),
+            figure(epoch.validation_average_precision),
             console.duration(epoch.seconds),
         )
         for epoch in run.epochs[-10:]
@@ -134,7 +134,7 @@ def best_run(settings: BestSettings) -> Result:
             f"the best of {len(ranked)} runs is partly lucky: its held-out average precision is optimistic; "
             f"is it better than the second? transit runs compare {best.path} {ranked[1].path}"
         )
-    verdict = f"{best.path}: average precision {_figure(best.average_precision)} on {best.viewset}"
+    verdict = f"{best.path}: average precision {figure(best.average_precision)} on {best.viewset}"
     return Result(document(best), (), f"{verdict}\nnext: transit evaluate {best.path}", warnings)
 
 
@@ -193,10 +193,6 @@ def _network(run: RunRecord) -> str:
 
 def _epochs(run: RunRecord) -> int:
     return len({(epoch.fit, epoch.epoch) for epoch in run.epochs})
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _text(value: Any) -> str:

@@ -47,7 +47,7 @@ def terminal_table(table: Table, width: int) -> list[RenderableType]:
     least = [_least_width(table, column) for column in range(len(table.columns))]
     fits = sum(least) + GAP * (len(least) - 1) <= width
     shown: list[RenderableType] = [Text(table.title, style="bold")] if table.title else []
-    shown += [_side_by_side(table, least)] if fits else _records(table, width)
+    shown += [Text(""), _side_by_side(table, least), Text("")] if fits else _records(table, width)
     return [*shown, Text(table.note)] if table.note else shown
 
 
@@ -56,7 +56,7 @@ def _side_by_side(table: Table, least: list[int]) -> RenderableType:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
     for index, name in enumerate(table.columns):
         short = all(len(str(row[index])) <= WHOLE for row in table.rows)
         shown.add_column(
