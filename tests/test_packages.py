@@ -23,3 +23,17 @@ def test_a_package_that_is_missing_is_named_with_its_purpose_and_command(extra, 
     assert "reading HDF5" in error.wanted
     assert error.fix == command
     assert (error.code, error.exit_code) == ("package-missing", ExitCode.MACHINE)
+
+
+def test_the_doctor_names_what_is_missing(monkeypatch):
+    from transit_cli.doctor.environment_checks import optional_packages
+
+    there = optional_packages()
+    assert there.status == "ok"
+    monkeypatch.setattr(packages, "absent", lambda names: [name for name in names if name in {"h5py", "wotan"}])
+    row = optional_packages()
+    assert row.status == "ok"
+    assert 'h5py (HDF5 view sets), wotan (--detrend); pip install "transit-cli[data,wotan]"' in row.found
+    monkeypatch.setattr(packages, "absent", lambda names: [name for name in names if name == "astropy"])
+    row = optional_packages()
+    assert (row.status, row.found) == ("fail", "missing: astropy (FITS light curves)")

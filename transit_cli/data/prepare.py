@@ -127,12 +127,12 @@ def _recipe(settings: PrepareSettings) -> Recipe:
 
 def _check_packages(settings: PrepareSettings) -> None:
     """Report missing packages before anything starts."""
+    if settings.detrend not in {"spline", *WOTAN_METHODS}:
+        settings.refuse("detrend", f"spline, {', '.join(WOTAN_METHODS)}")
     if settings.detrend != "spline":
         check_installed("wotan", "wotan", f"--detrend {settings.detrend}")
     if settings.scheduler:
         check_installed("distributed", "cluster", "--scheduler")
-    if settings.detrend not in {"spline", *WOTAN_METHODS}:
-        settings.refuse("detrend", f"spline, {', '.join(WOTAN_METHODS)}")
 
 
 def star_tasks(

@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transit_cli.results import ExitCode, TransitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+#: Packages that come with transit, and what needs them.
+NEEDED = {"astropy": "FITS light curves", "matplotlib": "plots", "sklearn": "metrics", "scipy": "detrending"}
+#: Optional packages: the extra that brings each, and what it is for.
+OPTIONAL = {
+    "h5py": ("data", "HDF5 view sets"),
+    "pyarrow": ("data", "light curves in Parquet"),
+    "lightkurve": ("fetch", "data fetch by star"),
+    "wotan": ("wotan", "--detrend"),
+    "distributed": ("cluster", "--scheduler"),
+    "tensorboard": ("tensorboard", "--tensorboard"),
+    "onnx": ("export", "export to ONNX"),
+    "expecttest": ("dev", "fallback-test all-ops"),
+}
+
+
+def absent(packages: Iterable[str]) -> list[str]:
+    """Those of some packages that are not installed; none is imported."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 def require(package: str, extra: str, purpose: str) -> Any:
