@@ -2,8 +2,9 @@
 
     python benchmarks/choose_pretrained.py RESULTS VIEWSET NETWORKS
 
-Prints the best file of the recipes of two and of three views ("two FILE", "three FILE"), and the metrics of all on the
-`train` and, on other stars, on the `val` part, which chooses nothing.
+Prints the best file of the recipes of two and of three views for triage and for planets ("two AP FILE",
+"three-PC AP FILE"), and the metrics of all on the `train` and, on other stars, on the `val` part, which chooses
+nothing.
 """
 
 import json
@@ -14,6 +15,9 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from transit_cli.data.viewset import ViewSet
+
+#: Words in the names of recipes whose networks cannot be shipped: they take or tell other things.
+UNFIT = {"binary", "alone", "measured", "wide"}
 
 
 def main() -> None:
@@ -31,16 +35,13 @@ def main() -> None:
             for split, mask in part.items():
                 found = average_precision_score(truth[mask[rows]], np.array(line[name])[mask[rows]])
                 shown.append(f"{name.removeprefix('scores_')} {split} {found:.4f}")
-                if (
-                    split == "train"
-                    and name.startswith("scores_PC,EB")
-                    and not {"binary", "alone", "measured"} & set(recipe.split())
-                ):
-                    kind, file = recipe.split()[0], networks / f"{recipe}-{line['task']['seed']}.safetensors"
+                kind = recipe.split()[0] if name.startswith("scores_PC,EB") else f"{recipe.split()[0]}-{name[7:]}"
+                if split == "train" and name.startswith("scores_PC") and not UNFIT & set(recipe.split()):
+                    file = networks / f"{recipe}-{line['task']['seed']}.safetensors"
                     best[kind] = max(best.get(kind, (0.0, "")), (found, str(file)))
         print(f"# {recipe}: {'; '.join(shown)}; members {np.round(line.get('members', []), 4).tolist()}")
-    for kind, (_, file) in best.items():
-        print(f"{kind} {file}")
+    for kind, (found, file) in best.items():
+        print(f"{kind} {found:.4f} {file}")
 
 
 if __name__ == "__main__":

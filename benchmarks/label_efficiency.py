@@ -2,7 +2,7 @@
 
     python benchmarks/label_efficiency.py VIEWSET --group curve --out build/labels
     python benchmarks/label_efficiency.py VIEWSET --group vetting --out build/labels
-    python benchmarks/label_efficiency.py build/labels --plot docs/label_efficiency.svg
+    python benchmarks/label_efficiency.py docs/results/2026-11-30-label-efficiency.json --plot docs/label_efficiency.svg
 
 Recipes with `labels` train on so many labelled signals, drawn by seed among the `train` stars that `val` lacks,
 and are judged on `val`: on new stars. Recipes with `folds` are judged out of fold, by star. Every training is a
@@ -45,7 +45,7 @@ GROUPS: dict[str, dict[str, dict]] = {
 
 
 def tasks_of(recipes: dict[str, dict], seeds: int) -> list[dict]:
-    """One task per training, seed by seed, the longest first."""
+    """One task per training: those of many folds first, then seed by seed, the longest first."""
     found = []
     for name, recipe in recipes.items():
         options = dict(recipe)
@@ -53,7 +53,7 @@ def tasks_of(recipes: dict[str, dict], seeds: int) -> list[dict]:
         for count in labels if isinstance(labels, list | tuple) else (labels,):
             task = {"recipe": name, "labels": count, "options": options}
             found += [task | {"seed": seed} for seed in range(own_seeds)]
-    return sorted(found, key=lambda task: (task["seed"], -(task["labels"] or 10**6)))
+    return sorted(found, key=lambda task: (not task["options"].get("folds"), task["seed"], -(task["labels"] or 10**6)))
 
 
 def key(task: dict) -> str:
@@ -110,6 +110,7 @@ def run(job: tuple[dict, Path, str, Path | None]) -> dict:
         options |= {"viewset": where, "out": Path(temporary, "run"), "seed": 101 * task["seed"], "keep_checkpoints": 1}
         done = train(config.resolve(TrainSettings, options | {"device": device}))
         result = {name: done.data[name] for name in ("calibration_error", "average_precision")}
+        result["members"] = [fit["validation_average_precision"] for fit in done.data["fits"]]
         if trained_on:
             rows, labels, probability, members = judge(Path(temporary, "run"), viewset, device)
             result["members"] = members
@@ -140,7 +141,7 @@ def judge(run: Path, viewset: Path, device: str) -> tuple[np.ndarray, np.ndarray
     from transit_cli.device.select import select
     from transit_cli.vetting.ensemble import open_run
 
-    views, ensemble = ViewSet.open(viewset), open_run(run, select(device))
+    views, ensemble = ViewSet.open(viewset), open_run(run, select(device), trust=True)
     rows = views.labelled(("train", "val"))
     each = ensemble.probabilities_of_rows(views, rows)
     found, truth = each.mean(axis=0), np.isin(views.labels[rows], ensemble.target)
@@ -203,7 +204,9 @@ def plot(summary: dict, file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("path", type=Path, help="view set, or with --plot the folder of the results")
+    parser.add_argument(
+        "path", type=Path, help="view set, or with --plot results: a JSON file, or the folder of a summary"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/labels"))
     parser.add_argument("--group", help=f"one of {', '.join(GROUPS)}, or a JSON file of recipes")
     parser.add_argument("--seeds", type=int, default=5)
@@ -214,7 +217,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="only draw the results in PATH")
     given = parser.parse_args()
     if given.plot:
-        plot(json.loads((given.path / "summary.json").read_text()), given.plot)
+        file = given.path / "summary.json" if given.path.is_dir() else given.path
+        plot(json.loads(file.read_text()), given.plot)
         return
     recipes = GROUPS[given.group] if given.group in GROUPS else json.loads(Path(given.group).read_text())
     given.out.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,8 @@ def test_streaming_gives_what_memory_gives(tmp_path, workers, scalars):
         assert len(one) == len(other) == batching.steps - start
         for mine, theirs in zip(one, other, strict=True):
             assert len(mine) == len(theirs)
-            for (inputs, targets), (same, labels) in zip(mine, theirs, strict=True):
+            for ours, streams in zip(mine, theirs, strict=True):
+                (inputs, targets), (same, labels) = (ours.inputs, ours.targets), (streams.inputs, streams.targets)
                 assert inputs.keys() == same.keys()
                 assert all(torch.equal(inputs[name], same[name]) for name in inputs)
                 assert torch.equal(targets, labels)

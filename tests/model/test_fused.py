@@ -13,10 +13,11 @@ pytest.importorskip("triton", reason="Triton is not installed: it comes with tor
 from tests.training.execution.capturing import CapturingCpu  # noqa: E402
 from transit_cli.device.cuda import without_tf32  # noqa: E402
 from transit_cli.device.select import select  # noqa: E402
-from transit_cli.model import astronet, registry  # noqa: E402
-from transit_cli.model.acceleration import fused as fused_module  # noqa: E402
+from transit_cli.model import astronet, registry, two_branch  # noqa: E402
 from transit_cli.model.acceleration import layout  # noqa: E402
-from transit_cli.model.acceleration.fused import fused_forwards, watch_launches  # noqa: E402
+from transit_cli.model.acceleration.cuda import convolution, head  # noqa: E402
+from transit_cli.model.acceleration.cuda.fused import fused_forwards, watch_launches  # noqa: E402
+from transit_cli.model.acceleration.cuda.optimizer import FusedUpdate  # noqa: E402
 from transit_cli.model.pooling import AverageAndMaximum  # noqa: E402
 from transit_cli.training import inference  # noqa: E402
 from transit_cli.training.batch import Batch  # noqa: E402
@@ -41,7 +42,7 @@ def exact(monkeypatch):
             warnings.simplefilter("ignore")
             weight = torch.ones(2, 2, device=WHERE, requires_grad=True)
             (weight @ weight).sum().backward()
-    monkeypatch.setattr(fused_module, "precision", lambda: "ieee")
+    monkeypatch.setattr(convolution, "precision", lambda: "ieee")
 
 
 def errors(network, inputs, *, autocast=False):
@@ -76,6 +77,14 @@ def relu(*layers):
         (relu(nn.Conv1d(1, 32, 5, padding=2)), 70),
         (relu(nn.Conv1d(16, 32, 5, padding=2), nn.MaxPool1d(2)), 71),
         (relu(nn.Conv1d(16, 16, 3), nn.MaxPool1d(2)), 20),
+        (relu(nn.Conv1d(16, 16, 7, padding=5), nn.MaxPool1d(2)), 15),
+        (relu(nn.Conv1d(16, 16, 4, padding=0), nn.MaxPool1d(2)), 15),
+        (
+            nn.Sequential(nn.Conv1d(16, 16, 3), nn.ReLU(), nn.Conv1d(16, 16, 5, padding=2), nn.MaxPool1d(2), nn.ReLU()),
+            13,
+        ),
+        (nn.Sequential(nn.Conv1d(16, 32, 3), nn.ReLU(), nn.Conv1d(32, 64, 3, padding=1), nn.ReLU()), 12),
+        (nn.Sequential(nn.Conv1d(16, 32, 3), nn.ReLU(), nn.Conv1d(32, 64, 3, padding=1)), 12),  # cuDNN's gradient
         (relu(nn.Conv1d(64, 16, 2, padding=1)), 9),
         (relu(nn.Conv1d(16, 128, 1)), 5),
         (nn.Sequential(nn.Conv1d(32, 16, 5, padding=4)), 12),
@@ -149,7 +158,7 @@ def test_equal_bins_are_told_apart_as_torch_does():
         nn.Conv1d(16, 16, 3, bias=False),
         nn.MaxPool1d(2, padding=1),
         nn.MaxPool1d(2, ceil_mode=True),
-        nn.Linear(16, 16),
+        nn.Linear(16, 16, bias=False),
     ],
 )
 def test_what_has_no_kernel_runs_as_it_is(layer):
@@ -186,7 +195,9 @@ def test_inference_on_a_gpu_runs_on_kernels(monkeypatch):
     launches = []
     with watch_launches(launches.append):
         assert torch.allclose(inference.logits([network], inputs, device)[0], expected, atol=1e-4)
-    assert len(launches) == 3 * (6 * 2 + 2)  # pieces of a turned weight and a kernel for each convolution, two ends
+    assert len(launches) == 3 * (
+        6 * 2 + 2 + 1
+    )  # pieces of a turned weight and a kernel for each convolution, two ends, head
     launches.clear()
     with watch_launches(launches.append):
         inference.logits([network], {name: values[:4] for name, values in inputs.items()}, device)
@@ -202,6 +213,7 @@ def test_the_kernels_tell_what_they_read_and_write():
         network(values)
     assert len(seen) == 4  # the weight turned, forward, the weight's gradient in parts, their sum
     assert any(tensor.shape == (4, 48, 16) for tensor in seen[1])
+    assert any(tensor.shape[1:] == (8, 16) for tensor in seen[2])  # five taps and the bias, summed by each program
 
 
 def test_a_repeated_step_repeats_its_bits():
@@ -212,3 +224,110 @@ def test_a_repeated_step_repeats_its_bits():
         with layout.replaced(fused_forwards(network)):
             gradients.append(torch.autograd.grad(network(values).square().sum(), list(network.parameters())))
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize(("views", "scalars", "outputs"), [({"local": 16}, 0, 1), ({"local": 8, "half": 9}, 3, 3)])
+def test_the_head_of_the_two_branch_network(views, scalars, outputs):
+    network = two_branch.TwoBranch(views, scalars, width=16, hidden=32, outputs=outputs)
+    network.train()
+    network.head[3].p = 0.0
+    with torch.no_grad():
+        network.head[0].weight.uniform_(0.5, 1.5)
+        network.head[0].bias.uniform_(-0.5, 0.5)
+    inputs = {name: torch.randn(18, length) for name, length in views.items()}
+    inputs |= {"scalars": torch.randn(18, scalars)} if scalars else {"unused": torch.zeros(18, 1)}
+    assert head.fits_head(network)
+    found = errors(network, inputs)
+    assert max(found) < 5 * TOLERANCE, found
+
+
+def test_dropout_of_the_head_is_torchs_own():
+    network = two_branch.TwoBranch({"local": 8}, width=16, hidden=32).to(WHERE)
+    inputs, results = {"local": torch.randn(20, 8, device=WHERE)}, []
+    for forwards in ({}, fused_forwards(network)):
+        torch.manual_seed(3)
+        with layout.replaced(forwards):
+            output = network(inputs)
+            output.sum().backward()
+        results.append([output.detach(), *(parameter.grad for parameter in network.parameters())])
+        network.zero_grad()
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("positive", [1.0, 3.5])
+def test_the_binary_loss_and_its_gradient(smoothing, positive):
+    logits = torch.tensor([-90.0, -2.0, -0.1, 0.0, 0.3, 4.0, 120.0] * 300, device=WHERE, requires_grad=True)
+    targets = torch.tensor([0.0, 1.0, 0.3] * 700, device=WHERE)
+    weight = torch.tensor(positive, device=WHERE)
+    wanted = 0.25 * nn.functional.binary_cross_entropy_with_logits(
+        logits, targets * (1 - smoothing) + smoothing / 2, pos_weight=weight
+    )
+    wanted.backward()
+    loss, grad = head.binary_loss(logits.detach(), targets, weight, weight=0.25, smoothing=smoothing)
+    assert torch.allclose(loss, wanted, rtol=1e-5)
+    assert torch.allclose(grad, logits.grad, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5, 1e6])
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam])
+def test_clipping_and_the_update_in_two_kernels(kind, clip):
+    """Ten steps as PyTorch takes them, over parameters of one to more than a chunk of values; one has no gradient."""
+    shapes = (3000,), (7, 5), (1,), (64,), (2048,)
+    sides = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        parameters = [nn.Parameter(torch.randn(shape, device=WHERE)) for shape in shapes]
+        rate = torch.tensor(0.01, device=WHERE) if fused else 0.01
+        sides.append((parameters, kind(parameters, lr=rate, weight_decay=0.1, eps=1e-6, capturable=fused and CUDA)))
+    for step in range(10):
+        for parameters, optimizer in sides:
+            torch.manual_seed(step)
+            for parameter in parameters:
+                parameter.grad = torch.randn(parameter.shape, device=WHERE) if len(parameter) != 64 else None
+            if step and optimizer is sides[1][1]:
+                parameters[3].grad = torch.zeros_like(parameters[3])
+        if step == 0:
+            for parameters, optimizer in sides:
+                parameters[3].grad = torch.zeros_like(parameters[3])
+                for group in optimizer.param_groups:
+                    group["capturable"], group["lr"] = False, 0.01
+                optimizer.step()
+            rate = torch.tensor(0.01, device=WHERE)
+            sides[1][1].param_groups[0]["lr"] = rate
+            continue
+        (parameters, optimizer), (others, fused) = sides
+        parameters[3].grad = torch.zeros_like(parameters[3])
+        if clip:
+            nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+        assert FusedUpdate.supports(fused)
+        update = FusedUpdate(fused, decoupled=kind is torch.optim.AdamW, clip=clip)
+        update.warm_up()
+        update.fill_and_launch()
+        for one, other in zip(parameters, others, strict=True):
+            assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+        for one, other in zip(optimizer.state.values(), fused.state.values(), strict=True):
+            assert float(one["step"]) == float(other["step"])
+            assert torch.allclose(one["exp_avg_sq"], other["exp_avg_sq"], rtol=1e-5)
+
+
+@pytest.mark.skipif(not CUDA, reason="the interpreter has neither TF32 nor bfloat16")
+@pytest.mark.parametrize("channels", [(1, 32), (16, 16), (32, 32), (32, 64), (64, 128)])
+def test_rounded_products_are_as_exact_as_tf32(channels, monkeypatch):
+    monkeypatch.setattr(convolution, "precision", lambda: "tf32")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    first, second = channels
+    network = nn.Sequential(nn.Conv1d(first, second, 5, padding=2), nn.ReLU(), nn.Conv1d(second, 32, 3))
+    found = errors(network, {"x": torch.randn(40, first, 300)})
+    assert max(found) < 3e-3, found
+
+
+@pytest.mark.parametrize("inner", [40, 4096])
+def test_dense_layers(inner):
+    """One product, or several along the inner dimension."""
+    network = nn.Sequential(nn.Linear(inner, 24), nn.ReLU(), nn.Linear(24, 3))
+    assert head._parts(torch.zeros(5, inner), network[0].weight) == (4 if inner == 4096 else 1)
+    found = errors(network, {"x": torch.randn(5, inner)})
+    assert max(found) < TOLERANCE, found

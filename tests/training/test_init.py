@@ -125,3 +125,18 @@ def test_classes_train_with_probabilities_of_each(settings, folds):
     np.testing.assert_allclose(total, 1, atol=1e-6)
     np.testing.assert_allclose(np.asarray(table["score"], float), np.asarray(table["probability_PC"], float))
     assert done.data["average_precision"] > 0.5
+
+
+def test_frozen_networks_learn_their_output_alone(settings, tmp_path):
+    train(settings(epochs=1, scalars=()))
+    before = saved.read(tmp_path / "run" / saved.FILE)[1][0]
+    given = {"init": str(tmp_path / "run"), "scalars": (), "freeze": True, "epochs": 4}
+    done = train(settings(**given, out=tmp_path / "frozen"))
+    assert done.data["taken"] == {"global": "global", "local": "local", "hidden": "taken", "output": "new"}
+    after = saved.read(tmp_path / "frozen" / saved.FILE)[1][0]
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head.4.weight", "head.4.bias"}
+    with pytest.raises(TransitError, match="would not train secondary"):
+        train(settings(**given | {"views": ("local", "global", "secondary")}, out=tmp_path / "a"))
+    with pytest.raises(TransitError, match="freeze"):
+        settings(freeze=True)

@@ -203,7 +203,6 @@ def lightning(config: BenchmarkConfig) -> Steps:
 def transit(config: BenchmarkConfig) -> Steps:
     """What `transit train` runs: samples on the device, and its step."""
     import numpy as np
-    import torch
 
     from transit_cli.device.select import select
     from transit_cli.training import workload
@@ -215,12 +214,11 @@ def transit(config: BenchmarkConfig) -> Steps:
     groups = workload.repeat(InMemorySamples(views, targets, np.arange(len(targets))), size, 1, device)
     settings = StepSettings(batch_size=size, precision="fp32")  # as the others compute
     run = workload.build(settings, config.network, config.views, device, groups=groups)
-    total = torch.zeros((), device=device.torch_device)
 
     def steps(count: int) -> tuple[float, str]:
         begin = time.perf_counter()
         for _ in range(count):
-            total.add_(run.runner.run(run.place(run.draw())))
+            run.run_step()
         device.synchronize()
         return time.perf_counter() - begin, run.runner.execution
 

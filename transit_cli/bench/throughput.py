@@ -130,7 +130,7 @@ def measure(
     run = build()
     work: Callable[[], object] = run.run_step
     if kind == "infer":
-        inputs = {name: values.cpu() for name, values in run.draw()[0][0].items()}
+        inputs = {name: values.cpu() for name, values in run.draw()[0].inputs.items()}
 
         def work() -> object:
             return inference.logits([run.step.network], inputs, device, execution=settings.execution)

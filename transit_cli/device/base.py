@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     import torch
@@ -128,6 +128,10 @@ class CapturingDevice(Device, Protocol):
 
     def pool(self) -> object:
         """A handle of memory shared by captured work that never runs at the same time."""
+        ...
+
+    def concurrently(self, works: Sequence[Callable[[], torch.Tensor]]) -> list[torch.Tensor]:
+        """Queue works that do not depend on each other side by side, and return their results."""
         ...
 
 

@@ -13,7 +13,7 @@ from transit_cli.device.base import DeviceFacts, DeviceMemory, Kind, Precision, 
 from transit_cli.device.cpu import host_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 
 def why_absent() -> str:
@@ -69,6 +69,7 @@ class CudaDevice:
         )
         self._limit = found.total_memory
         self._side = torch.cuda.Stream(self.torch_device)  # one for all: the allocator keeps blocks for each stream
+        self._branches: list[torch.cuda.Stream] = []
         # From Ampere (8.0) on there is bfloat16 arithmetic, 1.0 to 1.4 times as fast as float32 on an H100.
         self.best_precision: Precision = "bf16" if found.major >= 8 else "fp32"
         torch.backends.cuda.matmul.allow_tf32 = True  # as torch's convolutions are by default
@@ -134,6 +135,25 @@ class CudaDevice:
     def pool(self) -> object:
         """A handle of memory shared by graphs that never run at the same time."""
         return torch.cuda.graph_pool_handle()
+
+    def concurrently(self, works: Sequence[Callable[[], torch.Tensor]]) -> list[torch.Tensor]:
+        """Queue the first work on the current stream and each other on one of its own, then join them.
+
+        Autograd runs a backward pass on the streams of the forward pass, so that it forks and joins too.
+        """
+        current = torch.cuda.current_stream()
+        while len(self._branches) < len(works) - 1:
+            self._branches.append(torch.cuda.Stream(self.torch_device))
+        results = []
+        for stream, work in zip(self._branches, works[1:], strict=False):
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):
+                results.append(work())
+        first = works[0]()
+        for stream, result in zip(self._branches, results, strict=False):
+            current.wait_stream(stream)
+            result.record_stream(current)
+        return [first, *results]
 
     def capture(self, work: Callable[[], torch.Tensor], pool: Any) -> tuple[torch.Tensor, Callable[[], None]]:
         """Record what `work` queues as a CUDA graph; other threads may use the GPU meanwhile.

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from transit_cli.model.card import Card
 
@@ -67,8 +68,23 @@ class Inputs:
         return cls(list(card.views), columns, list(card.target), list(card.classes))
 
 
+def freeze(network: nn.Module) -> None:
+    """Exclude all parameters from training but those of the last dense layer, the output.
+
+    Raises:
+        ValueError: the network has no dense layer.
+    """
+    dense = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not dense:
+        raise ValueError("no dense layer to train")
+    network.requires_grad_(False)
+    dense[-1].requires_grad_(True)
+
+
 @torch.no_grad()
-def initialise(network: nn.Module, inputs: Inputs, initial: Initial, member: int) -> dict[str, str]:
+def initialise(
+    network: nn.Module, inputs: Inputs, initial: Initial, member: int, *, output: bool = True
+) -> dict[str, str]:
     """Load what fits of a saved member into a network.
 
     Args:
@@ -76,6 +92,7 @@ def initialise(network: nn.Module, inputs: Inputs, initial: Initial, member: int
         inputs: what it takes and returns.
         initial: where the weights come from.
         member: number of the new network, any; the saved members are used in turn.
+        output: whether the output layer is loaded too; otherwise it stays random.
 
     Returns:
         For each view and for "hidden" and "output", what it began from: the name of a saved view, "taken", "formed from
@@ -99,8 +116,8 @@ def initialise(network: nn.Module, inputs: Inputs, initial: Initial, member: int
     for name in dense[:-1]:
         hidden = hidden and _copy_dense(own, saved, name, index)
         index = index if own[f"{name}weight"].ndim == 1 else None  # the first linear layer mixes the features
-    output = _copy_output(own, saved, dense[-1], inputs, before) if hidden else "new"
-    return sources | {"hidden": "taken" if hidden else "new", "output": output}
+    last = _copy_output(own, saved, dense[-1], inputs, before) if hidden and output else "new"
+    return sources | {"hidden": "taken" if hidden else "new", "output": last}
 
 
 def _copy(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], prefix: str, saved_prefix: str) -> bool:

@@ -14,13 +14,14 @@ from transit_cli.device.select import select
 from transit_cli.options import parse_bins
 from transit_cli.results import TransitError
 from transit_cli.training import workload
+from transit_cli.training.batch import Batch
 from transit_cli.training.loading import samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from transit_cli.profiling.settings import ProfileSettings
-    from transit_cli.training.workload import LoadedBatch, Workload
+    from transit_cli.training.workload import Workload
 
 
 def build(settings: ProfileSettings) -> Workload:
@@ -49,12 +50,12 @@ def _read(viewset: ViewSet, views: Mapping[str, int]) -> samples.InMemorySamples
     return samples.read_samples(viewset, rows, list(views), None, np.zeros(len(rows), dtype=np.float32))
 
 
-def _loaded(settings: ProfileSettings, views: Mapping[str, int]) -> Iterator[list[LoadedBatch]]:
+def _loaded(settings: ProfileSettings, views: Mapping[str, int]) -> Iterator[list[Batch]]:
     """Batches of the user's own loader, which is called again when it ends."""
     factory = _factory(str(settings.loader))
     while True:
         count = 0
-        group: list[LoadedBatch] = []
+        group: list[Batch] = []
         for item in factory(views, 0, settings.batch_size):
             group.append(_validated(item, str(settings.loader)))
             count += 1
@@ -70,7 +71,7 @@ def _loaded(settings: ProfileSettings, views: Mapping[str, int]) -> Iterator[lis
             )
 
 
-def _validated(item: Any, name: str) -> LoadedBatch:
+def _validated(item: Any, name: str) -> Batch:
     inputs, targets = item if isinstance(item, tuple | list) and len(item) == 2 else (None, None)
     if not isinstance(inputs, dict) or not isinstance(targets, Tensor):
         raise TransitError(
@@ -79,7 +80,7 @@ def _validated(item: Any, name: str) -> LoadedBatch:
             fix=f"correct {name.rpartition(':')[0]}",
             code="loader-unusable",
         )
-    return inputs, targets
+    return Batch(inputs, targets)
 
 
 def _factory(name: str) -> Callable[..., Any]:

@@ -153,7 +153,7 @@ def _kernels(execution: str, watch: _Watch) -> AbstractContextManager[None]:
         watch.bytes += sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
     if execution == "triton":
-        from transit_cli.model.acceleration import fused
+        from transit_cli.model.acceleration.cuda import fused
 
         return fused.watch_launches(on_kernel)
     if execution.startswith("metal"):
@@ -169,7 +169,7 @@ _PACKAGE = str(Path(__file__).parent)
 
 def inspect(workload: Workload) -> Inspection:
     """Run one step and count. It takes many times as long as a normal step and is not timed."""
-    group = workload.draw()
+    group = [batch.gathered() for batch in workload.draw()]
     flops = FlopCounterMode(display=False)
     watch = _Watch()
     execution = workload.step.settings.execution

@@ -11,7 +11,6 @@ import torch
 from transit_cli import console
 from transit_cli.memory import pressure
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.training.batch import Batch
 from transit_cli.training.distributed import PeerLostError
 from transit_cli.training.learner import Learner
 from transit_cli.training.loading.samples import Batching
@@ -132,7 +131,7 @@ class Fit:
         for group in self.loader.epoch(self.batching, self.task.seed, position.epoch, first):
             if self.processes.world_size > 1:
                 self._before_step = self.steps, self.learner.random_state()
-            self.learner.learn([Batch(*pair) for pair in group])
+            self.learner.learn(group)
             position.step += 1
             self.context.screen.advance()
             minutes = (time.monotonic() - self._saved) / 60

@@ -107,7 +107,7 @@ def _each(networks: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> Tensor
 def _kernels(networks: Sequence[nn.Module]) -> dict[nn.Module, Callable[..., Any]]:
     """Fused kernels, where Triton is there to compile them."""
     try:
-        from transit_cli.model.acceleration.fused import fused_forwards
+        from transit_cli.model.acceleration.cuda.fused import fused_forwards
     except ImportError:
         return {}
     return {module: forward for network in networks for module, forward in fused_forwards(network).items()}

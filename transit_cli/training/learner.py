@@ -72,13 +72,13 @@ class Learner:
             batches = self.step.augment_batches(batches)
         while True:
             try:
-                loss = self.runner.run(split_micro_batches(batches, self.micro_batch), augmented=augmented)
+                parts = split_micro_batches(batches, self.micro_batch)
+                self.runner.run_summing(parts, self.loss, augmented=augmented)
             except Exception as error:
                 if not self.device.is_out_of_memory(error):
                     raise
                 self.halve_micro_batch(str(error).splitlines()[0])
             else:
-                self.loss += loss
                 self.average.update(self.global_step)
                 return
 

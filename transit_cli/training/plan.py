@@ -15,7 +15,7 @@ from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision
 from transit_cli.memory import reading
 from transit_cli.model import registry
-from transit_cli.model.initialise import Initial, Inputs, initialise
+from transit_cli.model.initialise import Initial, Inputs, freeze, initialise
 from transit_cli.options import DEFAULT_SCALARS, MAX_MEMBERS
 from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
 from transit_cli.training.loading.samples import (
@@ -125,7 +125,9 @@ class Plan:
         """A network for these inputs, with new random weights, or where they fit those of a member of `initial`."""
         network = self._new_network()
         if self.initial:
-            initialise(network, self.inputs, self.initial, seed)
+            initialise(network, self.inputs, self.initial, seed, output=not self.settings.freeze)
+        if self.settings.freeze:
+            freeze(network)
         return network
 
     def _new_network(self) -> nn.Module:
@@ -171,7 +173,9 @@ def plan(settings: TrainSettings, device: Device, processes: ProcessGroup = SING
 
 def _with_initial(plan: Plan, initial: Initial) -> Plan:
     """The plan with the saved networks that its own begin from, whose use is said."""
-    taken = what_fits(initial, plan.inputs, plan._new_network, plan.settings.network)  # noqa: SLF001 - its own
+    settings = plan.settings
+    build = plan._new_network  # noqa: SLF001 - its own
+    taken = what_fits(initial, plan.inputs, build, settings.network, freeze=settings.freeze)
     console.note(f"weights begin from {describe(initial, taken)}")
     stars = plan.viewset.tces["star"][plan.samples.rows]
     held_out = np.unique(np.concatenate([stars[task.validation] for task in plan.tasks]))

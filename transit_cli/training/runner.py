@@ -63,11 +63,25 @@ class StepRunner:
         Returns:
             The effective batch's mean loss: a scalar on the device, detached, not synchronized.
         """
-        self.step.network.train()
-        executor = self._executor_for(micro_batches)
+        executor = self._prepare(micro_batches)
         loss = executor.run(micro_batches, augmented=augmented)
         self.executor = executor.fallback or executor
         return loss
+
+    def run_summing(self, micro_batches: Sequence[Batch], total: Tensor, *, augmented: bool = False) -> None:
+        """As `run`, with the loss added to `total`, a scalar on the device: a captured step does it by itself.
+
+        It is the same tensor in every step; another one needs a graph of its own.
+        """
+        executor = self._prepare(micro_batches)
+        executor.run_summing(micro_batches, total, augmented=augmented)
+        self.executor = executor.fallback or executor
+
+    def _prepare(self, micro_batches: Sequence[Batch]) -> Executor:
+        """Put the network in training mode; its modules are gone through only if it is not."""
+        if self.executor is None or not self.step.network.training:
+            self.step.network.train()
+        return self._executor_for(micro_batches)
 
     def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
         """Leave the gradients of the mean loss (times the scaler's factor) in `.grad`, and return that mean."""

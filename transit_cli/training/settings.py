@@ -154,6 +154,15 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
             "label_smoothing": 0.1,
             "mixup": 0.2,
         },
+        # Only the output is learned, from what simulation has taught the rest: docs/accuracy.md, label efficiency.
+        "few-labels": {
+            "init": "pretrained",
+            "freeze": True,
+            "members": 5,
+            "epochs": 50,
+            "batch_size": 32,
+            "learning_rate": 3e-3,
+        },
         # Shallue & Vanderburg 2018, section 4: Adam at 1e-5, batch 64, 50 epochs, random reflections, ten averaged.
         "paper": {
             "network": "astronet",
@@ -175,8 +184,8 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     resume: Annotated[Path | None, Flag(metavar="RUN")] = None
     "Resume this run, with its own options."
 
-    preset: Literal["default", "guide", "stable", "paper"] = "default"
-    "Values of other options: default, guide, stable (against unstable training) or paper (AstroNet's)."
+    preset: Literal["default", "guide", "stable", "few-labels", "paper"] = "default"
+    "Values of other options: default, guide, stable (if training diverges), few-labels or paper."
 
     epochs: Annotated[int, Range(1, 1_000_000), Panel("Optimisation")] = 20
     "Passes over the training rows."
@@ -186,6 +195,9 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
 
     init: Annotated[str, Flag(metavar="RUN|FILE")] = ""
     "Begin from saved networks: pretrained, a RUN or a model.safetensors."
+
+    freeze: bool = False
+    "With --init: train only a new output layer."
 
     members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
     "Networks of different seeds to average."
@@ -230,6 +242,8 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
         super().__post_init__()
         if self.folds == 1:
             self.refuse("folds", "0, or at least 2")
+        if self.freeze and not self.init:
+            self.refuse("freeze", "used with --init, which what is frozen comes from", "add --init pretrained")
 
 
 @dataclass(frozen=True, kw_only=True)

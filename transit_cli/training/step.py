@@ -41,6 +41,7 @@ class OptimizerStep:
     Attributes:
         global_step: optimizer steps taken.
         parameters: those of the network that are trained.
+        positive_weight: the weight of positives in the binary loss, a scalar on the device.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class OptimizerStep:
         )
         self.precision = precision.resolve(device, settings.precision)
         self.scaler = precision.scaler(device, self.precision)
-        self._positive_weight = torch.tensor(settings.positive_weight, device=device.torch_device)
+        self.positive_weight = torch.tensor(settings.positive_weight, device=device.torch_device)
         self._class_weights = torch.tensor(class_weights, device=device.torch_device) if class_weights else None
 
     def augment_batches(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
@@ -98,7 +99,7 @@ class OptimizerStep:
             return -(weighted * F.log_softmax(logits.to(targets.dtype), dim=1)).sum() / len(targets)
         if smoothing:
             targets = targets * (1 - smoothing) + smoothing / 2
-        weight = self._positive_weight if self.settings.positive_weight != 1 else None
+        weight = self.positive_weight if self.settings.positive_weight != 1 else None
         return F.binary_cross_entropy_with_logits(logits.to(targets.dtype), targets, pos_weight=weight)
 
     def update(self) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from transit_cli.device import precision
 from transit_cli.model import registry
-from transit_cli.training.batch import Batch
 from transit_cli.training.execution.marks import INFERENCE_PHASES, PHASES, marking
 from transit_cli.training.loading.samples import Batching, DeviceLoader, InMemorySamples
 from transit_cli.training.runner import StepRunner
@@ -21,11 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from transit_cli.device.base import Device
+    from transit_cli.training.batch import Batch
     from transit_cli.training.execution.marks import Mark
     from transit_cli.training.settings import StepSettings
-
-#: A micro-batch as a loader yields it: inputs by name and targets [B], on the host or on the device.
-LoadedBatch = tuple[dict[str, Tensor], Tensor]
 
 #: Synthetic samples: enough for their gathers to miss the caches, as those of a view set do.
 SYNTHETIC_SAMPLES = 4096
@@ -39,19 +36,22 @@ class Workload:
 
     Attributes:
         runner: runs the training step.
-        groups: yields the micro-batches of one optimizer step, without end.
+        groups: yields the micro-batches of one optimizer step, without end, on the host or on the device.
         source: where the batches come from, for display.
         inference: whether only the forward pass runs.
-        last: what the last step returned: the loss, or logits.
+        loss: the sum of the losses of all steps, on the device.
         steps_run: steps so far, of either kind.
     """
 
     runner: StepRunner
-    groups: Iterator[list[LoadedBatch]]
+    groups: Iterator[list[Batch]]
     source: str
     inference: bool = False
-    last: Tensor | None = field(default=None, repr=False)
+    loss: Tensor = field(init=False, repr=False)
     steps_run: int = 0
+
+    def __post_init__(self) -> None:
+        self.loss = torch.zeros((), device=self.device.torch_device)
 
     @property
     def step(self) -> OptimizerStep:
@@ -73,20 +73,20 @@ class Workload:
         """The phases that occur."""
         return INFERENCE_PHASES if self.inference else PHASES
 
-    def draw(self) -> list[LoadedBatch]:
+    def draw(self) -> list[Batch]:
         """The next micro-batches from the loader."""
         return next(self.groups)
 
-    def place(self, group: list[LoadedBatch]) -> list[Batch]:
+    def place(self, group: list[Batch]) -> list[Batch]:
         """Micro-batches on the device; those that are there already are not copied."""
-        return [Batch(*pair).to(self.device.torch_device, non_blocking=True) for pair in group]
+        return [batch.to(self.device.torch_device, non_blocking=True) for batch in group]
 
     def run_step(self, mark: Mark | None = None) -> None:
         """One optimizer step, or one forward pass; `mark` is called at each change of phase."""
         if mark is None:
             self.compute(self.place(self.draw()))
             return
-        group = self.draw()
+        group = [batch.gathered() for batch in self.draw()]
         mark("data", "transfer")
         batches = self.place(group)
         mark("transfer", "forward")
@@ -98,12 +98,12 @@ class Workload:
         """Run on batches that are on the device."""
         self.steps_run += 1
         if not self.inference:
-            self.last = self.runner.run(batches)
+            self.runner.run_summing(batches, self.loss)
             return
         self.step.network.eval()
         with torch.inference_mode(), precision.autocast(self.device, self.step.precision):
             for batch in batches:
-                self.last = self.step.network(batch.inputs)
+                self.step.network(batch.inputs)
 
 
 def build(
@@ -112,7 +112,7 @@ def build(
     views: Mapping[str, int],
     device: Device,
     *,
-    groups: Iterator[list[LoadedBatch]] | None = None,
+    groups: Iterator[list[Batch]] | None = None,
     source: str = "random numbers on the device",
     inference: bool = False,
 ) -> Workload:
@@ -135,7 +135,7 @@ def build(
     return Workload(StepRunner(step), groups, source, inference)
 
 
-def repeat(samples: InMemorySamples, batch_size: int, accumulate: int, device: Device) -> Iterator[list[LoadedBatch]]:
+def repeat(samples: InMemorySamples, batch_size: int, accumulate: int, device: Device) -> Iterator[list[Batch]]:
     """Micro-batches of samples kept on the device, epoch after epoch, as `transit train` draws them with seed 0.
 
     Groups with fewer than `accumulate` micro-batches, at the end of an epoch, are skipped.

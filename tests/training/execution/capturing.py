@@ -35,6 +35,7 @@ class CapturingCpu(CpuDevice):
     def __init__(self):
         super().__init__()
         self.captures = self.replays = 0
+        self.replaying = False
 
     @contextmanager
     def side_stream(self):
@@ -42,6 +43,9 @@ class CapturingCpu(CpuDevice):
 
     def pool(self):
         return object()
+
+    def concurrently(self, works):
+        return [work() for work in works]
 
     def capture(self, work, pool):
         self.captures += 1
@@ -56,12 +60,14 @@ class CapturingCpu(CpuDevice):
 
     def _replay(self, calls):
         self.replays += 1
+        self.replaying = True
         with torch.no_grad():
             for function, args, kwargs, kept in calls:
                 found = function(*args, **kwargs)
                 for old, new in zip(flat(kept), flat(found), strict=True):
                     if old is not new and old.data_ptr() != new.data_ptr():
                         old.copy_(new)
+        self.replaying = False
 
 
 def flat(value):

@@ -6,6 +6,7 @@ import gc
 import pytest
 import torch
 
+from tests.training.execution.test_captured_inputs import Outside
 from tests.training.execution.test_execution import STEPS, VIEWS, batch_of, weights
 from transit_cli.device.cuda import without_tf32
 from transit_cli.device.select import select
@@ -13,10 +14,13 @@ from transit_cli.model import registry
 from transit_cli.training import inference
 from transit_cli.training.batch import Batch
 from transit_cli.training.execution import selection
+from transit_cli.training.learner import Learner
+from transit_cli.training.loading.samples import Batching
 from transit_cli.training.optimization.augment import Augmentation
 from transit_cli.training.runner import StepRunner
-from transit_cli.training.settings import StepSettings
+from transit_cli.training.settings import StepSettings, TrainSettings
 from transit_cli.training.step import OptimizerStep
+from transit_cli.training.workload import synthetic_samples
 from transit_cli.utils import cache
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
@@ -113,6 +117,28 @@ def test_shapes_share_the_memory_of_one_step(device, execution):
         device.synchronize()
         peaks[name] = device.memory().peak
     assert peaks[execution] < 1.25 * peaks["eager"]
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_the_graph_gathers_the_samples_of_an_epoch(device, execution):
+    """Losses and weights as from batches that are copied, bit for bit; steps of an epoch are a replay and no more."""
+    found = []
+    for gathered in (False, True):
+        settings = TrainSettings().replace(batch_size=24, accumulate=2, precision="fp32", execution=execution)
+        torch.manual_seed(0)
+        samples = synthetic_samples(VIEWS, 24 * 11)
+        batching = Batching(len(samples), 24, 2)
+        learner = Learner(registry.build("two-branch", VIEWS), device, settings, 3 * batching.steps)
+        loader, outside = samples.loader(device.torch_device, None), []
+        for epoch in range(4):
+            for group in loader.epoch(batching, 3, epoch):
+                with Outside(device) as watch:
+                    learner.learn([batch.gathered() for batch in group] if gathered else group)
+                outside.append(watch.names)
+        found.append(torch.cat([learner.loss.view(1), weights(learner.runner)]))
+        if not gathered:
+            assert [[]] * (batching.steps - 2) == outside[-batching.steps + 1 : -1]
+    assert torch.equal(*found)
 
 
 def test_a_graph_that_nobody_holds_does_not_spoil_the_next(device):

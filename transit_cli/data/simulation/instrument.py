@@ -184,6 +184,19 @@ def outlier_bursts(rng: np.random.Generator, observation: Observation) -> np.nda
     return total
 
 
+def sawtooth_dips(rng: np.random.Generator, observation: Observation, period: float) -> np.ndarray:
+    """[m] dips of about unit depth, a period apart, that begin suddenly and recover slowly, or the reverse.
+
+    Guiding and temperature do this after events at equal intervals; the fold has one deep, lopsided dip.
+    """
+    cycles = (observation.grid - observation.grid[0]) / period + rng.random()
+    part = cycles % 1 * period / 10 ** rng.uniform(-1.5, -0.5)
+    recovery, bend, backwards = rng.uniform(0.3, 1.0), 10 ** rng.uniform(-0.3, 0.4), rng.random() < 0.5
+    heights = 1 + 0.15 * rng.standard_normal(int(cycles[-1]) + 1)
+    done = np.clip(1 - part if backwards else part, 0, 1)
+    return np.where(part < 1, -heights[cycles.astype(int)] * (1 - recovery * done**bend), 0.0)
+
+
 def scattered_light(rng: np.random.Generator, observation: Observation) -> np.ndarray:
     """[m] scattered Earthlight at the end of each orbit, modulated by the Earth's rotation, of about unit height."""
     total = np.zeros(len(observation.grid))

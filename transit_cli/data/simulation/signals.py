@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 SPACINGS = {"tess": (0.3, 1.5), "kepler": (0.8, 4.0)}
 #: Probabilities of the causes of junk (see `_systematics`).
 JUNK = {
-    "variable": 0.47,
-    "dumps": 0.12,
-    "edges": 0.15,
+    "variable": 0.37,
+    "dumps": 0.10,
+    "edges": 0.10,
     "strays": 0.05,
     "jumps": 0.04,
-    "scattered": 0.07,
+    "scattered": 0.05,
     "cadence": 0.03,
     "missed": 0.07,
+    "chance": 0.14,
+    "sawtooth": 0.05,
 }
 #: Range of periods in days at which systematics repeat: the spacecraft's orbit, a month.
 ORBIT = {"tess": (12.8, 14.8), "kepler": (30.0, 32.0)}
@@ -42,6 +44,9 @@ THRESHOLD = 7.5
 MAX_RESCALES = 4
 #: Numbers of trial periods: log-uniform, uniform, and close to the best of these.
 TRIALS = (30, 14, 13)
+#: Numbers of trial periods, likewise, of a search for the highest of many peaks of noise; the faintest that is kept,
+#: and how many light curves are searched for one.
+CHANCE_TRIALS, CHANCE_THRESHOLD, CHANCE_TRIES = (900, 300, 13), 5.5, 4
 
 
 class NothingFoundError(Exception):
@@ -173,6 +178,9 @@ def _systematics(
         wrong = strength(0.9, 0.5) * instrument.pointing_drift(rng, observation)
         wrong += rng.exponential(2.0) * instrument.momentum_dump_offsets(rng, observation)
         return wrong[observation.has_data], (step * float(rng.choice((0.5, 1, 2), p=(0.15, 0.7, 0.15))),)
+    if kind == "sawtooth":
+        period = float(np.exp(rng.uniform(np.log(2), np.log(14))))
+        return strength(8, 0.7) * instrument.sawtooth_dips(rng, observation, period)[observation.has_data], (period,)
     make, typical, spread = {
         "edges": (instrument.edge_ramps, 5.0, 0.6),
         "strays": (instrument.outlier_bursts, 6.0, 0.7),
@@ -196,6 +204,8 @@ def _junk(rng: np.random.Generator, observation: Observation, spacing: float, mi
         return _wrong_ephemeris(rng, observation, spacing)
     if kind == "cadence":
         return _cadence_alias(rng, observation, spacing, mission)
+    if kind == "chance":
+        return _chance_alignment(rng, observation, spacing, mission)
     wrong, periods = _systematics(rng, observation, kind, mission)
     background = _background(rng, observation)
     for _ in range(MAX_RESCALES):
@@ -221,6 +231,24 @@ def _cadence_alias(rng: np.random.Generator, observation: Observation, spacing: 
     return SimulatedSignal(time, flux, signal, "J", "multiple of the cadence")
 
 
+def _chance_alignment(
+    rng: np.random.Generator, observation: Observation, spacing: float, mission: str
+) -> SimulatedSignal:
+    """The highest of many peaks of noise: a search tries so many periods that dips line up by chance.
+
+    They look like shallow transits, centred and of plausible duration, and are most of what lies near a survey's
+    detection threshold.
+    """
+    for _ in range(CHANCE_TRIES):
+        noise = _background(rng, observation)
+        red = rng.exponential(1.5) * instrument.red_noise(rng, len(observation.grid), observation.cadence)
+        time, flux = _detrended(observation, 1 + 1e-3 * (noise + red[observation.has_data]), spacing, ())
+        signal, significance = search_signal(rng, time, flux, (), SHORTEST[mission], counts=CHANCE_TRIALS)
+        if significance >= CHANCE_THRESHOLD:
+            return SimulatedSignal(time, flux, signal, "J", "chance alignment")
+    raise NothingFoundError
+
+
 def _wrong_ephemeris(rng: np.random.Generator, observation: Observation, spacing: float) -> SimulatedSignal:
     """A wrong period or epoch of another signal, such as a harmonic or residuals of a masked signal."""
     time = observation.time
@@ -243,7 +271,13 @@ def _wrong_ephemeris(rng: np.random.Generator, observation: Observation, spacing
 
 
 def search_signal(
-    rng: np.random.Generator, time: np.ndarray, flux: np.ndarray, periods: tuple[float, ...], shortest: float
+    rng: np.random.Generator,
+    time: np.ndarray,
+    flux: np.ndarray,
+    periods: tuple[float, ...],
+    shortest: float,
+    *,
+    counts: tuple[int, int, int] = TRIALS,
 ) -> tuple[Signal, float]:
     """The most significant box: at the given or at random trial periods, refined close to the best.
 
@@ -256,11 +290,11 @@ def search_signal(
         trials = np.clip(np.repeat(periods, max(1, 5 // len(periods))), shortest, longest)
         trials *= 1 + 0.001 * rng.standard_normal(len(trials))
     else:
-        short = np.exp(rng.uniform(np.log(shortest), np.log(longest), TRIALS[0]))
-        trials = np.concatenate([short, rng.uniform(min(5.0, longest / 2), longest, TRIALS[1])])
+        short = np.exp(rng.uniform(np.log(shortest), np.log(longest), counts[0]))
+        trials = np.concatenate([short, rng.uniform(min(5.0, longest / 2), longest, counts[1])])
     coarse, _ = deepest_box(time, flux, trials)
     step = 0.25 * max(coarse.duration, 0.02) * coarse.period / span
-    near = np.maximum(coarse.period + step * np.linspace(-3, 3, TRIALS[2]), shortest)
+    near = np.maximum(coarse.period + step * np.linspace(-3, 3, counts[2]), shortest)
     signal, significance = deepest_box(time, flux, near)
     duration = signal.duration
     if duration > 0.1 * signal.period:  # pipelines limit the duration

@@ -42,6 +42,10 @@ class Executor:
         self._step.update()
         return loss
 
+    def run_summing(self, micro_batches: Sequence[Batch], total: Tensor, *, augmented: bool = False) -> None:
+        """As `run`, with the loss added to `total`, a scalar on the device."""
+        total += self.run(micro_batches, augmented=augmented)
+
     def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
         """Add the gradients of the effective batch's mean loss to `.grad`; micro-batches are weighted by size."""
         if self._data_parallel:

@@ -1,10 +1,10 @@
 """A whole optimizer step as one CUDA graph: no Python and no single kernel launches once it has been captured.
 
-A graph holds addresses, not tensors: what it reads (inputs, targets, learning rate, weights, optimizer state) and what
-it writes must stay alive and in place as long as the graph. Each shape of the effective batch gets its own graph after
-a few ordinary steps, which are real steps: nothing is computed twice or discarded. As graphs never run at the same
-time, they share a memory pool, which is released while another shape takes its ordinary steps: a run needs the memory
-of one step, whatever its shapes.
+A graph holds addresses, not tensors: what it reads (samples or copies of them, learning rates, weights, the optimizer's
+state) and what it writes must stay alive and in place as long as the graph. Each shape of the effective batch gets its
+own graph after a few ordinary steps, which are real steps: nothing is computed twice or discarded. As graphs never run
+at the same time, they share a memory pool, which is released while another shape takes its ordinary steps: a run needs
+the memory of one step, whatever its shapes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from transit_cli.device import precision
 from transit_cli.model.acceleration import layout
+from transit_cli.training.execution import captured_inputs
 from transit_cli.training.execution.base import Executor
+from transit_cli.training.execution.captured_inputs import CapturedInputs, CapturedRate
 from transit_cli.training.execution.errors import UnsupportedExecution
 
 if TYPE_CHECKING:
@@ -34,15 +37,25 @@ WARM_UP_STEPS = 3
 
 @dataclass(frozen=True)
 class _Graph:
-    """A captured step: its input buffers, its loss buffer, and the function that replays it."""
+    """A captured step.
 
-    inputs: Sequence[Batch]
+    Attributes:
+        inputs: what it reads.
+        loss: the buffer that it writes.
+        total: the sum that it adds the loss to.
+        replay: runs it.
+        held: other objects whose memory it uses.
+    """
+
+    inputs: CapturedInputs
     loss: Tensor
+    total: Tensor | None
     replay: Callable[[], None]
+    held: object
 
 
 class CudaGraph(Executor):
-    """The step as a CUDA graph. The learning rate is a tensor that is filled before each replay.
+    """The step as a CUDA graph. Samples that lie on the device are gathered by the graph, and the loss summed in it.
 
     Raises:
         UnsupportedExecution: the device cannot capture, or the gradient scaler of fp16 has to be read after every step.
@@ -56,32 +69,41 @@ class CudaGraph(Executor):
         super().__init__(step, data_parallel)
         self._device = device = cast("CapturingDevice", step.device)
         self._forwards: Mapping[nn.Module, Callable[..., Any]] = {}
-        self._rate = torch.zeros((), device=device.torch_device)
+        self._rate = CapturedRate(step)
         for group in step.optimizer.param_groups:
-            group["lr"], group["capturable"] = self._rate, True
+            group["lr"], group["capturable"] = self._rate.rate, True
         self._seen: dict[tuple[int, ...], int] = {}
         self._graphs: dict[tuple[int, ...], _Graph] = {}
         self._pool = device.pool()
 
     def run(self, micro_batches: Sequence[Batch], *, augmented: bool = False) -> Tensor:
+        return self._run(micro_batches, None, augmented=augmented).clone()  # the next replay overwrites the buffer
+
+    def run_summing(self, micro_batches: Sequence[Batch], total: Tensor, *, augmented: bool = False) -> None:
+        self._run(micro_batches, total, augmented=augmented)
+
+    def _run(self, micro_batches: Sequence[Batch], total: Tensor | None, *, augmented: bool) -> Tensor:
+        """Take a step, and add its loss to `total`; returns the loss, which holds until the next step."""
         if self._step.settings.mixup and not augmented:  # mixup draws its random numbers on the host
             micro_batches, augmented = self._step.augment_batches(micro_batches), True
-        kind = (augmented, *(len(batch) for batch in micro_batches))
+        kind = (augmented, id(total), *captured_inputs.layout(micro_batches))
         seen = self._seen.get(kind, 0)
         self._seen[kind] = seen + 1
         if seen < WARM_UP_STEPS:
             self._release_graphs()
             with self._device.side_stream():
-                return super().run(micro_batches, augmented=augmented)
+                loss = super().run(micro_batches, augmented=augmented)
+                if total is not None:
+                    total += loss
+                return loss
         if kind not in self._graphs:
-            self._graphs[kind] = self._capture(micro_batches, augmented)
+            self._graphs[kind] = self._capture(micro_batches, total, augmented=augmented)
         graph = self._graphs[kind]
-        for kept, batch in zip(graph.inputs, micro_batches, strict=True):
-            kept.copy_(batch)
-        self._step.set_learning_rate()
+        graph.inputs.load(micro_batches)
+        self._rate.prepare()
         graph.replay()
         self._step.global_step += 1
-        return graph.loss.clone()  # the next replay overwrites the graph's buffer
+        return graph.loss
 
     def backward(self, batch: Batch, weight: float) -> Tensor:
         with layout.replaced(self._forwards):
@@ -94,6 +116,10 @@ class CudaGraph(Executor):
                 self._step.optimizer.zero_grad(set_to_none=True)
         return self._device.capture(lambda: self.gradients([batch]), self._device.pool())[1]
 
+    def _update(self) -> tuple[Callable[[], None], Callable[[], None]]:
+        """What to capture to apply the gradients, and what to do after the capture."""
+        return self._step.apply_gradients, lambda: None
+
     def _release_graphs(self) -> None:
         """Release the graphs and their memory; a shape that comes again is captured again."""
         if self._graphs:
@@ -102,20 +128,28 @@ class CudaGraph(Executor):
             self._pool = self._device.pool()
             self._device.empty_cache()
 
-    def _capture(self, micro_batches: Sequence[Batch], augmented: bool) -> _Graph:
-        inputs = [batch.clone() for batch in micro_batches]
+    def _capture(self, micro_batches: Sequence[Batch], total: Tensor | None, *, augmented: bool) -> _Graph:
+        inputs = captured_inputs.inputs_for(micro_batches)
         step, data_parallel = self._step, self._data_parallel
+        counters, increments = inputs.counters()
+        apply_gradients, captured = self._update()
 
         def ready() -> Sequence[Batch]:
-            return inputs if augmented else step.augment_batches(inputs)
+            self._rate.read()
+            batches = inputs.read()
+            torch._foreach_add_([self._rate.counter, *counters], [1, *increments])  # one kernel
+            return batches if augmented else step.augment_batches(batches)
 
-        def work() -> Tensor:
-            loss = self.gradients(ready())
-            step.apply_gradients()
+        def update(loss: Tensor) -> Tensor:
+            apply_gradients()
+            if total is not None:
+                total.add_(loss)
             return loss
 
         if data_parallel is None:
-            return _Graph(inputs, *self._device.capture(work, self._pool))
+            loss, replay = self._device.capture(lambda: update(self.gradients(ready())), self._pool)
+            captured()
+            return _Graph(inputs, loss, total, replay, captured)
 
         # The all-reduce stays outside the graphs: a graph that waits for a dead process cannot be interrupted, and NCCL
         # does not shut down while a graph holds it.
@@ -124,23 +158,19 @@ class CudaGraph(Executor):
 
         values, compute = self._device.capture(local, self._pool)
 
-        def finish() -> Tensor:
-            loss = data_parallel.scatter_gradients(values)
-            step.apply_gradients()
-            return loss
+        loss, finish = self._device.capture(lambda: update(data_parallel.scatter_gradients(values)), self._pool)
+        captured()
 
-        loss, update = self._device.capture(finish, self._pool)
-
-        def replay() -> None:
+        def replay_both() -> None:
             compute()
             data_parallel.all_reduce(values)
-            update()
+            finish()
 
-        return _Graph(inputs, loss, replay)
+        return _Graph(inputs, loss, total, replay_both, captured)
 
 
 class TritonGraph(CudaGraph):
-    """As `CudaGraph`, with sequences of convolutions, poolings and ReLUs as fused Triton kernels.
+    """As `CudaGraph`, with fused Triton kernels for layers, loss, clipping and optimizer.
 
     Raises:
         UnsupportedExecution: Triton is missing, or has no kernel for any layer of the network.
@@ -151,14 +181,48 @@ class TritonGraph(CudaGraph):
     def __init__(self, step: OptimizerStep, data_parallel: DataParallel | None = None) -> None:
         _require_capture(step)
         try:
-            from transit_cli.model.acceleration.fused import fused_forwards
+            from transit_cli.model.acceleration.cuda.convolution import TransposedWeights
+            from transit_cli.model.acceleration.cuda.fused import fused_convolutions, fused_forwards
         except ImportError as error:
             raise UnsupportedExecution(f"Triton is missing ({error})") from error
-        forwards = fused_forwards(step.network)
-        if not forwards:
+        layers = fused_convolutions(step.network)
+        if not layers:
             raise UnsupportedExecution("it has no layers for which there is a kernel")
         super().__init__(step, data_parallel)
-        self._forwards = forwards
+        dtype = precision.DTYPES[step.precision]
+        self._weights = TransposedWeights(layers, dtype)
+        self._forwards = fused_forwards(step.network, self._weights, self._device.concurrently)
+
+    def backward(self, batch: Batch, weight: float) -> Tensor:
+        from transit_cli.model.acceleration.cuda.head import binary_loss
+
+        self._weights.refresh()
+        step = self._step
+        if batch.targets.ndim == 2:
+            return super().backward(batch, weight)
+        with layout.replaced(self._forwards), precision.autocast(step.device, step.precision):
+            logits = step.network(batch.inputs)
+        smoothing = step.settings.label_smoothing
+        loss, grad = binary_loss(
+            logits.detach(), batch.targets, step.positive_weight, weight=weight, smoothing=smoothing
+        )
+        logits.backward(grad)
+        return loss
+
+    def _update(self) -> tuple[Callable[[], None], Callable[[], None]]:
+        from transit_cli.model.acceleration.cuda.optimizer import FusedUpdate
+
+        step = self._step
+        if not FusedUpdate.supports(step.optimizer):
+            return super()._update()
+        update = FusedUpdate(step.optimizer, decoupled=step.settings.optimizer == "adamw", clip=step.settings.clip)
+        update.warm_up()
+
+        def apply_gradients() -> None:
+            update.launch()
+            step.optimizer.zero_grad(set_to_none=True)
+
+        return apply_gradients, update.fill
 
 
 def _require_capture(step: OptimizerStep) -> None:

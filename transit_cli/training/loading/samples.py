@@ -17,6 +17,7 @@ from torch import Tensor
 from transit_cli.data.views.make import unit_depth
 from transit_cli.data.viewset import LABELS, UNKNOWN
 from transit_cli.results import ExitCode, TransitError
+from transit_cli.training.batch import Batch, IndexedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -147,8 +148,8 @@ class Samples(Protocol):
 class BatchLoader(Protocol):
     """Yields the micro-batches of an epoch."""
 
-    def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[tuple[Inputs, Tensor]]]:
-        """Inputs and targets of each micro-batch on the device, one list per optimizer step, beginning with `start`."""
+    def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """The micro-batches on the device, one list per optimizer step, beginning with `start`."""
         ...
 
 
@@ -222,24 +223,31 @@ class Batching:
         """Optimizer steps of an epoch."""
         return math.ceil(self.samples / (self.batch_size * self.accumulate))
 
-    def groups(self, indices: Tensor, start: int = 0) -> list[tuple[Tensor, ...]]:
+    def slices(self, start: int = 0) -> Iterator[list[slice]]:
+        """For each optimizer step, beginning with `start`, the part of the epoch that each micro-batch is."""
+        size, effective = self.batch_size, self.batch_size * self.accumulate
+        for first in range(start * effective, self.samples, effective):
+            last = min(first + effective, self.samples)
+            yield [slice(begin, min(begin + size, last)) for begin in range(first, last, size)]
+
+    def groups(self, indices: Tensor, start: int = 0) -> list[list[Tensor]]:
         """For each optimizer step, beginning with `start`, the indices of its micro-batches in order."""
-        groups = indices[: self.samples].split(self.batch_size * self.accumulate)
-        return [group.split(self.batch_size) for group in groups[start:]]
+        return [[indices[part] for part in group] for group in self.slices(start)]
 
 
 class DeviceLoader:
-    """Keeps the samples on the device: an epoch costs one permutation, a batch one gather."""
+    """Keeps the samples on the device: an epoch costs one permutation, a batch one gather, where it is computed."""
 
     def __init__(self, samples: InMemorySamples, device: torch.device) -> None:
-        self._samples = samples.to(device)
-        self._device = device
+        there = samples.to(device)
+        self._samples, self._device = Batch(there.inputs, there.targets), device
 
-    def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[tuple[Inputs, Tensor]]]:
+    def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """See `BatchLoader.epoch`."""
-        indices = epoch_order(len(self._samples), seed, epoch).to(self._device)
-        for group in batching.groups(indices, start):
-            yield [self._samples.take(index) for index in group]
+        asynchronous = self._device.type == "cuda"
+        order = epoch_order(len(self._samples), seed, epoch).to(self._device, non_blocking=asynchronous)
+        for group in batching.slices(start):
+            yield [IndexedBatch(self._samples, order, part.start, part.stop) for part in group]
 
 
 def read_samples(

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transit_cli.data.views.make import unit_depth
 from transit_cli.device import host
 from transit_cli.results import TransitError
+from transit_cli.training.batch import Batch
 from transit_cli.training.loading.samples import epoch_order, not_finite_error
 from transit_cli.training.loading.workers import loader_workers
 
@@ -142,7 +143,7 @@ class StreamingLoader:
             **options,
         )
 
-    def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[tuple[Inputs, Tensor]]]:
+    def epoch(self, batching: Batching, seed: int, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """See `BatchLoader.epoch`."""
         groups = batching.groups(epoch_order(len(self._samples), seed, epoch), start)
         self._sampler.batches = [indices for group in groups for indices in group]
@@ -150,9 +151,7 @@ class StreamingLoader:
         for group in groups:
             yield [self._move(next(batches)) for _ in group]
 
-    def _move(self, batch: tuple[Inputs, Tensor] | TransitError) -> tuple[Inputs, Tensor]:
+    def _move(self, batch: tuple[Inputs, Tensor] | TransitError) -> Batch:
         if isinstance(batch, TransitError):
             raise batch
-        inputs, targets = batch
-        moved = {name: values.to(self._device, non_blocking=True) for name, values in inputs.items()}
-        return moved, targets.to(self._device, non_blocking=True)
+        return Batch(*batch).to(self._device, non_blocking=True)

@@ -10,7 +10,7 @@ import torch
 
 from transit_cli.data.viewset import ViewSet
 from transit_cli.model import pretrained, saved
-from transit_cli.model.initialise import Initial, initialise
+from transit_cli.model.initialise import Initial, Inputs, initialise
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.runs.environment import CONFIG, INIT
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch import nn
-
-    from transit_cli.model.initialise import Inputs
 
 #: The value of --init that names the networks that come with transit.
 PRETRAINED = "pretrained"
@@ -55,14 +53,27 @@ def open_initial(init: str, lengths: Mapping[str, int]) -> Initial | None:
     return Initial(init, file, *saved.read(file))
 
 
-def what_fits(initial: Initial, inputs: Inputs, build: Callable[[], nn.Module], network: str) -> dict[str, str]:
+def what_fits(
+    initial: Initial, inputs: Inputs, build: Callable[[], nn.Module], network: str, *, freeze: bool = False
+) -> dict[str, str]:
     """What a new network takes from the saved ones, see `model.initialise`; torch's random state is left as it is.
 
     Raises:
-        TransitError: nothing fits.
+        TransitError: nothing fits; or with `freeze`, not all but the output.
     """
     with torch.random.fork_rng(devices=[]):
-        taken = initialise(build(), inputs, initial, 0)
+        taken = initialise(build(), inputs, initial, 0, output=not freeze)
+    before = Inputs.of(initial.card)
+    unknown = sorted({*inputs.views, *inputs.scalars} - {*before.views, *before.scalars})
+    unknown += [name for name, source in taken.items() if source == "new" and name not in {"output", *inputs.views}]
+    if freeze and unknown and set(taken.values()) > {"new"}:
+        raise TransitError(
+            f"--freeze would not train {', '.join(unknown)}, which --init {initial.name} does not have",
+            wanted=f"inputs of the saved networks: {', '.join([*before.views, *before.scalars])}",
+            fix=f"--views {','.join(before.views)} --scalars={','.join(before.scalars)}, or omit --freeze",
+            exit_code=ExitCode.USAGE,
+            code="freeze-unfit",
+        )
     if set(taken.values()) > {"new"} or "new" not in taken.values():
         return taken
     raise TransitError(

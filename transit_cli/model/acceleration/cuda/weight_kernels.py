@@ -1,0 +1,139 @@
+"""Gradients of a convolution's weight and bias in Triton: sums over all bins of a batch, in a fixed order."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _dot(x, grad, acc, SPLIT: tl.constexpr, PRECISION: tl.constexpr):
+    """acc + x^T grad. With SPLIT, each factor as the sum of two bfloat16, without the product of the small parts.
+
+    Tensor cores read a transposed factor of 16 bits from shared memory as it is, one of float32 only value by value.
+    The result is more exact than TF32's: 16 bits of each factor count instead of 11.
+    """
+    if SPLIT:
+        x_high, grad_high = x.to(tl.bfloat16), grad.to(tl.bfloat16)
+        x_low, grad_low = (x - x_high.to(tl.float32)).to(tl.bfloat16), (grad - grad_high.to(tl.float32)).to(tl.bfloat16)
+        acc = tl.dot(tl.trans(x_low), grad_high, acc)
+        acc = tl.dot(tl.trans(x_high), grad_low, acc)
+        acc = tl.dot(tl.trans(x_high), grad_high, acc)
+    else:
+        acc = tl.dot(tl.trans(x), grad, acc, input_precision=PRECISION)
+    return acc
+
+
+@triton.jit
+def weight_grad_partial(
+    x_ptr, grad_output, argmax_mask, partial,
+    rows, length, length_out, taps, padding, steps,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, EPILOGUE: tl.constexpr, PADDED: tl.constexpr,
+    BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    SPLIT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The weight gradient, summed by each program over its own rows: partial [programs, PADDED, C_OUT].
+
+    Of the PADDED rows, the first taps x C_IN are those of weight [taps, C_IN, C_OUT], the next is the bias. A program
+    sums steps x BLOCK_K of the rows = B x L_OUT. What an output sees of x is contiguous: taps x C_IN values.
+    """
+    program = tl.program_id(0)
+    weight_row = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
+    out_channel = tl.program_id(2) * BLOCK_N + tl.arange(0, BLOCK_N)
+    is_weight, is_bias = (weight_row < taps * C_IN)[None, :], (weight_row == taps * C_IN)[None, :]
+    acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for step in range(steps):
+        row = (program * steps + step) * BLOCK_K + tl.arange(0, BLOCK_K)
+        row_mask = (row < rows)[:, None]
+        sample, position = row // length_out, row % length_out
+        at = row.to(tl.int64)[:, None] * C_OUT + out_channel[None, :]
+        grad = tl.load(grad_output + at, row_mask, 0.0)
+        begin = (position * (2 if EPILOGUE == 2 else 1) - padding) * C_IN
+        offset = begin[:, None] + weight_row[None, :]
+        x_at = x_ptr + (sample.to(tl.int64) * length * C_IN)[:, None] + offset
+        mask = row_mask & is_weight
+        x = tl.load(x_at, mask & (offset >= 0) & (offset < length * C_IN), 0.0)
+        x = tl.where(is_bias, 1.0, x).to(x_ptr.dtype.element_ty)
+        if EPILOGUE > 0:
+            argmax = tl.load(argmax_mask + at, row_mask, 0)
+            acc = _dot(x, tl.where(argmax == 1, grad, 0.0), acc, SPLIT, PRECISION)
+            if EPILOGUE == 2:
+                x = tl.load(x_at + C_IN, mask & (offset + C_IN >= 0) & (offset + C_IN < length * C_IN), 0.0)
+                x = tl.where(is_bias, 1.0, x).to(x_ptr.dtype.element_ty)
+                acc = _dot(x, tl.where(argmax == 2, grad, 0.0), acc, SPLIT, PRECISION)
+        else:
+            acc = _dot(x, grad, acc, SPLIT, PRECISION)
+    tl.store(partial + (program * PADDED + weight_row)[:, None] * C_OUT + out_channel[None, :], acc)
+
+
+@triton.jit
+def weight_grad_first(
+    x_ptr, grad_output, argmax_mask, partial,
+    rows, length, length_out, padding, steps,
+    C_OUT: tl.constexpr, TAPS: tl.constexpr, EPILOGUE: tl.constexpr, PADDED: tl.constexpr,
+    BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """As `weight_grad_partial` for one input channel, without tensor cores, of which it would use a sixteenth.
+
+    partial [programs, PADDED, C_OUT], in which row TAPS is the bias.
+    """
+    program = tl.program_id(0)
+    tap = tl.arange(0, PADDED)
+    out_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    acc = tl.zeros((PADDED, BLOCK_K, BLOCK_N), tl.float32)
+    is_weight, is_bias = (tap < TAPS)[:, None], (tap == TAPS)[:, None]
+    for step in range(steps):
+        row = (program * steps + step) * BLOCK_K + tl.arange(0, BLOCK_K)
+        row_mask = row < rows
+        sample, position = row // length_out, row % length_out
+        at = row.to(tl.int64)[:, None] * C_OUT + out_channel[None, :]
+        grad = tl.load(grad_output + at, row_mask[:, None], 0.0).to(tl.float32)
+        bin_ = (position * (2 if EPILOGUE == 2 else 1) - padding)[None, :] + tap[:, None]
+        x_at = x_ptr + (sample.to(tl.int64) * length)[None, :] + bin_
+        mask = row_mask[None, :] & is_weight
+        x = tl.load(x_at, mask & (bin_ >= 0) & (bin_ < length), 0.0).to(tl.float32)
+        x = tl.where(is_bias, 1.0, x)
+        if EPILOGUE == 2:
+            argmax = tl.load(argmax_mask + at, row_mask[:, None], 0)
+            odd = tl.load(x_at + 1, mask & (bin_ + 1 >= 0) & (bin_ + 1 < length), 0.0).to(tl.float32)
+            odd = tl.where(is_bias, 1.0, odd)
+            acc += x[:, :, None] * tl.where(argmax == 1, grad, 0.0)[None, :, :]
+            acc += odd[:, :, None] * tl.where(argmax == 2, grad, 0.0)[None, :, :]
+        else:
+            if EPILOGUE == 1:
+                grad = tl.where(tl.load(argmax_mask + at, row_mask[:, None], 0) == 1, grad, 0.0)
+            acc += x[:, :, None] * grad[None, :, :]
+    tl.store(partial + (program * PADDED + tap[:, None]) * C_OUT + out_channel[None, :], tl.sum(acc, 1))
+
+
+@triton.jit
+def weight_grad_reduce(
+    partial, weight, bias, programs, taps,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, PADDED: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Sum partial [programs, PADDED, C_OUT] into weight [C_OUT, C_IN, taps] and bias [C_OUT]."""
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    weight_row, out_channel = index // C_OUT, index % C_OUT
+    mask = weight_row <= taps * C_IN
+    acc = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, programs, BLOCK_P):
+        program = start + tl.arange(0, BLOCK_P)
+        at = program[:, None] * (PADDED * C_OUT) + index[None, :]
+        acc += tl.sum(tl.load(partial + at, (program < programs)[:, None] & mask[None, :], 0.0), 0)
+    tl.store(
+        weight + (out_channel * C_IN + weight_row % C_IN) * taps + weight_row // C_IN, acc, weight_row < taps * C_IN
+    )
+    tl.store(bias + out_channel, acc, weight_row == taps * C_IN)
+
+
+@triton.jit
+def column_sums(values, partial, rows, steps, columns: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """values [rows, columns] -> partial [programs, columns]; a program sums steps x BLOCK_M rows."""
+    program = tl.program_id(0)
+    column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for step in range(steps):
+        row = (program * steps + step) * BLOCK_M + tl.arange(0, BLOCK_M)
+        at = row.to(tl.int64)[:, None] * columns + column[None, :]
+        acc += tl.load(values + at, (row < rows)[:, None], 0.0).to(tl.float32)
+    tl.store(partial + program * columns + column, tl.sum(acc, 0))
