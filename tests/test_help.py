@@ -74,3 +74,10 @@ def test_a_group_alone_prints_its_help(transit):
     done = transit("data")
     assert (done.returncode, done.stderr) == (0, "")
     assert "simulate" in done.stdout
+
+
+def test_help_as_a_word(capsys):
+    from transit_cli import app
+
+    assert app.main(["help", "train"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: transit train [OPTIONS] [VIEWSET]")

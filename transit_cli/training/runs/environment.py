@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from transit_cli.data.viewset import ViewSet
     from transit_cli.device.base import Device
-    from transit_cli.training.runs.run import EpochRecord
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 #: Copy of the networks that a run began from.
@@ -156,10 +155,9 @@ def current(viewset: ViewSet, device: Device) -> dict[str, Any]:
     }
 
 
-def record_execution(run: Path, epochs: Iterable[EpochRecord]) -> None:
+def record_execution(run: Path, executions: Iterable[str], precisions: Iterable[str]) -> None:
     """Add to environment.json how the epochs of a run were executed, which `auto` leaves to the machine."""
-    known = list(epochs)
     content = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
-    content["executions"] = sorted({epoch.execution for epoch in known} - {""})
-    content["precisions"] = sorted({epoch.precision for epoch in known} - {""})
+    content["executions"] = sorted({*executions} - {""})
+    content["precisions"] = sorted({*precisions} - {""})
     atomic_write(run / ENVIRONMENT, json.dumps(content, indent=2) + "\n")

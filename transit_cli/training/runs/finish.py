@@ -74,7 +74,8 @@ def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
         transit=__version__,
     )
     saved.save(run.path / saved.FILE, [fit.state for fit in fitted], card)
-    environment.record_execution(run.path, run.history())
+    epochs = run.history()
+    environment.record_execution(run.path, (one.execution for one in epochs), (one.precision for one in epochs))
     return compare_with_bench(_result(plan, run, fitted, found, seeds), plan, run)
 
 
