@@ -250,6 +250,8 @@ def show(result: Result, *, command: str, version: str) -> None:
                 print()  # noqa: T201 - between blocks; on a terminal tables have their own margins
             _block(block)
     if result.verdict:
+        if result.blocks and not state.quiet and sys.stdout.isatty():
+            print()  # noqa: T201 - tables have no margin below them
         _out(result.verdict, style="bold")
 
 

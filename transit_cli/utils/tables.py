@@ -36,7 +36,7 @@ def plain_table(table: Table) -> str:
 
 
 def terminal_table(table: Table, width: int) -> list[RenderableType]:
-    """Title, table and note for a terminal; a record per row if the columns do not fit side by side.
+    """An empty line, title, table and note for a terminal; a record per row if the columns do not fit side by side.
 
     Args:
         table: the table.
@@ -46,8 +46,8 @@ def terminal_table(table: Table, width: int) -> list[RenderableType]:
 
     least = [_least_width(table, column) for column in range(len(table.columns))]
     fits = sum(least) + GAP * (len(least) - 1) <= width
-    shown: list[RenderableType] = [Text(table.title, style="bold")] if table.title else []
-    shown += [Text(""), _side_by_side(table, least), Text("")] if fits else _records(table, width)
+    shown: list[RenderableType] = [Text(""), *([Text(table.title, style="bold")] if table.title else [])]
+    shown += [_side_by_side(table, least)] if fits else _records(table, width)
     return [*shown, Text(table.note)] if table.note else shown
 
 
@@ -76,8 +76,9 @@ def _records(table: Table, width: int) -> list[RenderableType]:
     from rich.text import Text
 
     column = max(map(len, table.columns))
-    lines: list[RenderableType] = [Text("")]
+    lines: list[RenderableType] = []
     for row in table.rows:
+        lines += [Text("")] if lines else []
         for name, cell in zip(table.columns, row, strict=True):
             room = max(width - column - GAP, WHOLE)
             parts = [part for line in printable(cell).split("\n") for part in textwrap.wrap(line, room)] or [""]
@@ -85,7 +86,6 @@ def _records(table: Table, width: int) -> list[RenderableType]:
                 term = name if number == 0 else ""
                 line = Text(f"{term:<{column}}{' ' * GAP}", style="dim")
                 lines.append(line + Text(part, style=STYLES.get(str(cell), "")))
-        lines.append(Text(""))
     return lines
 
 

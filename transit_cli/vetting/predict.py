@@ -104,9 +104,11 @@ def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folde
     remove_former(folder)
     order = np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable")
     plots = [""] * len(signals)
-    for place in order[: settings.max_plots].tolist():
-        if not errors[place]:
+    drawn = [place for place in order[: settings.max_plots].tolist() if not errors[place]]
+    with console.progress("plots", len(drawn)) as bar:
+        for place in drawn:
             plots[place] = _plot(folder, signals, row_of(table, place), place)
+            bar.update(advance=1)
     columns = {name: table.stored(name) for name in table if name != "trained_on"}
     table = Columns(columns | {"plot": Text.of(plots), "trained_on": table.stored("trained_on")})
     with atomic_output(folder / "scores.csv") as temporary:
