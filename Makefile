@@ -24,15 +24,8 @@ test: $(READY) ## set up, then run the tests
 torture: $(READY) ## the long tests: kills, leaks, whole data sets
 	$(PYTHON) -m pytest -m torture
 
-bench: $(READY) ## ratios against other frameworks, each in one run; those that are not installed are skipped and reported
-	$(PYTHON) benchmarks/startup.py
-	$(PYTHON) benchmarks/doctor.py
-	$(PYTHON) benchmarks/sets.py simulate
-	$(PYTHON) benchmarks/views.py
-	$(PYTHON) benchmarks/train.py --network two-branch
-	$(PYTHON) benchmarks/train.py --network astronet
-	$(PYTHON) benchmarks/loop.py
-	$(PYTHON) benchmarks/inference.py
+bench: $(READY) ## every figure that the documentation quotes, in one table and build/bench.json (DEVICE=cuda)
+	$(PYTHON) benchmarks/report.py --device $(or $(DEVICE),cpu)
 
 docs: $(READY) ## docs/commands.md from the options themselves
 	$(PYTHON) docs/commands.py > docs/commands.md

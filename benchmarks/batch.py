@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from figure import Figure, save
+
 VIEWS = {"global": 2001, "local": 201}
 
 
@@ -118,10 +120,11 @@ def transit(options):
 
 
 def tell(name, found, why, options, plain):
-    """A line of the table."""
+    """A line of the table; the speed at the answer, or at the best size of those that worked."""
     if found is None:
         print(f"{name:22} {why}")
-        return
+        return None
+    speed = 0.0
     ran = "ran it" if found["answer"] in found["sizes"] else "never ran it"
     line = f"{name:22} {found['answer']:6} ({ran}), {len(found['sizes']):2} sizes, {found['seconds']:6.1f} s"
     for what in ("answer", "best"):
@@ -129,10 +132,12 @@ def tell(name, found, why, options, plain):
             test, failed = child(options, "--test", str(found[what]), *(["--plain"] if plain else []))
             told = f"fails: {failed}"
             if test:
-                told = f"{test['samples_per_second']:,.0f} samples/s"
+                speed = test["samples_per_second"]
+                told = f"{speed:,.0f} samples/s"
                 told += f", {test['peak'] / 2**30:.1f} GiB" if test["peak"] else ""
             line += f"; at {found[what]}: {told}"
     print(f"{line}\n{'':22} ran {' '.join(map(str, found['sizes']))}", flush=True)
+    return found["seconds"], speed
 
 
 def main():
@@ -143,6 +148,7 @@ def main():
     parser.add_argument("--limit", type=float, default=600)
     parser.add_argument("--memory-limit", help="of the probe alone: Lightning's finder knows none")
     parser.add_argument("--largest", type=int, default=8192, help="the largest size that Lightning's finder may try")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--lightning")
     parser.add_argument("--test", type=int)
     parser.add_argument("--plain", action="store_true")
@@ -154,9 +160,17 @@ def main():
         trains(options, options.test, options.plain)
         return
     print(f"{options.network} at 2001/201, float32, {options.device}, load {os.getloadavg()[0]:.1f}")
-    tell("transit probe-batch", *transit(options), options, plain=False)
-    for mode in ("power", "binsearch"):
+    ours = tell("transit probe-batch", *transit(options), options, plain=False)
+    theirs = [
         tell(f"Lightning, {mode}", *child(options, "--lightning", mode), options, plain=True)
+        for mode in ("power", "binsearch")
+    ]
+    seconds = [found[0] for found in theirs if found]
+    if ours:
+        beside = "Lightning's power" if seconds else ""
+        ratio = seconds[0] / ours[0] if seconds else None
+        figures = [Figure(f"probe-batch {options.network}", ours[0], "s", beside, ratio)]
+        save(options.json, [*figures, Figure("its best batch trains", ours[1], "samples/s")])
 
 
 if __name__ == "__main__":

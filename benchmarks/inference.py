@@ -14,6 +14,9 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+from figure import Figure, save, shares
 
 VIEWS = {"global": 2001, "local": 201}
 #: How many times faster it has to be for 512 samples and more.
@@ -70,13 +73,14 @@ def main():
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--network", help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         child(options.child, options.network, options.samples, options.device)
         return 0
-    ratios = []
+    ratios, figures = [], []
     for network in ("two-branch", "astronet"):
         processes = [start(name, network, options) for name in ("plain", "transit")]
         turns = [[ask(process) for process in processes] for _ in range(options.rounds + 1)][1:]
@@ -88,6 +92,17 @@ def main():
         spread = f"{ratios[-1]:.2f} x inference_mode ({wall[0]:.2f} to {wall[-1]:.2f}"
         print(f"{network:12} {options.samples} samples: {speed:,.0f} samples/s, ", end="")
         print(f"{spread}; {statistics.median(work):.2f} of the processors' time)")
+        if options.json:
+            batch = min(options.samples, 512)
+            of_limits = shares(network, "infer", batch, speed, options.device)
+            wanted = LIMIT if options.device == "cpu" else None
+            name, beside = f"score {network}, {options.samples} samples", "inference_mode"
+            figures.append(
+                Figure(
+                    name, speed, "samples/s", beside, ratios[-1], (wall[0], wall[-1]), wanted, shares=of_limits
+                )
+            )  # fmt: skip
+            save(options.json, figures)
     load = f"{options.device}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     print(f"{options.rounds} rounds, {load}; at least {LIMIT:g} x is wanted on a CPU")
     return int(options.device == "cpu" and min(ratios) < LIMIT)

@@ -10,10 +10,22 @@ of each round's ratio to Lightning, or to the plain loop if Lightning is not ins
 import argparse
 import os
 import tempfile
+from pathlib import Path
+
+from figure import Figure, save, shares
 
 from transit_cli.bench import frameworks
 
 VIEWS = {"global": 2001, "local": 201}
+#: The ratios to Lightning that are wanted, by device, network and batch.
+WANTED = {
+    ("cpu", "two-branch", 64): 2.9,
+    ("cpu", "astronet", 64): 1.8,
+    ("cuda", "two-branch", 64): 40,
+    ("cuda", "two-branch", 512): 16,
+    ("cuda", "astronet", 64): 15,
+    ("cuda", "astronet", 512): 4,
+}
 FRAMEWORKS = ("lightning", "accelerate", "plain", "transit-one-thread", "transit")
 
 
@@ -24,6 +36,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     config = frameworks.BenchmarkConfig(options.network, VIEWS, options.batch, options.device)
     load = [os.getloadavg()[0]]
@@ -42,6 +55,24 @@ def main():
     for item in comparison.results:
         spread = f"{item.ratio:5.2f} x {comparison.baseline} ({item.ratios[0]:.2f} to {item.ratios[-1]:.2f})"
         print(f"{item.name:20} {item.samples_per_second:8,.0f} samples/s  {spread}  {item.execution}".rstrip())
+    own, figures = "transit", []
+    for item in comparison.results:
+        if not options.json or item.name == comparison.baseline:
+            continue
+        of_limits, wanted = {}, None
+        if item.name == own:
+            of_limits = shares(options.network, "train", options.batch, item.samples_per_second, options.device)
+            if comparison.baseline == "lightning":
+                wanted = WANTED.get((options.device, options.network, options.batch))
+        name = f"train {options.network} {options.batch}" + ("" if item.name == own else f", {item.name}")
+        limits = (item.ratios[0], item.ratios[-1])
+        figures.append(
+            Figure(
+                name, item.samples_per_second, "samples/s", comparison.baseline, item.ratio, limits, wanted,
+                shares=of_limits,
+            )
+        )  # fmt: skip
+    save(options.json, figures)
     if comparison.absent:
         print(f"not installed and skipped: {', '.join(comparison.absent)} (pip install {' '.join(comparison.absent)})")
 

@@ -24,6 +24,7 @@ from pathlib import Path
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import numpy as np
+from figure import Figure, save
 
 from transit_cli.data.views.detrend import flatten
 from transit_cli.data.views.folding import Signal, fold, phases
@@ -40,13 +41,16 @@ def main() -> int:
     parser.add_argument(
         "--stars", type=int, default=300, help="of the made-up survey for `data prepare`; 0 leaves it out"
     )
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     installed = importlib.util.find_spec("lightkurve") is not None
     if not installed:
         print('lightkurve is not installed, so left out (pip install "transit-cli[fetch]")')
-    ratio = against_lightkurve(options.rounds) if installed else None
+    figures = [against_lightkurve(options.rounds)] if installed else []
+    ratio = figures[0].ratio if figures else None
     if options.stars:
-        scaling(options.stars)
+        figures += scaling(options.stars)
+    save(options.json, figures)
     return int(ratio is not None and ratio < LIMIT)
 
 
@@ -58,7 +62,7 @@ def four_years() -> tuple[np.ndarray, np.ndarray]:
     return time_, flux - 1e-3 * (np.abs(phases(time_, SIGNAL)[0]) < SIGNAL.duration / 2)
 
 
-def against_lightkurve(rounds: int) -> float:
+def against_lightkurve(rounds: int) -> Figure:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import lightkurve
@@ -109,10 +113,10 @@ def against_lightkurve(rounds: int) -> float:
         print(f"all {totals[who]:8.1f} ms")
     ratio = totals["lightkurve"] / totals["ours"]
     print(f"  ratio {ratio:.1f} (at least {LIMIT:.0f} is wanted)")
-    return ratio
+    return Figure("light curve to views", totals["ours"], "ms", "lightkurve", ratio, wanted=LIMIT)
 
 
-def scaling(stars: int) -> None:
+def scaling(stars: int) -> list[Figure]:
     from astropy.io import fits
 
     from transit_cli.data.prepare import prepare
@@ -146,6 +150,13 @@ def scaling(stars: int) -> None:
             print(
                 f"  {workers} worker(s): {times[workers]:.1f} s, {rate:.1f} TCEs/s, {times[1] / times[workers]:.2f} x"
             )
+    return [
+        Figure(
+            f"data prepare, {workers} workers", 3 * stars / seconds, "TCEs/s", "one worker", times[1] / seconds
+        )
+        for workers, seconds in times.items()
+        if workers > 1
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from transit_cli.command import command
+from transit_cli.utils.packages import collector_paused
 from transit_cli.vetting.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ app = typer.Typer()
 
 @command(app, EvaluateSettings)
 def evaluate(settings: EvaluateSettings) -> Result:
-    from transit_cli.vetting.evaluate import evaluate
+    with collector_paused(freeze=True):
+        from transit_cli.vetting.evaluate import evaluate
 
     return evaluate(settings)

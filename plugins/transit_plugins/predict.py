@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from transit_cli.command import command
+from transit_cli.utils.packages import collector_paused
 from transit_cli.vetting.settings import PredictSettings
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ app = typer.Typer()
 
 @command(app, PredictSettings)
 def predict(settings: PredictSettings) -> Result:
-    from transit_cli.vetting.predict import predict
+    with collector_paused(freeze=True):
+        from transit_cli.vetting.predict import predict
 
     return predict(settings)

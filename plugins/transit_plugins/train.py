@@ -14,6 +14,7 @@ import typer
 
 from transit_cli.command import command
 from transit_cli.training.settings import TrainOptions
+from transit_cli.utils.packages import collector_paused
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,9 +27,10 @@ app = typer.Typer()
 
 @command(app, TrainOptions)
 def train(options: TrainOptions) -> Result:
-    from transit_cli.runs.report import with_report
-    from transit_cli.training import sanity, train
-    from transit_cli.training.distributed import require_single_process
+    with collector_paused(freeze=True):
+        from transit_cli.runs.report import with_report
+        from transit_cli.training import sanity, train
+        from transit_cli.training.distributed import require_single_process
 
     if options.overfit or options.dry_run:
         require_single_process("--overfit" if options.overfit else "--dry-run", "the same command without torchrun")

@@ -84,7 +84,7 @@ def relu(*layers):
             13,
         ),
         (nn.Sequential(nn.Conv1d(16, 32, 3), nn.ReLU(), nn.Conv1d(32, 64, 3, padding=1), nn.ReLU()), 12),
-        (nn.Sequential(nn.Conv1d(16, 32, 3), nn.ReLU(), nn.Conv1d(32, 64, 3, padding=1)), 12),  # cuDNN's gradient
+        (nn.Sequential(nn.Conv1d(16, 64, 3), nn.ReLU(), nn.Conv1d(64, 128, 3, padding=1)), 9),  # cuDNN's gradient
         (relu(nn.Conv1d(64, 16, 2, padding=1)), 9),
         (relu(nn.Conv1d(16, 128, 1)), 5),
         (nn.Sequential(nn.Conv1d(32, 16, 5, padding=4)), 12),

@@ -120,8 +120,8 @@ SEQUENCE = st.lists(st.sampled_from(["conv", "strided", "grouped", "pool", "over
 
 
 @settings(deadline=None, max_examples=60)
-@given(SEQUENCE, st.integers(1, 3), st.booleans())
-def test_any_sequence_of_layers(kinds, batch, biased):
+@given(SEQUENCE, st.integers(1, 3), st.booleans(), st.sampled_from([{}, {"stride": 2}, {"stride": 3, "dilation": 2}]))
+def test_any_sequence_of_layers(kinds, batch, biased, first):
     """Runs of any length, cut by layers that oneDNN does not get."""
     torch.manual_seed(len(kinds))
     makers = {
@@ -133,7 +133,7 @@ def test_any_sequence_of_layers(kinds, batch, biased):
         "relu": nn.ReLU,
         "norm": lambda: nn.GroupNorm(2, 4),
     }
-    network = nn.Sequential(nn.Conv1d(1, 4, 7, padding=3), *[makers[kind]() for kind in kinds])
+    network = nn.Sequential(nn.Conv1d(1, 4, 7, padding=3, bias=biased, **first), *[makers[kind]() for kind in kinds])
     against_float64(network, torch.randn(batch, 1, 250))
 
 

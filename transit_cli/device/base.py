@@ -115,6 +115,19 @@ class Device(Protocol):
         ...
 
 
+class Lane(Protocol):
+    """Where one of several threads that take turns queues its work, with random generators of its own."""
+
+    def open(self) -> None:
+        """Queue the work of the thread that calls this apart from that of others."""
+
+    def resume(self) -> None:
+        """Let torch's default generators continue this lane's random numbers."""
+
+    def pause(self) -> None:
+        """Give the default generators the state back that they had before `resume`."""
+
+
 class CapturingDevice(Device, Protocol):
     """A device that can run a captured sequence of kernels again: one whose `can_capture` is true."""
 
@@ -124,6 +137,10 @@ class CapturingDevice(Device, Protocol):
 
     def capture(self, work: Callable[[], torch.Tensor], pool: object) -> tuple[torch.Tensor, Callable[[], None]]:
         """Record what `work` queues, without running it; returns its result and a function that replays it."""
+        ...
+
+    def lane(self) -> Lane:
+        """A new lane."""
         ...
 
     def pool(self) -> object:

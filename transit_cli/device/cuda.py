@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,49 @@ class CudaTimer:
         return [before.elapsed_time(after) / 1000 for before, after in pairs]
 
 
+class _Streams(threading.local):
+    """The streams of a thread beside its current one: always the same, as the allocator keeps blocks for each."""
+
+    def __init__(self) -> None:
+        self._made: list[torch.cuda.Stream] = []
+
+    def first(self, count: int) -> list[torch.cuda.Stream]:
+        """The side stream, and those of branches."""
+        while len(self._made) < count:
+            self._made.append(torch.cuda.Stream())
+        return self._made[:count]
+
+
+class CudaLane:
+    """A stream, and a state of the GPU's and of the host's generator.
+
+    A graph continues the state that the GPU's generator had when it was captured, whatever state it has when the graph
+    is replayed.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+        self._generator = torch.cuda.default_generators[self._stream.device_index]
+        self._own, self._host = self._generator.clone_state(), torch.get_rng_state()
+
+    def open(self) -> None:
+        """Queue this thread's work in the lane's stream."""
+        torch.cuda.set_stream(self._stream)
+
+    def resume(self) -> None:
+        """See `Lane.resume`."""
+        self._others = self._generator.graphsafe_get_state(), torch.get_rng_state()
+        self._generator.graphsafe_set_state(self._own)
+        torch.set_rng_state(self._host)
+
+    def pause(self) -> None:
+        """See `Lane.pause`."""
+        self._host = torch.get_rng_state()
+        others, host = self._others
+        self._generator.graphsafe_set_state(others)
+        torch.set_rng_state(host)
+
+
 class CudaDevice:
     """The current NVIDIA GPU (`CUDA_VISIBLE_DEVICES` chooses among several; under torchrun, each process's own)."""
 
@@ -68,8 +112,7 @@ class CudaDevice:
             software=f"CUDA {torch.version.cuda}, compute capability {found.major}.{found.minor}",
         )
         self._limit = found.total_memory
-        self._side = torch.cuda.Stream(self.torch_device)  # one for all: the allocator keeps blocks for each stream
-        self._branches: list[torch.cuda.Stream] = []
+        self._streams = _Streams()
         # From Ampere (8.0) on there is bfloat16 arithmetic, 1.0 to 1.4 times as fast as float32 on an H100.
         self.best_precision: Precision = "bf16" if found.major >= 8 else "fp32"
         torch.backends.cuda.matmul.allow_tf32 = True  # as torch's convolutions are by default
@@ -126,11 +169,15 @@ class CudaDevice:
     @contextmanager
     def side_stream(self) -> Iterator[None]:
         """Run the block on a side stream, in order with the current one."""
-        current, side = torch.cuda.current_stream(), self._side
+        current, (side,) = torch.cuda.current_stream(), self._streams.first(1)
         side.wait_stream(current)
         with torch.cuda.stream(side):
             yield
         current.wait_stream(side)
+
+    def lane(self) -> CudaLane:
+        """A new stream, and generators of its own."""
+        return CudaLane(self.torch_device)
 
     def pool(self) -> object:
         """A handle of memory shared by graphs that never run at the same time."""
@@ -142,15 +189,14 @@ class CudaDevice:
         Autograd runs a backward pass on the streams of the forward pass, so that it forks and joins too.
         """
         current = torch.cuda.current_stream()
-        while len(self._branches) < len(works) - 1:
-            self._branches.append(torch.cuda.Stream(self.torch_device))
+        branches = self._streams.first(len(works))[1:]
         results = []
-        for stream, work in zip(self._branches, works[1:], strict=False):
+        for stream, work in zip(branches, works[1:], strict=True):
             stream.wait_stream(current)
             with torch.cuda.stream(stream):
                 results.append(work())
         first = works[0]()
-        for stream, result in zip(self._branches, results, strict=False):
+        for stream, result in zip(branches, results, strict=True):
             current.wait_stream(stream)
             result.record_stream(current)
         return [first, *results]

@@ -135,6 +135,7 @@ def optional_packages() -> CheckResult:
     if not optional:
         return CheckResult("packages", "ok", "all there, optional ones too")
     found = ", ".join(f"{name} ({packages.OPTIONAL[name][1]})" for name in optional)
-    extras = ",".join(dict.fromkeys(packages.OPTIONAL[name][0] for name in optional))
-    install = f'pip install "transit-cli[{extras}]"'
+    extras = ",".join(dict.fromkeys(extra for name in optional if (extra := packages.OPTIONAL[name][0])))
+    own = [name for name in optional if not packages.OPTIONAL[name][0]]
+    install = " ".join(["pip install", *([f'"transit-cli[{extras}]"'] if extras else []), *own])
     return CheckResult("packages", "ok", f"FITS and plots: there; optional, not there: {found}; {install}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from transit_cli.plotting.panel import COLOURS
 from transit_cli.utils.files import atomic_output
-from transit_cli.utils.packages import check_installed
+from transit_cli.utils.packages import check_installed, collector_paused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,8 @@ def require_matplotlib(purpose: str) -> None:
 
 def figure(width: float, height: float) -> Figure:
     """An empty figure, in inches."""
-    from matplotlib.figure import Figure
+    with collector_paused():
+        from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
@@ -48,6 +49,7 @@ def single_axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[
 
 def save(drawn: Figure, file: Path, dpi: int = 150) -> None:
     """Write a figure atomically, in the format of the file's suffix (.png, .pdf, .svg)."""
+    _arrange(drawn)
     with atomic_output(file) as temporary:
         drawn.savefig(temporary, dpi=dpi)
 
@@ -63,9 +65,18 @@ def svg(drawn: Figure, name: str) -> str:
 
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
         file = io.StringIO()
+        _arrange(drawn)
         drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     return text[text.index("<svg") :]
+
+
+def _arrange(drawn: Figure) -> None:
+    """Let the layout engine place the axes, once for all formats: `savefig` would draw all twice to do it each time."""
+    engine = drawn.get_layout_engine()
+    if engine is not None:
+        engine.execute(drawn)
+        drawn.set_layout_engine(None)
 
 
 def panel_page(

@@ -134,6 +134,7 @@ class Fit:
             self.learner.learn(group)
             position.step += 1
             self.context.screen.advance()
+            self.context.turn.step()
             minutes = (time.monotonic() - self._saved) / 60
             show, signal, save = self.processes.all_reduce_max(
                 self.context.screen.due, signals.pending, minutes > self.settings.checkpoint_minutes
@@ -145,7 +146,8 @@ class Fit:
                 first, clock = position.step, time.monotonic()
                 self.save()
                 self._handle_signal(signal)
-        loss = self._mean_loss()
+        with self.context.turn.waiting():
+            loss = self._mean_loss()
         seconds = time.monotonic() - clock
         samples = min((position.step - first) * self.settings.effective_batch, self.batching.samples)
         position.seconds += seconds
@@ -155,8 +157,7 @@ class Fit:
     def _handle_signal(self, signal: int) -> None:
         """Deliver a signal that any of the processes has received."""
         if signal:
-            self.context.signals.pending = signal
-            self.context.signals.deliver()
+            self.context.signals.deliver(signal)
 
     def _log_progress(self, speed: float) -> None:
         """Update the screen, and check the loss and the memory limit; waits for the device."""
@@ -222,7 +223,8 @@ class Fit:
         """Validate, log, decide whether to stop, save."""
         settings, position = self.settings, self.position
         rate = learning_rate(settings, self.steps - 1, self.total_steps)
-        found = ranking_metrics.ranking(self.validation.targets.numpy(), self._score())
+        with self.context.turn.waiting():
+            found = ranking_metrics.ranking(self.validation.targets.numpy(), self._score())
         precision = found["average_precision"]
         position.epoch, position.step = position.epoch + 1, 0
         self.learner.loss.zero_()
@@ -272,7 +274,8 @@ class Fit:
             return
         state = {"position": dataclasses.asdict(self.position), "learner": self.learner.state_dict()}
         try:
-            checkpoint.save(self.folder, self.steps, state)
+            with self.context.turn.waiting():
+                checkpoint.save(self.folder, self.steps, state)
         except OSError as error:
             raise TransitError(
                 f"the checkpoint of step {self.steps} cannot be written: {error.strerror or error}",

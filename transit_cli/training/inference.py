@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from transit_cli.model.acceleration import layout
-from transit_cli.training.execution.metal_inference import MetalInference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -89,7 +88,11 @@ def _on_device(
     found: list[Tensor] = []
     kernels = _kernels(networks) if device.kind == "cuda" and count > DEVICE_PIECE else {}
     piece = FUSED_PIECE if kernels else DEVICE_PIECE
-    compute = MetalInference(networks, device, execution) if device.kind == "mps" else partial(_each, networks)
+    compute: Callable[[Mapping[str, Tensor]], Tensor] = partial(_each, networks)
+    if device.kind == "mps":
+        from transit_cli.training.execution.metal_inference import MetalInference
+
+        compute = MetalInference(networks, device, execution)
     with layout.replaced(kernels):
         for start in range(0, count, piece):
             part = {n: values[start : start + piece].to(device.torch_device) for n, values in inputs.items()}

@@ -203,7 +203,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     "Networks of different seeds to average."
 
     processes: Annotated[int | None, Range(1), Panel("Device")] = None
-    "Networks to train at the same time on a CPU, one thread each; by default one per core where it pays."
+    "Networks to train at the same time: in a process each on a CPU, by default one per core where it pays; on CUDA, 4."
 
     class_weighting: Annotated[Literal["none", "balanced"], Panel("Optimisation")] = "none"
     "balanced gives each class the weight of the largest; or none."

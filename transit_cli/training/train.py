@@ -14,6 +14,7 @@ from transit_cli.training.distributed import SINGLE_PROCESS, PeerLostError, proc
 from transit_cli.training.fit import Fit
 from transit_cli.training.plan import plan
 from transit_cli.training.processes.members import process_count, train_in_processes
+from transit_cli.training.processes.side_by_side import fit_count, train_side_by_side
 from transit_cli.training.runs import checkpoint
 from transit_cli.training.runs.context import RunContext
 from transit_cli.training.runs.finish import finish
@@ -76,7 +77,11 @@ def train_planned(
                 context = replace(
                     context, screen=Screen(console.Progress("train", 0, None, plain=False), settings.epochs)
                 )
-            results = [Fit(task, context).train() for task in own]
+            beside = fit_count(planned, len(own)) if prepare is None else 1
+            if beside > 1:
+                results = train_side_by_side(own, context, beside)
+            else:
+                results = [Fit(task, context).train() for task in own]
             context = replace(context, processes=processes)
             results += [Fit(task, context).train() for task in shared]
         by_name = {result.task.name: result for gathered in processes.gather(results) for result in gathered}

@@ -12,7 +12,6 @@ from transit_cli import console
 from transit_cli.data.catalogs.catalog import Tce
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
-from transit_cli.data.prepare import prepare
 from transit_cli.data.settings import PrepareSettings
 from transit_cli.data.starlight import ephemeris_check, star_light
 from transit_cli.data.storage.columns import Columns, joined
@@ -180,6 +179,8 @@ def from_catalog(
 def _prepare(
     catalog: Path, light_curves: Path, out: Path, lengths: Mapping[str, int], mapping: tuple[str, ...] = ()
 ) -> None:
+    from transit_cli.data.prepare import prepare  # a single light curve needs none of it
+
     settings = PrepareSettings(
         catalog=catalog,
         light_curves=light_curves,

@@ -27,6 +27,24 @@ class Recorder(TorchDispatchMode):
         return result
 
 
+class Lane:
+    """The state of the one generator that there is."""
+
+    def __init__(self):
+        self.own = torch.get_rng_state()
+
+    def open(self):
+        pass
+
+    def resume(self):
+        self.others = torch.get_rng_state()
+        torch.set_rng_state(self.own)
+
+    def pause(self):
+        self.own = torch.get_rng_state()
+        torch.set_rng_state(self.others)
+
+
 class CapturingCpu(CpuDevice):
     """Records operators below autograd; a replay runs them again and writes into the tensors of the recording."""
 
@@ -40,6 +58,9 @@ class CapturingCpu(CpuDevice):
     @contextmanager
     def side_stream(self):
         yield
+
+    def lane(self):
+        return Lane()
 
     def pool(self):
         return object()

@@ -10,16 +10,18 @@ from tests.training.execution.test_captured_inputs import Outside
 from tests.training.execution.test_execution import STEPS, VIEWS, batch_of, weights
 from transit_cli.device.cuda import without_tf32
 from transit_cli.device.select import select
-from transit_cli.model import registry
+from transit_cli.model import registry, saved
 from transit_cli.training import inference
 from transit_cli.training.batch import Batch
 from transit_cli.training.execution import selection
 from transit_cli.training.learner import Learner
 from transit_cli.training.loading.samples import Batching
 from transit_cli.training.optimization.augment import Augmentation
+from transit_cli.training.processes import turns
 from transit_cli.training.runner import StepRunner
 from transit_cli.training.settings import StepSettings, TrainSettings
 from transit_cli.training.step import OptimizerStep
+from transit_cli.training.train import train
 from transit_cli.training.workload import synthetic_samples
 from transit_cli.utils import cache
 
@@ -139,6 +141,22 @@ def test_the_graph_gathers_the_samples_of_an_epoch(device, execution):
         if not gathered:
             assert [[]] * (batching.steps - 2) == outside[-batching.steps + 1 : -1]
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_members_side_by_side_have_the_bits_that_they_have_alone(device, execution, settings, tmp_path, monkeypatch):
+    """Dropout and augmentation are drawn in graphs that run at the same time, mixup on the host."""
+    monkeypatch.setattr(turns, "STEPS", 3)
+    options = {"members": 3, "device": "cuda", "execution": execution, "epochs": 3, "shift": 0.5, "batch_size": 8}
+    for mixup in (0.0, 0.2):
+        found = []
+        for processes in (1, 3, 2):
+            out = tmp_path / f"{processes}-{mixup}"
+            train(settings(**options, processes=processes, mixup=mixup, out=out))
+            found.append(saved.read(out / saved.FILE)[1])
+        for other in found[1:]:
+            pairs = zip(found[0], other, strict=True)
+            assert all(torch.equal(alone[name], beside[name]) for alone, beside in pairs for name in alone)
 
 
 def test_a_graph_that_nobody_holds_does_not_spoil_the_next(device):

@@ -25,7 +25,7 @@ def timings(monkeypatch, **seconds):
     """Let the ways take these seconds; returns the list of timings that were made."""
     made = []
 
-    def benchmark(step, batch, names):
+    def benchmark(step, batch, names, *, first=True):
         made.append(list(names))
         return {name: seconds.get(name.replace("-", "_"), 1.0) for name in names}
 
@@ -84,6 +84,31 @@ def test_threads_bring_the_ways_that_use_them(monkeypatch):
     made = timings(monkeypatch, replicas=0.4)
     assert chosen() == "replicas"
     assert made == [["eager", "channels-last", "onednn", "single-thread", "replicas"]]
+
+
+def test_on_a_busy_machine_only_ways_that_wait_for_nobody_are_timed(monkeypatch):
+    torch.set_num_threads(2)
+    monkeypatch.setattr(selection.psutil, "cpu_percent", lambda interval: 90.0)
+    made = timings(monkeypatch, single_thread=0.4)
+    assert chosen() == "single-thread"
+    assert made == [["eager", "single-thread", "replicas"]]
+
+
+def test_slow_ways_are_timed_once(monkeypatch):
+    runner = make_runner("auto")
+    spent = {"eager": 1.0, "channels-last": 0.6, "onednn": 0.5}
+    made = []
+
+    def seconds(step, run):
+        made.append(run())
+        return spent[made[-1]]
+
+    ways = {name: type("Way", (), {"benchmark_fn": lambda self, batch, name=name: lambda: name})() for name in spent}
+    monkeypatch.setattr(selection, "equivalent_executors", lambda step, batch, names: ways)
+    monkeypatch.setattr(selection, "_seconds", seconds)
+    assert selection.benchmark(runner.step, batch_of(16, 0), list(spent)) == spent
+    assert made == ["eager", "channels-last", "onednn", "channels-last", "onednn", "onednn"]
+    assert "eager" not in selection.benchmark(runner.step, batch_of(16, 0), list(spent), first=False)
 
 
 def test_a_small_batch_is_not_worth_a_timing(monkeypatch):

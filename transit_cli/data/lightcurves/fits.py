@@ -19,6 +19,7 @@ from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.products import Product, recognise
 from transit_cli.data.lightcurves.raw import CORRECTED, FLUX_COLUMNS, TIME_COLUMNS, RawTable, find_time
 from transit_cli.utils import bounded
+from transit_cli.utils.packages import collector_paused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +49,8 @@ def star_header(file: Path) -> Mapping[str, Any]:
         UnreadableError: the file cannot be opened or ends early.
     """
     if not file.name.lower().endswith(".gz"):
-        from astropy.io import fits
+        with collector_paused():
+            from astropy.io import fits
 
         try:
             with file.open("rb") as stream:
@@ -116,7 +118,8 @@ def _open(file: Path) -> Iterator[tuple[Any, bytes]]:
 
 @contextmanager
 def _opened(content: bytes) -> Iterator[Any]:
-    from astropy.io import fits
+    with collector_paused():
+        from astropy.io import fits
     from astropy.io.fits.verify import VerifyWarning
 
     with warnings.catch_warnings():

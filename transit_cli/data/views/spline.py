@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,8 +159,6 @@ class Pieces:
 
         Sums of powers of u over each piece give its 4 x 4 block of the normal equations; the blocks form one band.
         """
-        from scipy.linalg.lapack import dpbsv  # type: ignore[attr-defined]  # made when the module is imported
-
         moments = self._moments(weights.copy(), 7)
         right = _BASIS @ self._moments(weights * flux, 4)
         rows, cells = self._places
@@ -166,7 +168,7 @@ class Pieces:
         band += _STIFFNESS * points * self._stiffness
         band[0] += _SMALLNESS * points
         # The routine that solveh_banded calls, without its overhead (two thirds of its time).
-        _, coefficients, failed = dpbsv(band, target, lower=1, overwrite_ab=1, overwrite_b=1)
+        _, coefficients, failed = _lapack().dpbsv(band, target, lower=1, overwrite_ab=1, overwrite_b=1)
         if failed:
             raise np.linalg.LinAlgError(f"the normal equations are not positive definite (dpbsv: {failed})")
         return np.asarray(coefficients)
@@ -193,3 +195,22 @@ class Pieces:
             values *= self.place
             values += np.repeat(lower, self.counts)
         return values
+
+
+@cache
+def _lapack() -> Any:
+    """The routines of `scipy.linalg.lapack`.
+
+    They are in an extension module that needs 5 ms to import, where the package around it needs a quarter of a second,
+    a tenth of all that `transit predict` does with one light curve. A scipy without that module is imported as usual.
+    """
+    import scipy
+
+    found = PathFinder.find_spec("_flapack", [str(Path(scipy.__file__).with_name("linalg"))])
+    if found is None or found.loader is None:
+        from scipy.linalg import lapack
+
+        return lapack
+    routines = importlib.util.module_from_spec(found)
+    found.loader.exec_module(routines)
+    return routines

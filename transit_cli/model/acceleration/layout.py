@@ -105,8 +105,12 @@ def _run(pieces: Sequence[nn.Module | tuple[nn.Module, ...]], values: Tensor) ->
         if isinstance(piece, nn.Module):
             values = piece(values)
         elif values.ndim == 3 and values.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
-            blocks = values.unsqueeze(2).to_mkldnn()
-            for layer in piece:
+            first, layers = piece[0], piece
+            if isinstance(first, nn.Conv1d) and first.in_channels == 1:
+                blocks, layers = _convolve_one_channel(first, values), piece[1:]
+            else:
+                blocks = values.unsqueeze(2).to_mkldnn()
+            for layer in layers:
                 if isinstance(layer, nn.Conv1d):
                     blocks = _conv2d(layer, blocks)
                 elif isinstance(layer, nn.MaxPool1d):
@@ -118,6 +122,31 @@ def _run(pieces: Sequence[nn.Module | tuple[nn.Module, ...]], values: Tensor) ->
             for layer in piece:
                 values = layer(values)
     return values
+
+
+def _convolve_one_channel(module: nn.Conv1d, values: Tensor) -> Tensor:
+    """The convolution of a single channel as a product over its taps, with the bias as a further one: [B, C, 1, L].
+
+    oneDNN computes the gradient of one channel's weights slowly (4.9 ms for 32 views of 2001 bins), and that of a bias
+    in a pass of its own. The same numbers as channels of a convolution of size 1 need 0.7 ms.
+
+    Args:
+        module: one input channel.
+        values: [B, 1, L], dense.
+    """
+    (size,), (stride,), (padding,), (dilation,) = module.kernel_size, module.stride, _sizes(module), module.dilation
+    padded = F.pad(values.squeeze(1), (padding, padding))
+    taps = padded.unfold(1, (size - 1) * dilation + 1, stride)[..., ::dilation].transpose(1, 2)
+    weight = module.weight.squeeze(1)
+    if module.bias is not None:
+        taps = torch.cat([taps, taps.new_ones(len(taps), 1, taps.shape[2])], dim=1)
+        weight = torch.cat([weight, module.bias.unsqueeze(1)], dim=1)
+    return F.conv2d(taps.unsqueeze(2).to_mkldnn(), weight[:, :, None, None])
+
+
+def _sizes(module: nn.Conv1d) -> tuple[int, ...]:
+    """The padding of a convolution that is not given by name."""
+    return module.padding if isinstance(module.padding, tuple) else (0,)
 
 
 def _convolve(module: nn.Conv1d, values: Tensor) -> Tensor:

@@ -109,11 +109,9 @@ class GatheredInputs:
         first = micro_batches[0]
         self._samples, self._loaded, self._next = first.samples, first.order, first.start
         self._order = first.order.clone()
-        self._places = [
-            torch.arange(batch.start - first.start, batch.stop - first.start, device=first.order.device)
-            for batch in micro_batches
-        ]
-        self._step = micro_batches[-1].stop - first.start
+        self._sizes = [len(batch) for batch in micro_batches]
+        self._step = sum(self._sizes)
+        self._windows = self._order.unfold(0, self._step, 1)  # the part of the order that begins at each place
         self._counter = torch.full((1,), first.start, dtype=torch.int64, device=first.order.device)
 
     def load(self, micro_batches: Sequence[IndexedBatch]) -> None:
@@ -128,7 +126,8 @@ class GatheredInputs:
 
     def read(self) -> Sequence[Batch]:
         """See `CapturedInputs.read`."""
-        return [self._samples.take(self._order.index_select(0, self._counter + places)) for places in self._places]
+        places = self._windows.index_select(0, self._counter).view(-1)
+        return [self._samples.take(part) for part in places.split(self._sizes)]
 
     def counters(self) -> tuple[list[Tensor], list[int]]:
         """The place in the order."""
@@ -143,15 +142,21 @@ def inputs_for(micro_batches: Sequence[Batch]) -> CapturedInputs:
 
 def layout(micro_batches: Sequence[Batch]) -> tuple[int, ...]:
     """What the micro-batches of a graph have in common with those that it was captured with."""
+    sizes = tuple(len(batch) for batch in micro_batches)
     if indexed := _indexed(micro_batches):
-        first = indexed[0]
-        ends = (end - first.start for batch in indexed for end in (batch.start, batch.stop))
-        return (id(first.samples), len(first.order), *ends)
-    return tuple(len(batch) for batch in micro_batches)
+        return (id(indexed[0].samples), len(indexed[0].order), *sizes)
+    return sizes
 
 
 def _indexed(micro_batches: Sequence[Batch]) -> list[IndexedBatch]:
-    """The micro-batches if they are all parts of one order of the same samples; else none."""
-    found = [batch for batch in micro_batches if isinstance(batch, IndexedBatch)]
-    same = all(batch.samples is found[0].samples and batch.order is found[0].order for batch in found)
-    return found if same and len(found) == len(micro_batches) else []
+    """The micro-batches if they are consecutive parts of one order of the same samples; else none."""
+    found: list[IndexedBatch] = []
+    for batch in micro_batches:
+        if not isinstance(batch, IndexedBatch):
+            return []
+        if found and not (
+            batch.samples is found[-1].samples and batch.order is found[-1].order and batch.start == found[-1].stop
+        ):
+            return []
+        found.append(batch)
+    return found

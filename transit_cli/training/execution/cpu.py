@@ -54,16 +54,16 @@ class SingleThread(OneDnn):
     name = "single-thread"
 
     def run(self, micro_batches: Sequence[Batch], *, augmented: bool = False) -> Tensor:
-        with _one_thread():
+        with one_thread():
             return super().run(micro_batches, augmented=augmented)
 
     def gradients(self, micro_batches: Sequence[Batch]) -> Tensor:
-        with _one_thread():
+        with one_thread():
             return super().gradients(micro_batches)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Let torch compute on one thread inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

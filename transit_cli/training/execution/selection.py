@@ -8,7 +8,7 @@ wherever it was measured, and the steps of several processes, whose timings woul
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import psutil
@@ -18,7 +18,7 @@ from transit_cli import console
 from transit_cli.device.host import QUIET
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.execution.base import Executor
-from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread
+from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread, one_thread
 from transit_cli.training.execution.cuda_graph import CudaGraph, TritonGraph
 from transit_cli.training.execution.errors import UnsupportedExecution
 from transit_cli.training.execution.metal import METAL, Metal
@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     from transit_cli.training.execution.data_parallel import DataParallel
     from transit_cli.training.step import OptimizerStep
 
-#: Rounds in which the executors are timed in turn, after one that only warms up; the best round of each counts.
-ROUNDS = 3
 #: A batch of fewer values than this is not worth timing: a few milliseconds, mostly PyTorch's own overhead.
 SMALL_BATCH = 8192
 #: The most samples to choose with on a CPU and on a GPU: more would not change the choice, a large batch would run
 #: sixteen times before it trains, and executors that are timed in turn hold their memory at the same time.
 TIMED_SAMPLES, TIMED_SAMPLES_GPU = 64, 128
+#: Executors are timed in turn, in three rounds after one that warms up and checks the gradients; the best round of each
+#: counts. Those that need more than so many times the least are not timed again after the first round, and the second.
+CONTENDING = (1.4, 1.15)
 #: Another executor is taken only if it needs less than this share of the default's time: prefer the default on ties.
 WORTH_IT = 0.95
 #: On a busy machine, where timings are noisy, one thread is the default and this the share: it never waits for threads
@@ -162,8 +163,11 @@ def _fastest(step: OptimizerStep, batch: Batch, names: list[str]) -> str:
     quiet = psutil.cpu_percent(interval=0.05) <= QUIET
     if entry and entry.get("execution") in names and (entry.get("quiet") or not quiet):
         return entry["execution"]
-    seconds = benchmark(step, batch, names)
-    busy = not quiet and SingleThread.name in seconds
+    busy = not quiet and SingleThread.name in names
+    if busy:  # the others wait for threads that have lost their core
+        names = [name for name in names if name in {Executor.name, SingleThread.name, Replicas.name}]
+    seconds = benchmark(step, batch, names, first=not busy)
+    busy = busy and SingleThread.name in seconds
     default, worth = (SingleThread.name, WORTH_IT_BUSY) if busy else (next(iter(seconds)), WORTH_IT)
     best = min(seconds, key=lambda name: seconds[name])
     execution = best if seconds[best] < worth * seconds[default] else default
@@ -182,24 +186,35 @@ def _key(step: OptimizerStep, batch: Batch) -> str:
     return f"{network.__module__}.{network.__qualname__} {size} {shapes} {step.precision} {machine}"
 
 
-def benchmark(step: OptimizerStep, batch: Batch, names: list[str]) -> dict[str, float]:
-    """Seconds of forward and backward with each equivalent executor, the best of a few rounds taken in turn."""
+def benchmark(step: OptimizerStep, batch: Batch, names: list[str], *, first: bool = True) -> dict[str, float]:
+    """Seconds of forward and backward with each equivalent executor, the best of a few rounds taken in turn.
+
+    Args:
+        step: the step.
+        batch: the samples to time with.
+        names: the executors, of which the first gives the gradients that the others must give.
+        first: time the first one too, even if there are others.
+    """
     executors = equivalent_executors(step, batch, names)
+    if not first and len(executors) > 1:
+        del executors[names[0]]
     seconds: dict[str, float] = {}
     with preserve_state(step):
         runs = {name: executor.benchmark_fn(batch) for name, executor in executors.items()}
-        for _ in range(ROUNDS):
+        for contending in (*CONTENDING, 0.0):
             for name in list(runs):
                 try:
                     spent = _seconds(step, runs[name])
                 except RuntimeError as error:
-                    if name == names[0] or step.device.is_out_of_memory(error):
+                    if name == names[0] or len(runs) == 1 or step.device.is_out_of_memory(error):
                         raise
                     _tell_unused(name, str(error))
                     del runs[name]
                     seconds.pop(name, None)
                     continue
                 seconds[name] = min(spent, seconds.get(name, spent))
+            least = min(seconds[name] for name in runs)
+            runs = {name: run for name, run in runs.items() if seconds[name] <= contending * least}
     return seconds
 
 
@@ -230,7 +245,9 @@ def equivalent_executors(step: OptimizerStep, batch: Batch, names: list[str]) ->
                 continue
             try:
                 executor = _make(name, step, batch)
-                found = _gradients(step, executor, batch, state)
+                alone = expected is None and SingleThread.name in names
+                with one_thread() if alone else nullcontext():  # on a busy machine, several only wait for each other
+                    found = _gradients(step, executor, batch, state)
             except (UnsupportedExecution, TransitError, RuntimeError) as error:
                 if expected is None or step.device.is_out_of_memory(error):
                     raise

@@ -35,7 +35,7 @@ INTERVAL = 0.2
 def process_count(plan: Plan) -> int:
     """The number of processes that train the tasks of a plan: 1 unless `--processes` is given or more pay."""
     settings, tasks = plan.settings, len(plan.tasks)
-    if plan.device.kind != "cpu" or tasks < 2:
+    if plan.device.kind != "cpu" or plan.device.can_capture or tasks < 2:
         return 1
     if settings.processes is not None:
         return min(settings.processes, tasks)

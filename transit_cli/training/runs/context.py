@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from transit_cli.training.processes.turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from transit_cli.memory.limit import MemoryLimit
     from transit_cli.training.distributed import ProcessGroup
     from transit_cli.training.plan import FitTask, Plan
-    from transit_cli.training.runs.interrupt import DeferredSignals
+    from transit_cli.training.runs.interrupt import Signals
     from transit_cli.training.runs.run import Run
     from transit_cli.training.runs.screen import Screen
     from transit_cli.training.runs.tensorboard import Board
@@ -35,16 +37,18 @@ class RunContext:
         processes: the processes that train each network together.
         board: TensorBoard's event files, if requested.
         prepare: called with each network that is built, before it trains.
+        turn: that of a fit beside others on the same device.
     """
 
     plan: Plan
     run: Run
     limit: MemoryLimit
     screen: Screen
-    signals: DeferredSignals
+    signals: Signals
     processes: ProcessGroup
     board: Board | None = None
     prepare: Callable[[nn.Module, Device], None] | None = None
+    turn: Turn = field(default_factory=Turn)
 
 
 @dataclass

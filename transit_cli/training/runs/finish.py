@@ -18,6 +18,7 @@ from transit_cli.model.card import Card, ScalarCard
 from transit_cli.results import Result, Table
 from transit_cli.training.distributed import under_torchrun
 from transit_cli.training.loading.samples import assign_folds
+from transit_cli.training.processes.side_by_side import fit_count
 from transit_cli.training.runs import bench_record, environment, ranking_metrics
 from transit_cli.training.runs.calibrate import fit_calibrations
 from transit_cli.training.runs.initial import describe
@@ -205,7 +206,8 @@ def compare_with_bench(result: Result, plan: Plan, run: Run) -> Result:
     work = bench_record.RecordKey(settings.network, plan.views, settings.batch_size, plan.precision)
     benched = bench_record.benched(work, plan.device)
     speeds = [epoch.samples_per_second for epoch in run.history() if epoch.micro_batch == settings.batch_size]
-    if benched is None or not speeds or under_torchrun():  # a benchmark measures one process
+    several = under_torchrun() or fit_count(plan, len(plan.tasks)) > 1
+    if benched is None or not speeds or several:  # a benchmark measures one network in one process
         return result
     speed = statistics.median(speeds)
     line = f"\nspeed: {speed:,.0f} samples/s, {speed / benched:.0%} of what `transit bench` reached here"

@@ -10,7 +10,20 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-class DeferredSignals:
+class Signals:
+    """What a training loop knows of signals.
+
+    Attributes:
+        pending: the number of the signal that has been received; 0 if none has.
+    """
+
+    pending = 0
+
+    def deliver(self, number: int = 0) -> None:
+        """Raise the pending signal, if there is one, or another process's of this number."""
+
+
+class DeferredSignals(Signals):
     """Defers SIGINT, SIGTERM and SIGHUP while a block runs, until the block delivers them.
 
         with DeferredSignals() as signals:
@@ -39,9 +52,9 @@ class DeferredSignals:
     def __exit__(self, *_: object) -> None:
         self._restore()
 
-    def deliver(self) -> None:
-        """Raise the pending signal, if there is one."""
-        number = self.pending
+    def deliver(self, number: int = 0) -> None:
+        """See `Signals.deliver`."""
+        number = number or self.pending
         self._restore()
         if number:
             signal.raise_signal(number)

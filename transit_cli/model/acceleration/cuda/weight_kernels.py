@@ -137,3 +137,15 @@ def column_sums(values, partial, rows, steps, columns: tl.constexpr, BLOCK_M: tl
         at = row.to(tl.int64)[:, None] * columns + column[None, :]
         acc += tl.load(values + at, (row < rows)[:, None], 0.0).to(tl.float32)
     tl.store(partial + program * columns + column, tl.sum(acc, 0))
+
+
+@triton.jit
+def sum_partial(partial, output, programs, columns, BLOCK_P: tl.constexpr, BLOCK: tl.constexpr):
+    """partial [programs, columns] -> output [columns], in a fixed order."""
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    acc = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, programs, BLOCK_P):
+        program = start + tl.arange(0, BLOCK_P)
+        mask = (program < programs)[:, None] & (column < columns)[None, :]
+        acc += tl.sum(tl.load(partial + program[:, None] * columns + column[None, :], mask, 0.0), 0)
+    tl.store(output + column, acc, column < columns)
