@@ -186,7 +186,8 @@ def test_a_catalog_and_a_folder(run, cli, light_curve, tmp_path):
     assert (data["scored"], data["errors"]) == (2, 1)
     assert data["signals"][2]["star"] == "TIC 77"
     assert data["signals"][2]["error"]
-    assert data["signals"][1]["doubt"] == ""
+    assert data["signals"][0]["doubt"] == ""
+    assert "no clear dip" in data["signals"][1]["doubt"], "2.2 periods fold single transits on noise"
     shown = cli("predict", run, catalog, "--light-curves", light_curve.parent, "--max-plots", "0", "--out", out)
     assert shown.stderr.count("period from period_days") == 1, "other periods repeat no note"
     assert "2 of 3 signals scored; 1 could not be: no light curve of this star" in shown.stdout
