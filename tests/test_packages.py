@@ -54,3 +54,17 @@ for _ in range(2):
     first, second, last = map(int, done.stdout.split())
     assert first == second > 1000
     assert last == 0
+
+
+def test_the_doctor_names_what_is_missing(monkeypatch):
+    from transit_cli.doctor.environment_checks import optional_packages
+
+    there = optional_packages()
+    assert there.status == "ok"
+    monkeypatch.setattr(packages, "absent", lambda names: [name for name in names if name in {"h5py", "wotan"}])
+    row = optional_packages()
+    assert row.status == "ok"
+    assert 'h5py (HDF5 view sets), wotan (--detrend); pip install "transit-cli[data,wotan]"' in row.found
+    monkeypatch.setattr(packages, "absent", lambda names: [name for name in names if name == "astropy"])
+    row = optional_packages()
+    assert (row.status, row.found) == ("fail", "missing: astropy (FITS light curves)")

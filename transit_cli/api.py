@@ -180,14 +180,13 @@ def predict(
     Raises:
         TransitError: the signal cannot be folded, or the run cannot be used.
     """
+    from transit_cli.data.starlight import ephemeris_check, star_light
     from transit_cli.data.views.ephemeris import epoch_in
     from transit_cli.data.views.folding import Signal, UnusableError
     from transit_cli.data.views.make import recipe_for
     from transit_cli.data.views.signal_summary import summarise
     from transit_cli.device.select import select
     from transit_cli.vetting import pretrained
-    from transit_cli.vetting.candidates import ephemeris_check
-    from transit_cli.vetting.candidates.star_light import light_of
     from transit_cli.vetting.ensemble import open_run
 
     where = select(device)
@@ -200,7 +199,7 @@ def predict(
         doubts += [doubt] if doubt else []
         signal = Signal(period, moved, duration / 24)
         summary = summarise(curve, signal, recipe)
-        doubts += ephemeris_check.doubts(light_of(curve, {}, [signal]), signal)
+        doubts += ephemeris_check.doubts(star_light.light_of(curve, {}, [signal]), signal)
     except UnusableError as reason:
         raise TransitError(
             f"the signal cannot be folded: {reason}",

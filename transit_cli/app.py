@@ -106,6 +106,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"]:  # as git and others have it
+        arguments = [*arguments[1:], "--help"]
     try:
         code = app(arguments, prog_name="transit", standalone_mode=False)
         console.close()

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from transit_cli import __version__, config, console, help  # noqa: A004 - the module is named after the option
+from transit_cli import __version__, completion, config, console, help  # noqa: A004 - the module is named after the option
 from transit_cli.device import environment
 from transit_cli.results import ExitCode, Result, TransitError
 from transit_cli.utils import packages
@@ -155,11 +155,12 @@ class Terminated(KeyboardInterrupt):
 
 
 def interrupted(interrupt: BaseException) -> TransitError:
-    """The error for an interrupt; its arguments are the command that resumes."""
+    """The error for an interrupt, whose arguments are the command that resumes and what is saved, if anything."""
     terminated = isinstance(interrupt, Terminated)
     code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
-    resume = " ".join(map(str, interrupt.args))
-    return TransitError("terminated" if terminated else "interrupted", fix=resume, exit_code=code)
+    resume, saved, *_ = (*map(str, interrupt.args), "", "")
+    found = "terminated" if terminated else "interrupted"
+    return TransitError(f"{found}; {saved}" if saved else found, fix=resume, exit_code=code)
 
 
 @typing.no_type_check
@@ -252,11 +253,13 @@ def _parameter(setting: config.Setting) -> inspect.Parameter:
     if setting.required:  # checked by `resolve`, since --config may give it
         kind = kind | None
     mark: Any
+    complete = completion.completer(setting)
     if setting.positional:
-        mark = typer.Argument(metavar=setting.label)
+        mark = typer.Argument(metavar=setting.label, autocompletion=complete)
     else:
         names = [f"{setting.option}/--no-{setting.option[2:]}"] if kind is bool else [setting.option]
-        mark = typer.Option(*names, *([setting.flag.short] if setting.flag and setting.flag.short else []))
+        names += [setting.flag.short] if setting.flag and setting.flag.short else []
+        mark = typer.Option(*names, case_sensitive=False, autocompletion=complete)
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from transit_cli.results import Document, ExitCode, Result, Table, Text, TransitError
+from transit_cli.utils.tables import plain_table, printable, terminal_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
     from rich.progress import Progress as RichProgress
@@ -41,6 +42,7 @@ class _Session:
     quiet: bool = False
     warnings: list[str] = field(default_factory=list)
     muted: str = ""
+    repeated: str = ""
 
 
 _session: _Session | None = None
@@ -63,6 +65,19 @@ def mute(name: str) -> None:
         _session.quiet, _session.muted = True, name
 
 
+@contextmanager
+def repeating(what: str) -> Iterator[None]:
+    """Print only progress, with this behind its description: the block repeats work that has said everything."""
+    before = _session.repeated if _session else ""
+    if _session:
+        _session.repeated = what
+    try:
+        yield
+    finally:
+        if _session:
+            _session.repeated = before
+
+
 def _rich(*, stderr: bool) -> Console:
     from rich.console import Console
 
@@ -71,7 +86,7 @@ def _rich(*, stderr: bool) -> Console:
 
 def note(text: str) -> None:
     """Print a message while the command runs."""
-    if _session and not _session.quiet:
+    if _session and not _session.quiet and not _session.repeated:
         _error_line(text, style="dim")
 
 
@@ -80,20 +95,15 @@ def warn(text: str) -> None:
     if _session is None:
         warnings.warn(text, stacklevel=2)
         return
-    if text not in _session.warnings and not _session.muted:
+    if text not in _session.warnings and not _session.muted and not _session.repeated:
         _session.warnings.append(text)
         _error_line(f"warning: {text}", style="yellow")
-
-
-def _printable(text: object) -> str:
-    """Text without control characters: names in files must not move the cursor or set the terminal's title."""
-    return "".join(c if c.isprintable() or c in "\n\t" or ord(c) > 0x9F else f"\\x{ord(c):02x}" for c in str(text))
 
 
 def _error_line(text: str, style: str = "") -> None:
     from rich.text import Text as RichText
 
-    text = _printable(text)
+    text = printable(text)
     with contextlib.suppress(OSError):  # stderr is closed or its terminal has gone, which must not stop the work
         if sys.stderr.isatty():
             _rich(stderr=True).print(RichText(text, style=style))
@@ -102,12 +112,20 @@ def _error_line(text: str, style: str = "") -> None:
 
 
 class Progress:
-    """A bar on a terminal; a line every `PLAIN_INTERVAL` seconds elsewhere; nothing when quiet."""
+    """A bar on a terminal; a line every `PLAIN_INTERVAL` seconds elsewhere; nothing when quiet.
+
+    Attributes:
+        below: lines below the bar; not shown elsewhere.
+        room: columns and lines of the terminal, and whether it shows block characters; None elsewhere.
+    """
+
+    room: tuple[int, int, bool] | None = None
 
     def __init__(self, description: str, total: float | None, bar: RichProgress | None, *, plain: bool) -> None:
         self._description, self._total, self._bar, self._plain = description, total, bar, plain
         self._task: TaskID | None = bar.add_task(description, total=total, status="") if bar else None
         self._done, self._status = 0.0, ""
+        self.below: list[str] = []
         self._started = self._printed = time.monotonic()
 
     def update(
@@ -158,24 +176,38 @@ class Progress:
 @contextmanager
 def progress(description: str, total: float | None = None) -> Iterator[Progress]:
     """Show the progress of long work, and the time left."""
+    description += f", {_session.repeated}" if _session and _session.repeated else ""
     if _session is None or _session.quiet or not sys.stderr.isatty():
         yield Progress(description, total, None, plain=bool(_session and not _session.quiet))
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
+    from rich.text import Text as RichText
+
+    class _Bar(RichProgress):
+        below: Sequence[str] = ()
+
+        def get_renderables(self) -> Iterator[Any]:
+            yield from super().get_renderables()
+            yield from (RichText(line, style="dim") for line in self.below)
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", table_column=Column(min_width=len(description), no_wrap=True)),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[status]}", markup=False),
     )
-    bar = RichProgress(*columns, console=_rich(stderr=True), transient=True, refresh_per_second=4)
+    terminal = _rich(stderr=True)
+    bar = _Bar(*columns, console=terminal, transient=True, refresh_per_second=4)
+    shown = Progress(description, total, bar, plain=False)
+    shown.room = (terminal.width, terminal.height, not terminal.options.ascii_only)
+    bar.below = shown.below
     with contextlib.suppress(OSError):  # the terminal has gone
         bar.start()
     try:
-        yield Progress(description, total, bar, plain=False)
+        yield shown
     finally:
         with contextlib.suppress(OSError):
             bar.stop()
@@ -218,6 +250,8 @@ def show(result: Result, *, command: str, version: str) -> None:
                 print()  # noqa: T201 - between blocks; on a terminal tables have their own margins
             _block(block)
     if result.verdict:
+        if result.blocks and not state.quiet and sys.stdout.isatty():
+            print()  # noqa: T201 - tables have no margin below them
         _out(result.verdict, style="bold")
 
 
@@ -248,7 +282,7 @@ def _json(document: Document) -> None:
 
 
 def _out(text: str, style: str = "") -> None:
-    text = _printable(text)
+    text = printable(text)
     if sys.stdout.isatty():
         from rich.text import Text as RichText
 
@@ -261,58 +295,11 @@ def _block(block: Table | Text) -> None:
     if isinstance(block, Text):
         _out(block.text)
     elif sys.stdout.isatty():
-        _rich(stderr=False).print(_rich_table(block))
+        terminal = _rich(stderr=False)
+        for part in terminal_table(block, terminal.width):
+            terminal.print(part)
     else:
-        print(_plain_table(block), flush=True)  # noqa: T201
-
-
-def _is_number(cell: object) -> bool:
-    text = str(cell).strip().replace(",", "").removesuffix("%").removesuffix("x").strip()
-    try:
-        float(text)
-    except ValueError:
-        return text in {"", "-"}
-    return True
-
-
-def _right(table: Table, column: int) -> bool:
-    """Whether a column holds numbers, with or without a unit after them."""
-    cells = [str(row[column]).split(" ")[0] for row in table.rows if str(row[column]).strip() not in {"", "-"}]
-    return bool(cells) and all(_is_number(cell) for cell in cells)
-
-
-def _rich_table(table: Table) -> Any:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text as RichText
-
-    shown = RichTable(
-        title=RichText(table.title, style="bold") if table.title else None,
-        caption=RichText(table.note) if table.note else None,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for index, name in enumerate(table.columns):
-        shown.add_column(RichText(name), justify="right" if _right(table, index) else "left", overflow="fold")
-    styles = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
-    for row in table.rows:
-        shown.add_row(*(RichText(_printable(cell), style=styles.get(str(cell), "")) for cell in row))
-    return shown
-
-
-def _plain_table(table: Table) -> str:
-    """Aligned columns two spaces apart, one line per row, for `grep`, `awk` and logs."""
-    rows = [[_printable(cell).replace("\n", " ") for cell in row] for row in (table.columns, *table.rows)]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(table.columns))]
-    right = [_right(table, index) for index in range(len(table.columns))]
-    lines = [table.title] if table.title else []
-    lines += [
-        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([*lines, table.note] if table.note else lines)
+        print(plain_table(block), flush=True)  # noqa: T201
 
 
 def close() -> None:

@@ -55,7 +55,8 @@ class Plugin:
         except (Exception, SystemExit) as error:  # a plugin may fail in any way, and the others must work
             if os.environ.get("TRANSIT_DEBUG"):
                 raise
-            raise self.failure(f"{type(error).__name__}: {error}") from error
+            said = f"{type(error).__name__}: {error}; TRANSIT_DEBUG=1 shows the traceback"
+            raise self.failure(said) from error
         return loaded
 
     def failure(self, cause: str) -> TransitError:

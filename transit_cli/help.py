@@ -25,11 +25,13 @@ PANELS = ("Options", "Data", "Network", "Optimisation", "Augmentation", "Run", "
 ONE_PANEL = 12
 #: Columns of the longest name beside which its text begins, and of the widest help.
 NAME_COLUMNS, MAX_COLUMNS = 24, 100
+#: On a narrower terminal each text stands below its name.
+TWO_COLUMNS = 72
 #: Larger upper limits are not shown: they are sanity checks.
 MAX_SHOWN = 1000
 #: Options of every command: names, type and text.
 COMMON: dict[str, tuple[tuple[str, ...], Any, str]] = {
-    "config": (("--config",), Path | None, "YAML file with values for these options; flags take precedence."),
+    "config": (("--config",), Path | None, "YAML with values of options; flags take precedence."),
     "print_config": (("--print-config",), bool, "Print the resolved options as YAML, and exit."),
     "json": (("--json",), bool, "Print one JSON document and nothing else on stdout."),
     "quiet": (("--quiet", "-q"), bool, "Print only the verdict, warnings and errors."),
@@ -189,7 +191,7 @@ def page(usage: Sequence[str], text: str, sections: Iterable[tuple[str, Sequence
         else:
             lines += ["", *_wrapped(" ".join(paragraph.split()), width)]
     terms = [len(term) for _, rows in sections for term, _ in rows if len(term) <= NAME_COLUMNS]
-    column = max(terms, default=0)
+    column = max(terms, default=0) if width >= TWO_COLUMNS else 2
     for title, rows in sections:
         lines += ["", _bold(f"{title}:")] if rows else []
         for term, meaning in rows:

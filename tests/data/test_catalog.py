@@ -120,10 +120,57 @@ def test_a_missing_or_binary_file_says_so(tmp_path):
         read(tmp_path / "b.csv")
 
 
-def test_the_column_that_comes_nearest_is_offered(tmp_path):
+@pytest.mark.parametrize(
+    ("header", "fix"),
+    [
+        ("kic,periodd,t0,duration", "--map period=periodd"),
+        ("name,P,T0,dur", "--map star=name"),
+        ("kic,begin,epock_mjd,length_hours", "--map period=COLUMN,epoch=epock_mjd,duration=COLUMN"),
+    ],
+)
+def test_a_missing_column_is_mapped_and_never_renamed(tmp_path, header, fix):
+    """A column under its own name keeps the unit that the name states."""
     with pytest.raises(TransitError) as error:
-        read(table(tmp_path, "kic,periodd,t0,duration\n1,2,3,4\n"))
-    assert "periodd" in error.value.fix
+        read(table(tmp_path, f"{header}\n1,2,3,4\n"))
+    assert error.value.fix == fix
+
+
+@pytest.mark.parametrize(
+    ("header", "mapping", "period", "reference"),
+    [
+        ("name,W,T0,dur", ("star=name", "period=W"), 48.0, 2457000.0),
+        ("name,W,T0,dur", ("star=name", "period_hours=W", "epoch_mjd=T0"), 2.0, 2400000.5),
+        ("star,W_hours,begin_mjd,dur", ("period=W_hours", "epoch=begin_mjd"), 2.0, 2400000.5),
+        ("star,period,W,T0,dur", ("period=W",), 48.0, 2457000.0),
+    ],
+)
+def test_columns_that_the_user_states(tmp_path, header, mapping, period, reference):
+    cells = {"name": "TIC 5", "star": "TIC 5", "period": "7"} | dict.fromkeys(("W", "W_hours"), "48")
+    epoch = 1400 if reference == 2457000.0 else 58400
+    cells |= {"dur": "3"} | dict.fromkeys(("T0", "begin_mjd"), str(epoch))
+    row = ",".join(cells[name] for name in header.split(","))
+    (tce,) = read(table(tmp_path, f"{header}\n{row}\n"), "tess", mapping).tces
+    assert (tce.star, tce.period, tce.epoch + tce.reference_jd, tce.duration) == (
+        "TIC 5",
+        period,
+        epoch + reference,
+        0.125,
+    )
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ("period", "--map is period"),
+        ("perod=period_hours", "--map is perod"),
+        ("period=nothing", "which the catalog does not have"),
+        ("period_days=period_hours", "in days, and the catalog says hours"),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_refused(tmp_path, mapping, message):
+    with pytest.raises(TransitError, match=message) as error:
+        read(table(tmp_path, "kic,period_hours,t0,duration\n1,2,140,1\n"), mapping=[mapping])
+    assert error.value.fix.startswith("--map period=")
 
 
 @pytest.mark.parametrize("word", [word for words in LABELS.values() for word in words if word])

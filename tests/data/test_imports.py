@@ -188,3 +188,12 @@ def test_the_published_tess_set(tmp_path, shared_data):
     row = int(np.flatnonzero(made.tces["row_id"] == 5278)[0])
     assert made.tces["period_days"][row] == 1.378893
     assert made.tces["duration_hours"][row] == pytest.approx(0.15628374 * 24)
+
+
+def test_a_view_set_is_not_imported_again(tmp_path):
+    """Its arrays alone would lose the labels and stars of tces.csv."""
+    (tmp_path / "views").mkdir()
+    (tmp_path / "views" / "viewset.json").write_text("{}")
+    with pytest.raises(TransitError, match="is a view set already") as error:
+        import_views(ImportSettings(files=(tmp_path / "views",), out=tmp_path / "x"))
+    assert error.value.fix.startswith(f"transit train {tmp_path / 'views'}")

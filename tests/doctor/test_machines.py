@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from transit_cli import console
 from transit_cli.device import environment, machine
 from transit_cli.device.machine import Machine
 from transit_cli.doctor import machine_checks, summary
 from transit_cli.doctor.diagnosis import diagnose
 from transit_cli.doctor.settings import DoctorSettings
+from transit_cli.utils import tables
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in (HERE / "machines").glob("*.txt"))
@@ -60,7 +60,7 @@ def clean(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_table_of_a_recorded_machine(name, clean):
     rows = diagnose(DoctorSettings(only=ROWS), replay(name))
-    shown = console._plain_table(summary.table(rows))
+    shown = tables.plain_table(summary.table(rows))
     advice = summary.advice(rows).text
     text = "\n".join([shown, "", *filter(None, [advice]), summary.verdict(rows, everything=True), ""])
     assert max(map(len, text.splitlines())) <= 80

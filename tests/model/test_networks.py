@@ -104,6 +104,12 @@ def positional(views, scalars): return Positional(views, scalars)
 def wrong(views, scalars): return Wrong(views, scalars)
 def none(views, scalars): return None
 def failing(views, scalars): return 1 / 0
+def ends_in_a_sigmoid(views, scalars):
+    network = Mapped(views, scalars)
+    forward = network.forward
+    network.forward = lambda inputs: torch.sigmoid(forward(inputs))
+    return network
+def helper(x): return x
 """
 
 
@@ -122,7 +128,7 @@ def test_a_persons_own_network(tmp_path, factory, scalars):
     [
         ("own.py:wrong", r"returned \[2, 20\]"),
         ("own.py:none", "is NoneType"),
-        ("own.py:failing", "ZeroDivisionError"),
+        ("own.py:failing", r"ZeroDivisionError.* \(own.py:\d+\); TRANSIT_DEBUG=1"),
         ("own.py:absent", "no function 'absent'"),
         ("gone.py:build", "does not exist"),
         ("broken.py:build", "SyntaxError"),
@@ -133,3 +139,24 @@ def test_an_own_network_that_will_not_do_is_named(tmp_path, name, words):
     (tmp_path / "broken.py").write_text("def build(:")
     with pytest.raises(TransitError, match=words):
         registry.build(str(tmp_path / name), {"global": 20, "local": 10})
+
+
+def test_a_network_that_ends_in_a_sigmoid_is_noticed_and_draws_no_random_numbers(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    torch.manual_seed(3)
+    registry.build(f"{tmp_path / 'own.py'}:mapped", {"global": 20, "local": 10})
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    with pytest.warns(UserWarning, match="does it end in a sigmoid"):
+        registry.build(f"{tmp_path / 'own.py'}:ends_in_a_sigmoid", {"global": 20, "local": 10})
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_file_without_a_function_is_answered_with_its_functions(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    with pytest.raises(TransitError, match="names a file, and no function") as caught:
+        registry.build(str(tmp_path / "own.py"), {"global": 20})
+    assert caught.value.fix.startswith(f"--network {tmp_path / 'own.py'}:mapped or --network ")
+    with pytest.raises(TransitError) as caught:
+        registry.build("nothing.py", {"global": 20})
+    assert caught.value.fix == "--network nothing.py:build"

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -134,7 +135,9 @@ def test_a_signal_saves_and_says_how_to_go_on(start, views, tmp_path, number, co
         time.sleep(0.01)
     os.kill(process.pid, number)
     assert finish(process) == code
-    assert f"transit train --resume {run}" in (tmp_path / "said.txt").read_text()
+    said = (tmp_path / "said.txt").read_text()
+    assert f"transit train --resume {run}" in said
+    assert re.search(r"(interrupted|terminated); saved: member-0 at step \d+", said)
     state = checkpoint.latest(run / "checkpoints" / "member-0")
     assert state["learner"]["step"]["steps"] > 0
     assert state["position"]["step"] > 0 or state["position"]["epoch"] > 0

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from transit_cli.data.simulation.systems import Orbit, eclipse
+from transit_cli.data.starlight.properties import ExtraColumns, StarProperties
 from transit_cli.data.views.folding import Signal
-from transit_cli.vetting.candidate_tests.candidate import Candidate, ExtraColumns, StarProperties
+from transit_cli.vetting.candidate_tests.candidate import Candidate
 from transit_cli.vetting.candidate_tests.transit_fit import fit_transit
 from transit_cli.vetting.candidates.disposition import decide, run_tests
 

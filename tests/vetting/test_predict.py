@@ -120,6 +120,39 @@ def test_a_light_curve_gets_a_score_a_picture_and_its_period_checked(run, cli, l
     assert "trained on" in shown
 
 
+def test_nothing_of_an_earlier_prediction_stays(run, light_curve, tmp_path):
+    """A plot that was replaced by none is deleted; a file of the user's own stays."""
+    from transit_cli.vetting.predict import predict
+    from transit_cli.vetting.settings import PredictSettings
+
+    out = tmp_path / "o"
+    options = {
+        "run": run,
+        "input": light_curve,
+        "period": PERIOD,
+        "duration": HOURS,
+        "out": out,
+        "check_periods": False,
+    }
+    predict(PredictSettings(epoch=EPOCH, **options))
+    (out / "signal_7.png").write_text("of the user")
+    assert {"signal_0.png", "signal_0.svg"} < {file.name for file in out.iterdir()}
+    predict(PredictSettings(epoch=EPOCH + PERIOD, max_plots=0, **options))
+    assert sorted(file.name for file in out.iterdir()) == ["scores.csv", "signal_7.png"]
+    assert "signal_0" not in (out / "scores.csv").read_text()
+
+
+def test_scores_of_noise_and_of_single_transits_have_a_doubt():
+    from transit_cli.vetting.prediction.score_table import doubts_of
+
+    nan = np.nan
+    columns = {"score": np.array([0.9, 0.9, 0.9, nan]), "measured_snr": np.array([9.0, 2.0, 9, 1])}
+    assert doubts_of(columns | {"transits": np.array([2.0, 5, 1, 1])}) == [
+        *("", "no clear dip: S/N 2.0, less than 3", "only one transit is observed", ""),
+    ]
+    assert doubts_of({"score": np.array([0.9, nan])}) == ["", ""], "an imported set has no light curves"
+
+
 def test_the_views_are_those_of_the_signal(light_curve):
     """At the true period the local view is the box; at half of it every other fold is empty."""
     from transit_cli.vetting.scored_signals import from_light_curve
@@ -162,6 +195,11 @@ def test_a_catalog_and_a_folder(run, cli, light_curve, tmp_path):
     assert (data["scored"], data["errors"]) == (2, 1)
     assert data["signals"][2]["star"] == "TIC 77"
     assert data["signals"][2]["error"]
+    assert data["signals"][0]["doubt"] == ""
+    assert "no clear dip" in data["signals"][1]["doubt"], "2.2 periods fold single transits on noise"
+    shown = cli("predict", run, catalog, "--light-curves", light_curve.parent, "--max-plots", "0", "--out", out)
+    assert shown.stderr.count("period from period_days") == 1, "other periods repeat no note"
+    assert "2 of 3 signals scored; 1 could not be: no light curve of this star" in shown.stdout
     alone = cli("predict", run, light_curve, *at(), "--json", "--max-plots", "0", "--out", tmp_path / "p")
     (same,) = json.loads(alone.stdout)["data"]["signals"]
     for name in ("score_half_period", "score_double_period"):
@@ -195,17 +233,19 @@ def test_what_cannot_be_scored_is_said(places, cli, arguments, code, words):
         ({"period": 941.4526}, "longer than the data"),
         ({"epoch": 3521.4579}, "with the epoch as BKJD"),
         ({"duration": 0.09}, "no dip at this ephemeris"),
+        ({"period": 22.6}, "as hours the period would be 0.94"),
+        ({"epoch": 1354.7}, "the strongest dip at this period"),
         ({}, ""),
     ],
 )
-def test_an_ephemeris_that_does_not_fit_is_said_beside_its_score(shared_data, cli, tmp_path, wrong, said):
+def test_predict_and_fold_say_that_an_ephemeris_does_not_fit(shared_data, cli, tmp_path, wrong, said):
     file = shared_data / "lightcurves" / "tic100100827_s02_wasp18b_exovetter.fits"
     given = {"period": 0.94145, "epoch": 1354.4579, "duration": 2.1} | wrong
     options = [word for name, value in given.items() for word in (f"--{name}", value)]
-    done = cli("predict", file, *options, "--max-plots", 0, "--out", tmp_path / "out", "--json", "--no-check-periods")
-    warnings = [text for text in json.loads(done.stdout)["warnings"] if text.startswith("the score says nothing")]
-    assert bool(warnings) == bool(said)
-    assert all(said in text for text in warnings)
+    predict = ("predict", file, *options, "--max-plots", 0, "--out", tmp_path / "out", "--no-check-periods")
+    for command in (predict, ("data", "fold", file, *options)):
+        warnings = json.loads(cli(*command, "--json").stdout)["warnings"]
+        assert any(said in text for text in warnings) if said else not warnings
 
 
 def sharded(run, path, out, **options):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from transit_cli import config
+from transit_cli.data.starlight import ephemeris_check
 from transit_cli.vetting.candidate_tests import (
     aperture_depth,
     centroid,
@@ -19,7 +20,7 @@ from transit_cli.vetting.candidate_tests import (
     stellar,
     transit_fit,
 )
-from transit_cli.vetting.candidates import candidate_table, disposition, ephemeris_check, vet_run
+from transit_cli.vetting.candidates import candidate_table, disposition, vet_run
 from transit_cli.vetting.settings import VetSettings
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "vetting.md").read_text()

@@ -12,11 +12,10 @@ from transit_cli import console
 from transit_cli.bench import frameworks, previous, throughput
 from transit_cli.bench.energy import EnergyUnavailable, Meter
 from transit_cli.data.viewset import ViewSet
-from transit_cli.device import precision
+from transit_cli.device import host, precision
 from transit_cli.device.select import select
 from transit_cli.options import parse_bins
 from transit_cli.profiling import roofline
-from transit_cli.training.execution.selection import QUIET
 from transit_cli.training.loading import samples
 from transit_cli.training.runs import bench_record
 
@@ -109,9 +108,9 @@ def bench(settings: BenchSettings) -> Benchmark:
         again = roofline.measure_peaks(device, precision.DTYPES[resolved])  # other programs rarely slow both
         peaks = roofline.Peaks(max(peaks.copy, again.copy), max(peaks.matmul, again.matmul))
     busy = max(busy, psutil.cpu_percent(interval=0.3))
-    quiet = busy <= QUIET
-    if not quiet:
-        console.warn(f"other programs used {busy:.0f} % of the processors: the results are those of a busy machine")
+    quiet = busy <= host.QUIET
+    for warning in host.busy_warnings(busy):
+        console.warn(warning)
     for figure in found:
         if figure.kind == "train":
             work = bench_record.RecordKey(figure.network, views, figure.batch_size, figure.precision)

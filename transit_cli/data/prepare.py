@@ -69,7 +69,7 @@ def prepare(settings: PrepareSettings, *, overwrite: bool = False) -> Result:
 
 
 def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> Result:
-    signals = catalog.read(remote.local(settings.catalog), settings.mission or "")
+    signals = catalog.read(remote.local(settings.catalog), settings.mission or "", settings.map)
     for note in signals.notes:
         console.note(note)
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog])
@@ -132,12 +132,12 @@ def _recipe(settings: PrepareSettings) -> Recipe:
 
 def _check_packages(settings: PrepareSettings) -> None:
     """Report missing packages before anything starts."""
+    if settings.detrend not in {"spline", *WOTAN_METHODS}:
+        settings.refuse("detrend", f"spline, {', '.join(WOTAN_METHODS)}")
     if settings.detrend != "spline":
         check_installed("wotan", "wotan", f"--detrend {settings.detrend}")
     if settings.scheduler:
         check_installed("distributed", "cluster", "--scheduler")
-    if settings.detrend not in {"spline", *WOTAN_METHODS}:
-        settings.refuse("detrend", f"spline, {', '.join(WOTAN_METHODS)}")
 
 
 def _plan(tasks: Sequence[Task], index: FileIndex, settings: PrepareSettings, recipe: Recipe) -> dict[str, Any]:

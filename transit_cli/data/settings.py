@@ -73,6 +73,9 @@ class PrepareSettings(ShardSettings):
     out: Annotated[Path, Positional("OUT")]
     "Folder of the new view set."
 
+    map: Annotated[tuple[str, ...], Flag(metavar="KEY=COLUMN,...")] = ()
+    "Columns that are not recognised, as in star=name,period=P,epoch_mjd=T0; a unit may follow the key."
+
     mission: Literal["kepler", "k2", "tess"] | None = None
     "Mission of star numbers and times, if the files do not give it."
 
@@ -110,6 +113,9 @@ class InjectSettings(ShardSettings):
 
     catalog: Annotated[Path | None, Flag(metavar="FILE")] = None
     "Table of known signals, whose transits are cut out first."
+
+    map: Annotated[tuple[str, ...], Flag(metavar="KEY=COLUMN,...")] = ()
+    "Columns that are not recognised, as in star=name,period=P,epoch_mjd=T0; a unit may follow the key."
 
     tces: Annotated[int, Range(1, 1_000_000_000)] = 2000
     "Number of injections, the same for every star."

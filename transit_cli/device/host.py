@@ -13,6 +13,8 @@ from pathlib import Path
 from transit_cli.device.container import Container, ContainerMemory, read_text
 
 CONTAINER = Container()
+#: Percent of the processors that other programs may use without disturbing a measurement.
+QUIET = 15.0
 
 
 @functools.cache
@@ -30,6 +32,20 @@ def usable_cores() -> int:
     """Cores that this process may use: its affinity, and in a container its share of time, rounded up."""
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return min(allowed, math.ceil(CONTAINER.cores() or allowed))
+
+
+def busy_percent() -> float:
+    """Percent of the processors in use, while this process waits."""
+    import psutil
+
+    return psutil.cpu_percent(interval=0.3)
+
+
+def busy_warnings(percent: float) -> list[str]:
+    """The warning for a measurement during which other programs used so much of the processors, if it matters."""
+    if percent <= QUIET:
+        return []
+    return [f"other programs used {percent:.0f} % of the processors: the results are those of a busy machine"]
 
 
 @functools.cache

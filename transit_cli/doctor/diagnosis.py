@@ -34,6 +34,7 @@ IDS = (
     "start-method",
     "power",
     "plugins",
+    "packages",
     "fallback",
     "watermark",
     "fast-math",
@@ -123,6 +124,8 @@ def _run_check(row_id: str, facts: Machine, settings: DoctorSettings) -> CheckRe
             return environment_checks.disk(settings.runs)
         if row_id == "plugins":
             return environment_checks.plugins()
+        if row_id == "packages":
+            return environment_checks.optional_packages()
         return MACHINE_CHECKS[row_id](facts)
     except Exception as error:  # noqa: BLE001 - a failure of the doctor is a result too
         return _broken(row_id, error)

@@ -19,6 +19,7 @@ from transit_cli.device.environment import (
 from transit_cli.device.machine import older
 from transit_cli.doctor.check import CheckResult
 from transit_cli.results import TransitError
+from transit_cli.utils import packages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,3 +120,22 @@ def plugins() -> CheckResult:
         why = error.found.split("cannot be loaded: ", 1)[-1]
         return CheckResult("plugins", "warn", f"{len(broken)} of {count} broken: {names}", "all load", why, error.fix)
     return CheckResult("plugins", "ok", f"{count} load")
+
+
+def optional_packages() -> CheckResult:
+    """Packages that come with transit, and optional ones that are not installed, with what they are for."""
+    broken = packages.absent(packages.NEEDED)
+    if broken:
+        found = ", ".join(f"{name} ({packages.NEEDED[name]})" for name in broken)
+        why = "commands that need them end with an error"
+        return CheckResult(
+            "packages", "fail", f"missing: {found}", "all there", why, "pip install --upgrade transit-cli"
+        )
+    optional = packages.absent(packages.OPTIONAL)
+    if not optional:
+        return CheckResult("packages", "ok", "all there, optional ones too")
+    found = ", ".join(f"{name} ({packages.OPTIONAL[name][1]})" for name in optional)
+    extras = ",".join(dict.fromkeys(extra for name in optional if (extra := packages.OPTIONAL[name][0])))
+    own = [name for name in optional if not packages.OPTIONAL[name][0]]
+    install = " ".join(["pip install", *([f'"transit-cli[{extras}]"'] if extras else []), *own])
+    return CheckResult("packages", "ok", f"FITS and plots: there; optional, not there: {found}; {install}")

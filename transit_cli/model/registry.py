@@ -11,16 +11,18 @@ otherwise the inputs in order:
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from transit_cli import discovery
+from transit_cli import console, discovery
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
@@ -52,13 +54,14 @@ def build(name: str, views: Mapping[str, int], scalars: int = 0, outputs: int = 
         raise _failure(name, f"does not fit the views: {error}", "views of lengths that it supports") from error
     except (Exception, SystemExit) as error:
         help_ = CLASSES_HELP if outputs > 1 else FACTORY_HELP
-        raise _failure(name, f"cannot be built: {type(error).__name__}: {error}", help_) from error
+        raise _failure(name, f"cannot be built: {_said(error, name)}", help_) from error
     if not isinstance(network, nn.Module):
         raise _failure(name, f"is {type(network).__name__}", FACTORY_HELP)
     if type(network).__module__.startswith("transit_cli."):
         return network
     network = Adapted(network, tuple(views), scalars, outputs)
     _try_out(name, network, views, scalars)
+    _warn_of_probabilities(name, network, views, scalars)
     return network
 
 
@@ -109,7 +112,7 @@ def _try_out(name: str, network: Adapted, views: Mapping[str, int], scalars: int
             logits = network.eval()(inputs)
     except Exception as error:
         wanted = f"a forward that takes {'the inputs in this order' if network.positional else 'a mapping'}: {shapes}"
-        raise _failure(name, f"fails in its first forward pass: {type(error).__name__}: {error}", wanted) from error
+        raise _failure(name, f"fails in its first forward pass: {_said(error, name)}", wanted) from error
     finally:
         network.train(training)
     expected = (2,) if network.outputs == 1 else (2, network.outputs)
@@ -121,6 +124,15 @@ def _try_out(name: str, network: Adapted, views: Mapping[str, int], scalars: int
 
 def _installed(name: str) -> Callable[..., Any]:
     found = discovery.discover(discovery.MODELS).used
+    if name.endswith(".py"):
+        functions = _functions(Path(name).expanduser())
+        raise TransitError(
+            f"--network {name} names a file, and no function in it",
+            wanted=f"FILE:FUNCTION, with {FACTORY_HELP}",
+            fix=" or ".join(f"--network {name}:{function}" for function in functions or ("build",)),
+            exit_code=ExitCode.USAGE,
+            code="network-unknown",
+        )
     if name not in found:
         known = ", ".join(found)
         raise TransitError(
@@ -134,6 +146,20 @@ def _installed(name: str) -> Callable[..., Any]:
     if not callable(loaded):
         raise found[name].failure(f"it is {type(loaded).__name__}, not a function")
     return loaded
+
+
+def _functions(path: Path) -> list[str]:
+    """The public functions of a Python file that take two arguments or more, `build` first; nothing is executed."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return []
+    names = [
+        item.name
+        for item in body
+        if isinstance(item, ast.FunctionDef) and not item.name.startswith("_") and len(item.args.args) > 1
+    ]
+    return sorted(names, key=lambda name: name != "build")[:3]
 
 
 def _from_file(name: str) -> Callable[..., Any]:
@@ -150,13 +176,37 @@ def _from_file(name: str) -> Callable[..., Any]:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise _failure(
-            name, f"fails while it is imported: {type(error).__name__}: {error}", "a working file"
-        ) from error
+        raise _failure(name, f"fails while it is imported: {_said(error, name)}", "a working file") from error
     found = getattr(module, attribute, None)
     if not callable(found):
         raise _failure(name, f"has no function {attribute!r}", FACTORY_HELP)
     return found
+
+
+def _said(error: BaseException, name: str) -> str:
+    """An exception of a user's network, with its line in their file, and how to see all of it."""
+    file = Path(name.rpartition(":")[0]).name
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name == file]
+    where = f" ({file}:{lines[-1]})" if lines and file else ""
+    return f"{type(error).__name__}: {error}{where}; TRANSIT_DEBUG=1 shows the traceback"
+
+
+def _warn_of_probabilities(name: str, network: Adapted, views: Mapping[str, int], scalars: int) -> None:
+    """Warn of a network that seems to end in a sigmoid or softmax: training applies one to its logits."""
+    random = torch.Generator().manual_seed(0)  # not the one that seeds weights
+    scale = 10 ** torch.linspace(-1, 3, 32)[:, None]
+    inputs = {view: scale * torch.randn(32, length, generator=random) for view, length in views.items()}
+    if scalars:
+        inputs["scalars"] = scale * torch.randn(32, scalars, generator=random)
+    training = network.training
+    with torch.no_grad():
+        found = network.eval()(inputs)
+    network.train(training)
+    if found.min() >= 0 and found.max() <= 1 and found.std() > 0:
+        console.warn(
+            f"the network {name} returns only values from 0 to 1, whatever it is given: does it end in a sigmoid or "
+            "softmax? It must return logits, to which training applies its own"
+        )
 
 
 def _failure(name: str, found: str, wanted: str) -> TransitError:

@@ -79,6 +79,11 @@ def check_device(settings: FallbackTestSettings) -> Result:
         TransitError: the device does not exist, or the network does not train on the CPU either.
     """
     device = select(settings.device)
+    if device.kind != "mps":
+        console.note(
+            f"{device.kind} of this machine is tested, for some minutes; "
+            "transit fallback-test predict says what MPS would do, on any machine"
+        )
     factory = StepFactory.of(settings)
     results: list[OperatorResult] = []
     drifts: dict[str, Mapping[str, Any]] = {}

@@ -204,7 +204,11 @@ def _check_keys(
         raise TransitError(
             f"{file}:{line} has an unknown key {key!r}{of}",
             wanted=f"{guess}?" if guess else f"one of {', '.join(name.rstrip('_') for name in types)}",
-            fix=f"write {guess} in {file}:{line}" if guess else f"remove line {line} of {file}",
+            fix=f"write {guess} in {file}:{line}"
+            if guess
+            else f"transit {command} --config {file}, or give a file that --print-config of this command writes"
+            if command
+            else f"remove line {line} of {file}",
             code="config-unknown-key",
         )
 

@@ -69,7 +69,7 @@ def _choice(value: Any, kind: Any) -> Any:
     for choice in typing.get_args(kind):
         if value == choice and isinstance(value, bool) == isinstance(choice, bool):
             return choice
-        if isinstance(value, str) and value == str(choice):
+        if isinstance(value, str) and value.lower() == str(choice).lower():
             return choice
     raise _NotThisType(describe(kind))
 

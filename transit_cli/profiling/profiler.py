@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from transit_cli import console
+from transit_cli.device import host
 from transit_cli.memory.monitor import Monitor
 from transit_cli.profiling import batches, fallbacks, hotspots, operator_counts, phases, roofline, step_memory
 from transit_cli.profiling.report import verdict
@@ -54,7 +55,8 @@ class Profile:
         timeline: memory through three steps.
         growth: memory over many steps; None if not checked.
         fallbacks: operators that MPS ran on the CPU; None if torch did not report them.
-        own: the way of `transit train`, where the phases had to be measured in another.
+        as_trained: the execution of `transit train`, where the phases had to be measured in another.
+        busy_percent: of the processors, used by other programs before and after.
     """
 
     workload: Workload
@@ -65,6 +67,7 @@ class Profile:
     growth: Growth | None
     fallbacks: tuple[Fallback, ...] | None
     as_trained: TrainedExecution | None = None
+    busy_percent: float = 0.0
 
     @property
     def step_seconds(self) -> float:
@@ -78,14 +81,16 @@ def profile(settings: ProfileSettings) -> Profile:
     Raises:
         TransitError: memory ran out (what was known by then is in oom.json), or the workload itself failed.
     """
+    busy = host.busy_percent()
     with console.progress("profiling", 5) as progress:
         run = batches.build(settings)
         try:
-            return _measure(run, settings, progress)
+            found = _measure(run, settings, progress)
         except RuntimeError as error:
             if not run.device.is_out_of_memory(error):
                 raise
             raise _out_of_memory(run, settings, error) from error
+    return replace(found, busy_percent=max(busy, host.busy_percent()))
 
 
 def _measure(run: Workload, settings: ProfileSettings, progress: console.Progress) -> Profile:

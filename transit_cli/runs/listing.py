@@ -10,7 +10,7 @@ from transit_cli import console
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.runs import record
 from transit_cli.training.runs.environment import CONFIG, ENVIRONMENT, INIT
-from transit_cli.training.runs.run import CHECKPOINTS, METRICS
+from transit_cli.training.runs.run import CHECKPOINTS, METRICS, figure, seeds_text
 from transit_cli.utils.files import locked
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def list_runs(settings: ListSettings) -> Result:
             run.viewset + (" (sim.)" if run.environment.viewset.simulated else ""),
             _network(run),
             f"{_epochs(run)}/{run.networks * run.settings.epochs}",
-            _figure(run.average_precision),
+            figure(run.average_precision),
             _when(run.environment.started),
         )
         for run in runs
@@ -59,8 +59,13 @@ def show_run(path: Path) -> Result:
         ("network", _network(run)),
         ("positive labels", ",".join(run.settings.target)),
         ("device", f"{environment.device.name} ({environment.device.kind})"),
-        ("versions", f"transit {environment.transit}, torch {environment.torch}"),
-        ("average precision, held-out rows", _figure(run.average_precision)),
+        ("trained by", f"transit {environment.transit}, {environment.resolved}"),
+        ("average precision, held-out rows", figure(run.average_precision)),
+        *(
+            [("average precision, one network", f"{seeds_text(run.seeds)}; {run.seeds['seeds']} seeds")]
+            if run.seeds
+            else []
+        ),
         ("training speed", f"{run.samples_per_second:,.0f} samples/s" if run.samples_per_second else "-"),
     ]
     options = [(name, _text(value)) for name, value in run.options().items()]
@@ -68,8 +73,8 @@ def show_run(path: Path) -> Result:
         (
             epoch.fit,
             epoch.epoch,
-            _figure(epoch.loss),
-            _figure(epoch.validation_average_precision),
+            figure(epoch.loss),
+            figure(epoch.validation_average_precision),
             console.duration(epoch.seconds),
         )
         for epoch in run.epochs[-10:]
@@ -129,7 +134,7 @@ def best_run(settings: BestSettings) -> Result:
             f"the best of {len(ranked)} runs is partly lucky: its held-out average precision is optimistic; "
             f"is it better than the second? transit runs compare {best.path} {ranked[1].path}"
         )
-    verdict = f"{best.path}: average precision {_figure(best.average_precision)} on {best.viewset}"
+    verdict = f"{best.path}: average precision {figure(best.average_precision)} on {best.viewset}"
     return Result(document(best), (), f"{verdict}\nnext: transit evaluate {best.path}", warnings)
 
 
@@ -172,6 +177,7 @@ def document(run: RunRecord) -> dict[str, Any]:
         "epochs_planned": run.networks * run.settings.epochs,
         "loss": last.loss if last else None,
         "average_precision": run.average_precision,
+        **run.seeds,
         "samples_per_second": run.samples_per_second,
         "torch": run.environment.torch,
         "device": run.environment.device.name,
@@ -187,10 +193,6 @@ def _network(run: RunRecord) -> str:
 
 def _epochs(run: RunRecord) -> int:
     return len({(epoch.fit, epoch.epoch) for epoch in run.epochs})
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _text(value: Any) -> str:

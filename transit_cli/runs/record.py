@@ -61,6 +61,12 @@ class RunRecord:
         return float(value) if isinstance(value, int | float) else None
 
     @property
+    def seeds(self) -> dict[str, Any]:
+        """Mean, spread and range of the metrics over the seeds of the members; {} for one member."""
+        figures = self.card.figures if self.card else {}
+        return {name: value for name, value in figures.items() if name == "seeds" or name.startswith("seed_")}
+
+    @property
     def samples_per_second(self) -> float | None:
         """Median speed of the epochs."""
         speeds = [epoch.samples_per_second for epoch in self.epochs if epoch.samples_per_second]

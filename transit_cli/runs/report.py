@@ -15,6 +15,7 @@ from transit_cli.plotting.panel import Kind, Panel, Series
 from transit_cli.plotting.svg import svg
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.runs import record
+from transit_cli.training.runs.run import seeds_text
 from transit_cli.utils.files import atomic_write, locked
 
 if TYPE_CHECKING:
@@ -165,6 +166,12 @@ def _networks(run: RunRecord) -> str:
 
 
 def _held_out(run: RunRecord) -> str:
+    """What average precision was measured on, and how much it differs between seeds."""
+    seeds = f" One network, over {run.seeds['seeds']} seeds: {seeds_text(run.seeds)}." if run.seeds else ""
+    return _held_out_rows(run) + seeds
+
+
+def _held_out_rows(run: RunRecord) -> str:
     if run.settings.folds:
         return "Average precision is that of the fold held out from each network."
     if run.settings.patience:
@@ -209,6 +216,7 @@ def _machine(run: RunRecord) -> list[tuple[str, str]]:
         ("system", environment.system),
         ("transit", environment.transit),
         ("torch", environment.torch),
+        ("execution", ", ".join((*environment.executions, *environment.precisions)) or "-"),
         ("random seed", str(run.settings.seed)),
     ]
 

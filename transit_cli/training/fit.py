@@ -89,6 +89,7 @@ class Fit:
         if state is not None:
             self._restore(state)
             self.context.screen.advance(self.steps)
+            self.context.screen.say(self._resumed())
         try:
             while not self.position.finished:
                 self._epoch()
@@ -96,6 +97,14 @@ class Fit:
         except PeerLostError as lost:
             self._save_after_peer_loss(lost)
             raise
+
+    def _resumed(self) -> str:
+        position, epochs = self.position, self.settings.epochs
+        if position.finished:
+            return f"{self.task.name}: complete after {position.epoch} epochs"
+        return (
+            f"{self.task.name}: resumes at step {self.steps} of {self.total_steps}, epoch {position.epoch + 1}/{epochs}"
+        )
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint.

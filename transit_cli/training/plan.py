@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 #: Positive validation rows below which average precision says little.
 FEW = 5
+#: Optimizer steps per epoch below which networks learn little in the usual number of epochs; folds to offer.
+FEW_STEPS, FOLDS = 8, 5
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,15 @@ def _with_initial(plan: Plan, initial: Initial) -> Plan:
 
 
 def _warn_of_few(settings: TrainSettings, viewset: ViewSet, task: FitTask, target: np.ndarray) -> None:
-    """Say before training that the validation rows cannot measure it."""
+    """Say before training that there are few steps, or that the validation rows cannot measure the network."""
+    steps = Batching(len(task.train), settings.batch_size, settings.accumulate).steps
+    if steps < FEW_STEPS and len(task.train) > 1 and not settings.resume:
+        smaller = max(1, len(task.train) // (FEW_STEPS * settings.accumulate))
+        console.note(
+            f"{len(task.train):,} training rows in batches of {settings.effective_batch} make {steps} optimizer "
+            f"step{'s' * (steps > 1)} per epoch, {steps * settings.epochs} in all: networks learn little in so few; "
+            f"--batch-size {smaller} takes more"
+        )
     held_out = target[task.validation]
     positives = int(held_out.sum()) if held_out.ndim == 1 else int(held_out.any(axis=1).sum())
     others = len(held_out) - positives if held_out.ndim == 1 else int(held_out.any(axis=0).sum() > 1)
@@ -198,8 +208,14 @@ def _warn_of_few(settings: TrainSettings, viewset: ViewSet, task: FitTask, targe
     named = f"{len(held_out)} validation rows" + (f", {positives} positive" if held_out.ndim == 1 else "")
     console.warn(
         f"{viewset.path} has {named}: too few to measure the network; "
-        f"transit train {viewset.path} --folds 5 holds every star out once"
+        f"transit train {viewset.path}{_options(settings)} --folds {FOLDS} holds every star out once"
     )
+
+
+def _options(settings: TrainSettings) -> str:
+    """The options given that say what is trained."""
+    parts = {"target": ",".join(settings.target), "network": settings.network, "preset": settings.preset}
+    return "".join(f" --{name} {value}" for name, value in parts.items() if settings.sources.get(name) == f"--{name}")
 
 
 def _tasks(settings: TrainSettings, viewset: ViewSet, rows: np.ndarray, target: np.ndarray) -> list[FitTask]:

@@ -35,7 +35,7 @@ class OptimisationSettings(ExecutionSettings):
     "Weight decay, decoupled from the gradient for adamw."
 
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
-    "Learning rate: onecycle (peak/25, peak, peak/25,000), cosine (to 0), or constant."
+    "Learning rate: onecycle, cosine (to 0) or constant."
 
     warmup_steps: Annotated[int | None, Range(0)] = None
     "Optimizer steps until the peak; by default 10 % for onecycle, none for the others."
@@ -83,13 +83,13 @@ class DataSettings(InputSettings):
     "View set to train on; by default a simulated one."
 
     target: Annotated[tuple[str, ...], Flag(metavar="LABEL,...")] = ("PC",)
-    "Labels that count as positive: PC for vetting, PC,EB for triage; classes tells all labels apart."
+    "Labels that count as positive, as in PC,EB; classes tells all labels apart."
 
     scalar_scaling: Literal["robust", "quantile"] = "robust"
-    "Scalars: robust (median and MAD), or quantile (to a normal distribution: offsets and outliers do not matter)."
+    "Scalars: robust (median and MAD), or quantile (to a normal distribution)."
 
     unit_depth: Annotated[tuple[str, ...], Flag(metavar="VIEW,...")] = ()
-    "Views to divide by their own depth, as global and local are: sets differ for secondary, odd and even."
+    "Views to divide by their own depth: sets differ in it for secondary, odd and even ones."
 
     loader: Literal["auto", "device", "stream"] = "auto"
     "device keeps all views there, stream reads the disk; auto streams large sets."
@@ -114,7 +114,7 @@ class AugmentationSettings(Settings):
     "Largest random shift of a view, in bins."
 
     noise: Annotated[float, Range(0)] = 0.5
-    "Largest added noise, in units of the set's noise."
+    "Largest noise, in units of the set's."
 
     drop_bins: Annotated[float, Range(0, 1, open="right")] = 0.0
     "Share of bins emptied at random."
@@ -191,37 +191,37 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     "Passes over the training rows."
 
     seed: int = 0
-    "Seed of the first network; others count up."
+    "Seed of network 1; others count up."
 
-    init: Annotated[str, Flag(metavar="pretrained|RUN|FILE")] = ""
-    "Begin from saved networks: pretrained (those that come with transit), a RUN or a model.safetensors."
+    init: Annotated[str, Flag(metavar="RUN|FILE")] = ""
+    "Begin from saved networks: pretrained, a RUN or a model.safetensors."
 
     freeze: bool = False
     "With --init: train a new output layer alone."
 
     members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
-    "Networks to train with different seeds and average."
+    "Networks of different seeds to average."
 
     processes: Annotated[int | None, Range(1), Panel("Device")] = None
     "Networks to train at the same time: in a process each on a CPU, by default one per core where it pays; on CUDA, 4."
 
     class_weighting: Annotated[Literal["none", "balanced"], Panel("Optimisation")] = "none"
-    "balanced gives each class the weight of the largest (positives times --positive-weight); or none."
+    "balanced gives each class the weight of the largest; or none."
 
     ema: Annotated[float, Range(0, 1, open="right"), Panel("Optimisation")] = 0.0
-    "Decay per step of a moving average of the weights, which is validated and saved; 0 for none."
+    "Decay per step of averaged weights; 0 for none."
 
     patience: Annotated[int, Range(0), Panel("Optimisation")] = 0
-    "Epochs without a better validation average precision before it stops and keeps the best; 0 never stops."
+    "Epochs without a better validation AP before it stops and keeps the best; 0 never stops."
 
     checkpoint_minutes: Annotated[float, Range(0, open="left"), Flag(metavar="N")] = 5.0
-    "Minutes between checkpoints, besides one per epoch."
+    "Minutes between checkpoints."
 
     keep_checkpoints: Annotated[int, Range(1)] = 3
     "Checkpoints to keep, besides the best."
 
     empty_cache_epochs: Annotated[int, Range(0), Panel("Device")] = 10
-    "Epochs between releases of cached device memory; 0 releases it only under memory pressure."
+    "Epochs between releases of cached memory; 0 does it only under memory pressure."
 
     calibrate: bool = True
     "Fit a calibration of the scores on the validation rows, or out of fold."

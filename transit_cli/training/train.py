@@ -15,6 +15,7 @@ from transit_cli.training.fit import Fit
 from transit_cli.training.plan import plan
 from transit_cli.training.processes.members import process_count, train_in_processes
 from transit_cli.training.processes.side_by_side import fit_count, train_side_by_side
+from transit_cli.training.runs import checkpoint
 from transit_cli.training.runs.context import RunContext
 from transit_cli.training.runs.finish import finish
 from transit_cli.training.runs.interrupt import DeferredSignals
@@ -64,7 +65,7 @@ def train_planned(
     if settings.tensorboard:
         check_installed("tensorboard", "tensorboard", "--tensorboard")
     limit = MemoryLimit(planned.device, settings.memory_limit)
-    with open_run(planned, processes) as run, _resumable(run):
+    with open_run(planned, processes) as run, _resumable(run, planned.tasks):
         own, shared = assign_tasks(planned.tasks, processes)
         todo = replace(planned, tasks=[*own, *shared])
         with awake(), DeferredSignals() as signals, screen(todo.total_steps, settings.epochs) as shown:
@@ -99,13 +100,22 @@ def assign_tasks(tasks: Sequence[FitTask], processes: ProcessGroup) -> tuple[Seq
 
 
 @contextmanager
-def _resumable(run: Run) -> Iterator[None]:
-    """Add the command that resumes to an interrupt, and to the loss of another process."""
+def _resumable(run: Run, tasks: Sequence[FitTask]) -> Iterator[None]:
+    """Add what is saved and the command that resumes to an interrupt, and to the loss of another process."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        interrupt.args = (f"transit train --resume {run.path}",)
+        saved = saved_steps(run, tasks)
+        interrupt.args = (f"transit train --resume {run.path}", saved) if saved else ("run the same command again",)
         raise
     except PeerLostError as lost:
         lost.fix += f"; then transit train --resume {run.path}, with any number of processes"
         raise
+
+
+def saved_steps(run: Run, tasks: Sequence[FitTask]) -> str:
+    """What the checkpoints of a run hold, in words; "" if there is none."""
+    last = {task.name: files[-1] for task in tasks if (files := checkpoint.files(run.checkpoints(task.name)))}
+    named = [f"{name} at step {checkpoint.steps_of(file)}" for name, file in last.items()][-2:]
+    more = len(last) - len(named)
+    return "saved: " + (f"{more} before, " if more else "") + ", ".join(named) if last else ""

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from transit_cli import config, console
 from transit_cli.data.viewset import ViewSet
+from transit_cli.device import host
 from transit_cli.results import ExitCode, Result, Table, Text, TransitError
-from transit_cli.tuning.batch_search import LARGEST, Answer, NothingFitsError, Trial, Verdict, search
+from transit_cli.tuning.batch_search import (
+    LARGEST,
+    THROUGHPUT_TOLERANCE,
+    Answer,
+    NothingFitsError,
+    Trial,
+    Verdict,
+    search,
+)
 from transit_cli.tuning.chart import chart
 from transit_cli.tuning.trials import trial as trials
 from transit_cli.tuning.trials.spec import TrialSpec
@@ -24,6 +33,8 @@ if TYPE_CHECKING:
 
 _Settings = TypeVar("_Settings", bound="WorkSettings")
 
+#: Optimizer steps per epoch below which networks learn little in the usual number of epochs.
+FEW_STEPS = 8
 #: Options of `transit train` that the answer of a probe depends on.
 SHARED = ("network", "views", "scalars", "optimizer", "precision", "execution", "device")
 
@@ -112,8 +123,10 @@ def probe(settings: ProbeSettings) -> Result:
             exit_code=ExitCode.USAGE,
             code="file-exists",
         )
-    started = time.monotonic()
+    busy, started = host.busy_percent(), time.monotonic()
     answer, machine = find(settings)
+    busy = max(busy, host.busy_percent())
+    rows = training_rows(settings.viewset) if settings.viewset else 0
     seconds = time.monotonic() - started
     largest, best = answer.largest, answer.best
     settings = with_measured_execution(settings, best, machine)
@@ -136,11 +149,19 @@ def probe(settings: ProbeSettings) -> Result:
         "torch": machine.torch,
         "network": settings.network,
         "seconds": seconds,
+        "busy_percent": busy,
+        "optimizer_steps_per_epoch": steps_per_epoch(rows, best.size) if rows else None,
         "command": command,
         "trials": [_record(trial) for trial in answer.trials],
     }
     blocks = [_table(answer), Text("\n" + chart(answer.trials, machine.limit_bytes) + "\n")]
-    return Result(data, blocks, _verdict(settings, answer, command, seconds), _warnings(answer))
+    warnings = [*host.busy_warnings(busy), *_warnings(answer)]
+    return Result(data, blocks, _verdict(settings, answer, command, seconds, rows), warnings)
+
+
+def steps_per_epoch(rows: int, batch: int) -> int:
+    """Optimizer steps in a pass over so many training rows."""
+    return max(1, round(rows / batch))
 
 
 def with_measured_execution(settings: _Settings, trial: Trial, machine: TrialMachine) -> _Settings:
@@ -210,9 +231,15 @@ def _line(trial: Trial) -> str:
     return f"  batch {trial.size}: {trial.verdict}, {what}{peak}"
 
 
-def _verdict(settings: ProbeSettings, answer: Answer, command: str, seconds: float) -> str:
+def _verdict(settings: ProbeSettings, answer: Answer, command: str, seconds: float, rows: int) -> str:
     largest, best = answer.largest, answer.best
-    lines = [f"best batch: {best.size}, the smallest within 5 % of the best throughput"]
+    lines = [f"best batch for speed: {best.size}, {_why_best(answer)}"]
+    if rows:
+        steps = steps_per_epoch(rows, best.size)
+        lines.append(f"an epoch of {rows:,} training rows has {steps} optimizer step{'s' * (steps > 1)} with it")
+        if steps < FEW_STEPS:
+            fewer = max(1, rows // FEW_STEPS)
+            lines[-1] += f": networks learn little in so few, --batch-size {fewer} or smaller learns more per epoch"
     if not settings.only_best:
         proof = f"verified over {largest.steps} steps" if answer.verified else "NOT verified: no trial was left"
         used = f", {largest.peak_bytes / largest.limit_bytes:.0%} of the memory limit" if largest.peak_bytes else ""
@@ -220,6 +247,18 @@ def _verdict(settings: ProbeSettings, answer: Answer, command: str, seconds: flo
     lines.append(f"stopped by: {answer.stopped_by} ({len(answer.trials)} trials, {console.duration(seconds)})")
     lines.append(f"next: {command}")
     return "\n".join(lines)
+
+
+def _why_best(answer: Answer) -> str:
+    """Why a size is the best, as its row in the table says it too."""
+    best, speeds = answer.best, [trial.samples_per_second or 0.0 for trial in answer.trials if trial.fits]
+    here, fastest = best.samples_per_second or 0.0, max(speeds)
+    if here >= (1 - THROUGHPUT_TOLERANCE) * fastest:
+        return "the smallest within 5 % of the best throughput"
+    again = max((t.samples_per_second or 0.0 for t in answer.trials if t.size == best.size and t.fits), default=here)
+    if again > here:
+        return f"by its first run, {again:,.0f} samples/s; the longer one reached {here:,.0f}, as timings vary"
+    return f"the fastest that passed the longer run; {fastest:,.0f} samples/s were reached by another"
 
 
 def _warnings(answer: Answer) -> list[str]:

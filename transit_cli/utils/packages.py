@@ -12,7 +12,26 @@ from typing import TYPE_CHECKING, Any
 from transit_cli.results import ExitCode, TransitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+#: Packages that come with transit, and what needs them.
+NEEDED = {"astropy": "FITS light curves", "matplotlib": "plots", "sklearn": "metrics", "scipy": "detrending"}
+#: Optional packages: the extra that brings each, "" for one that is installed by its own name, and what it is for.
+OPTIONAL = {
+    "h5py": ("data", "HDF5 view sets"),
+    "pyarrow": ("data", "light curves in Parquet"),
+    "lightkurve": ("fetch", "data fetch by star"),
+    "wotan": ("wotan", "--detrend"),
+    "distributed": ("cluster", "--scheduler"),
+    "tensorboard": ("tensorboard", "--tensorboard"),
+    "onnx": ("export", "export to ONNX"),
+    "expecttest": ("", "fallback-test all-ops"),
+}
+
+
+def absent(packages: Iterable[str]) -> list[str]:
+    """Those of some packages that are not installed; none is imported."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 def require(package: str, extra: str, purpose: str) -> Any:

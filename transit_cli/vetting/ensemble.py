@@ -40,6 +40,7 @@ class Ensemble:
         card: description of their inputs, outputs and training.
         device: the device they are on.
         training_set: the view set that they were trained on; None if it is not on this machine any more.
+        trained_with: torch, execution, precision and device of the run that trained them; "" if it is not known.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Ensemble:
     card: Card
     device: Device
     training_set: ViewSet | None = None
+    trained_with: str = ""
 
     @property
     def target(self) -> tuple[str, ...]:
@@ -261,7 +263,18 @@ def open_run(path: Path, device: Device, *, trust: bool = False) -> Ensemble:
         )
     networks, card = saved.load(file, trust=trust)
     placed = tuple(network.to(device.torch_device) for network in networks)
-    return Ensemble(str(path), placed, card, device, _training_set(path) if path.is_dir() else None)
+    training_set, trained_with = (_training_set(path), _trained_with(path)) if path.is_dir() else (None, "")
+    return Ensemble(str(path), placed, card, device, training_set, trained_with)
+
+
+def _trained_with(run: Path) -> str:
+    """What a run was trained with, if it is recorded."""
+    from transit_cli.training.runs import environment
+
+    try:
+        return environment.read(run).resolved
+    except TransitError:
+        return ""
 
 
 def _training_set(run: Path) -> ViewSet | None:

@@ -110,7 +110,7 @@ def evaluate_split(ensemble: Ensemble, views: ViewSet, settings: EvaluateSetting
     rows = views.labelled(SPLITS.get(split, (split,)))
     labels = views.tces.text("label")
     truth = np.isin(labels.values, ensemble.target)[labels.codes]
-    _require_both_classes(views, split, truth[rows], ensemble)
+    _require_both_classes(views, split, truth, ensemble)
     with console.progress("scoring", len(rows)) as bar:
         probabilities = ensemble.probabilities_of_rows(views, rows, bar.update)
     usable = np.isfinite(probabilities).all(2).any(0)
@@ -165,14 +165,24 @@ def _resolve_split(ensemble: Ensemble, views: ViewSet, wanted: str) -> str:
 
 
 def _require_both_classes(views: ViewSet, split: str, truth: NDArray[np.bool_], ensemble: Ensemble) -> None:
-    if truth.any() and not truth.all():
+    """Raise the error for a split of one class; `truth` is of all rows of the set."""
+
+    def of(name: str) -> NDArray[np.bool_]:
+        return truth[views.labelled(SPLITS.get(name, (name,)))]
+
+    if of(split).any() and not of(split).all():
         return
+    others = [name for name in ("test", "val", "all") if name != split and of(name).any() and not of(name).all()]
+    fix = f"--split {others[0]}" if others else "give another VIEWSET; transit predict scores signals without labels"
+    if others == ["all"] and not ensemble.card.folds and ensemble.training_set is not None:
+        fix = f"transit train {views.path} --folds 5, or --split all, which includes the rows that it was trained on"
+    truth = of(split)
     target = ",".join(ensemble.target)
     content = "no labelled signal" if not len(truth) else f"only {target}" if truth.any() else f"no {target}"
     raise TransitError(
         f"the split {split!r} of {views.path} holds {content}",
         wanted=f"signals labelled {target}, and others",
-        fix="give another --split or VIEWSET; transit predict scores signals without labels",
+        fix=fix,
         code="one-class",
     )
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transit_cli import console
 from transit_cli.data.storage.columns import Columns, Text
 from transit_cli.data.viewset import write_table
 from transit_cli.plotting.figures import require_matplotlib
 from transit_cli.results import ExitCode, Result, TransitError
 from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_output, locked
-from transit_cli.vetting.prediction.plots import plot
-from transit_cli.vetting.prediction.score_table import LISTED, SCORES, ranked, result, rows_of
+from transit_cli.vetting.prediction.plots import plot, remove_former
+from transit_cli.vetting.prediction.result import prediction_result
+from transit_cli.vetting.prediction.score_table import LISTED, SCORES, ranked, rows_of
 from transit_cli.vetting.prediction.scoring import is_viewset, open_ensemble, scored_table
 from transit_cli.vetting.scored_signals import Signals, from_catalog, from_light_curve, from_viewset
 
@@ -60,7 +63,7 @@ def open_inputs(settings: PredictSettings, run: Path | None, path: Path, folder:
         return ensemble, from_viewset(path)
     if settings.light_curves:
         lengths, check = ensemble.card.views, settings.check_periods
-        return ensemble, from_catalog(path, settings.light_curves, folder, lengths, check=check)
+        return ensemble, from_catalog(path, settings.light_curves, folder, lengths, check=check, mapping=settings.map)
     if path.suffix.lower() in TABLES and settings.period is None:
         raise TransitError(
             f"{path} is a catalog, and the light curves of its stars are not given",
@@ -77,19 +80,22 @@ def score(ensemble: Ensemble, signals: Signals, settings: PredictSettings, folde
     table = scored_table(ensemble, signals, settings)
     order, errors = ranked(table["score"]), table.text("error")
     failed = (errors.values != "")[errors.codes]
+    remove_former(folder)
     plots = [""] * len(signals)
-    for place in order[: settings.max_plots].tolist():
-        if not failed[place]:
-            row = rows_of(table, np.array([place]))[0]
-            plots[place] = plot(folder, signals, row, place)
+    drawn = [place for place in order[: settings.max_plots].tolist() if not failed[place]]
+    with console.progress("plots", len(drawn)) as bar:
+        for place in drawn:
+            plots[place] = plot(folder, signals, rows_of(table, np.array([place]))[0], place)
+            bar.update(advance=1)
     table = Columns({name: table.stored(name) for name in table} | {"plot": Text.of(plots)})
     with atomic_output(folder / SCORES) as temporary:
         write_table(temporary, table if len(signals) else {})
-    return result(
+    reasons = Counter(errors.values[errors.codes[failed]].tolist())
+    return prediction_result(
         ensemble,
         rows_of(table, np.sort(order[:LISTED])),
         (len(signals), int(failed.sum())),
-        {str(value) for value in errors.values if value},
+        reasons,
         scores_file=str(folder / SCORES),
         prior=settings.prior,
     )

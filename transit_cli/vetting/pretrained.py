@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transit_cli import console
 from transit_cli.model import pretrained, saved
 from transit_cli.vetting.ensemble import Ensemble
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from transit_cli.device.base import Device
 
 DEFAULT = pretrained.DEFAULT
+#: The network that was never measured on real signals: docs/network_card.md.
+UNMEASURED = "2001-201"
 
 
 def open_named(name: str, device: Device) -> Ensemble:
@@ -29,4 +32,11 @@ def for_lengths(lengths: Mapping[str, int], device: Device) -> Ensemble:
         TransitError: there is none.
     """
     fix = "transit train VIEWSET, then give the folder of the run before the view set"
-    return open_named(pretrained.name_for(lengths, fix), device)
+    name = pretrained.name_for(lengths, fix)
+    ensemble = open_named(name, device)
+    if name == UNMEASURED:
+        console.warn(
+            f"the network for 2001/201 bins was trained on {ensemble.trained_on}, and not measured on real signals; "
+            "the networks for 201/61 bins were, and may disagree: transit data prepare --bins 201/61 --secondary"
+        )
+    return ensemble

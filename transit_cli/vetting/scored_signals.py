@@ -13,6 +13,7 @@ from transit_cli.data.catalogs.catalog import Tce
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.settings import PrepareSettings
+from transit_cli.data.starlight import ephemeris_check, star_light
 from transit_cli.data.storage.columns import Columns, joined
 from transit_cli.data.storage.stacked_rows import RowRange, StackedRows, StoredView
 from transit_cli.data.views import star
@@ -21,7 +22,6 @@ from transit_cli.data.views.folding import Signal, UnusableError
 from transit_cli.data.views.make import recipe_for
 from transit_cli.data.viewset import ViewSet, write_table
 from transit_cli.results import ExitCode, TransitError
-from transit_cli.vetting.candidates import ephemeris_check, star_light
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from transit_cli.data.shards.prepare_shards import ShardedPrepare
     from transit_cli.data.shards.shard import Shard
-    from transit_cli.vetting.candidates.star_light import StarLight
+    from transit_cli.data.starlight.star_light import StarLight
     from transit_cli.vetting.settings import PredictSettings
 
 #: The view set of a catalog's signals, in the output folder.
@@ -194,7 +194,13 @@ def _fold(tce: Tce, factor: float, files: tuple[Path, ...], lengths: Mapping[str
 
 
 def from_catalog(
-    signals_file: Path, light_curves: Path, folder: Path, lengths: Mapping[str, int], *, check: bool
+    signals_file: Path,
+    light_curves: Path,
+    folder: Path,
+    lengths: Mapping[str, int],
+    *,
+    check: bool,
+    mapping: tuple[str, ...] = (),
 ) -> Signals:
     """The signals of a catalog, folded from a folder of light curves into view sets that are kept in `folder`.
 
@@ -204,28 +210,32 @@ def from_catalog(
         folder: output folder of the view sets ("views", and with `check` "views-half" and "views-double").
         lengths: lengths of the network's views.
         check: also fold at half and double the period.
+        mapping: columns that the user states, as in "period=P".
     """
     from transit_cli.data.prepare import prepare  # a single light curve needs none of it
 
     # Overwritten, since a light curve may have been replaced since the last call.
-    prepare(prepare_settings(signals_file, light_curves, folder / VIEWS, lengths), overwrite=True)
+    prepare(prepare_settings(signals_file, light_curves, folder / VIEWS, lengths, mapping), overwrite=True)
     signals = from_viewset(folder / VIEWS)
     own = ViewSet.open(folder / VIEWS)
     others = {}
     for name, factor in OTHER_PERIODS.items() if check and len(own) else ():
         scaled, out = folder / f"{VIEWS}-{name}.csv", folder / f"{VIEWS}-{name}"
         _write_scaled(scaled, own, factor)
-        prepare(prepare_settings(scaled, light_curves, out, lengths), overwrite=True)
+        with console.repeating(f"{name} the period"):
+            prepare(prepare_settings(scaled, light_curves, out, lengths), overwrite=True)
         made = ViewSet.open(out)
         others[name] = _in_catalog_order(made.views, made.tces["catalog_row"], len(signals))
     return replace(signals, other_periods=others)
 
 
-def prepare_settings(signals_file: Path, light_curves: Path, out: Path, lengths: Mapping[str, int]) -> PrepareSettings:
+def prepare_settings(
+    signals_file: Path, light_curves: Path, out: Path, lengths: Mapping[str, int], mapping: tuple[str, ...] = ()
+) -> PrepareSettings:
     """The settings with which a catalog is folded for a network."""
     bins = f"{lengths['global']}/{lengths['local']}"
     return PrepareSettings(
-        catalog=signals_file, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True
+        map=mapping, catalog=signals_file, light_curves=light_curves, out=out, bins=bins, secondary=True, odd_even=True
     )
 
 

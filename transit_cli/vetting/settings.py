@@ -65,6 +65,9 @@ class PredictSettings(ShardSettings, DeviceSettings):
     light_curves: Annotated[Path | None, Flag(metavar="FOLDER")] = None
     "Folder with the light curves of a catalog's stars, or a Parquet file with one per row."
 
+    map: Annotated[tuple[str, ...], Flag(metavar="KEY=COLUMN,...")] = ()
+    "Columns that are not recognised, as in star=name,period=P,epoch_mjd=T0; a unit may follow the key."
+
     period: Annotated[float | None, Range(0, open="left")] = None
     "Period of the signal, in days."
 
@@ -102,6 +105,9 @@ class VetSettings(DeviceSettings):
 
     run: Annotated[Path | None, Flag(metavar="RUN")] = None
     "Network: a folder that `transit train` wrote; by default the one that comes with transit."
+
+    map: Annotated[tuple[str, ...], Flag(metavar="KEY=COLUMN,...")] = ()
+    "Columns that are not recognised, as in star=name,period=P,epoch_mjd=T0; a unit may follow the key."
 
     mission: Literal["kepler", "k2", "tess"] | None = None
     "Mission of star numbers and times, if the files do not give it."

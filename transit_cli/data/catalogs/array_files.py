@@ -13,6 +13,7 @@ import numpy as np
 
 from transit_cli.data import hdf5, npy
 from transit_cli.data.catalogs import tfrecord
+from transit_cli.data.storage.set_files import INFO
 from transit_cli.results import TransitError
 from transit_cli.utils import bounded
 
@@ -44,10 +45,17 @@ def files_in(paths: Sequence[Path]) -> list[Path]:
     """The files that `paths` name; of a folder all files of a known kind, sorted by name.
 
     Raises:
-        TransitError: one does not exist, a folder has none, or a file is of no known kind.
+        TransitError: one does not exist or is a view set, a folder has none, or a file is of no known kind.
     """
     found: list[Path] = []
     for path in paths:
+        if (path / INFO).is_file():
+            raise TransitError(
+                f"{path} is a view set already",
+                wanted="arrays that another program made: of a view set, labels and stars would be lost",
+                fix=f"transit train {path}, or transit data info {path}",
+                code="viewset-imported",
+            )
         if path.is_dir():
             inside = [file for file in sorted(path.iterdir()) if file.is_file() and _is_known(file)]
             if not inside:

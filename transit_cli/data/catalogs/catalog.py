@@ -18,6 +18,7 @@ import numpy as np
 from transit_cli.data.catalogs import quantities
 from transit_cli.data.catalogs.epochs import epochs
 from transit_cli.data.catalogs.quantities import Quantity, SourceColumn
+from transit_cli.data.catalogs.source_table import guesses, mapped
 from transit_cli.data.catalogs.stars import stars
 from transit_cli.data.catalogs.tables import read_table_file
 from transit_cli.data.catalogs.vocabulary import (
@@ -28,7 +29,6 @@ from transit_cli.data.catalogs.vocabulary import (
     other_columns,
     plain,
 )
-from transit_cli.parsing.convert import nearest
 from transit_cli.results import TransitError
 
 if TYPE_CHECKING:
@@ -86,19 +86,21 @@ class Catalog:
     notes: tuple[str, ...]
 
 
-def read(path: Path, mission: str = "") -> Catalog:
+def read(path: Path, mission: str = "", mapping: Sequence[str] = ()) -> Catalog:
     """Read a catalog.
 
     Args:
         path: CSV and other text tables, ECSV, VOTable, FITS or Parquet.
         mission: "kepler", "k2" or "tess", for rows that do not state it.
+        mapping: columns that the user states, as in "period=P"; see `column_map`.
 
     Raises:
         TransitError: it cannot be read, has no column for the star, period, epoch or duration, or states something that
             is not understood.
     """
-    table = read_table_file(path)
-    names = canonical_columns(table.columns, COLUMNS)
+    stated, table = mapped(read_table_file(path), mapping)
+    left = [name for name in table.columns if name not in stated.values()]
+    names = stated | canonical_columns(left, [spec for spec in COLUMNS if spec.name not in stated])
     _require(path, names, table.columns)
     columns = {
         name: SourceColumn(source, table.columns[source], table.units.get(source, ""), source in table.float32)
@@ -153,12 +155,10 @@ def _require(path: Path, names: Mapping[str, str], columns: Mapping[str, Sequenc
     has_star = any(name in names for name in ("star", *STAR_IDS))
     missing = ([] if has_star else ["star"]) + [name for name in REQUIRED if name not in names]
     if missing:
-        aliases = {spec.name: spec.aliases for spec in COLUMNS} | {"star": ("star", "kepid", "tic id")}
-        like = nearest(missing[0], [plain(name) for name in columns])
         raise TransitError(
             f"{path} has no column for {', '.join(missing)}",
-            wanted=f"columns as in {', '.join(aliases[missing[0]][:3])}; it has {', '.join(list(columns)[:12])}",
-            fix=f"rename a column of {path}" + (f" ({like}?) to {missing[0]}" if like else f" to {missing[0]}"),
+            wanted=f"star, period, epoch and duration, by their usual names; it has {', '.join(list(columns)[:12])}",
+            fix=guesses(missing, columns, list(names.values())),
             code="catalog-columns",
         )
 

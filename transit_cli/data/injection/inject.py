@@ -130,7 +130,7 @@ def _known(settings: InjectSettings) -> dict[str, tuple[Tce, ...]]:
     """The known signals of each star."""
     found: dict[str, list[Tce]] = defaultdict(list)
     if settings.catalog:
-        signals = catalog.read(remote.local(settings.catalog), settings.mission or "")
+        signals = catalog.read(remote.local(settings.catalog), settings.mission or "", settings.map)
         for note in signals.notes:
             console.note(note)
         for tce in signals.tces:

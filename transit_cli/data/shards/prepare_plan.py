@@ -80,6 +80,7 @@ def open_plan(
     Raises:
         TransitError: the input cannot be read, or the plan that is there is of other input or options.
     """
+    options |= {"map": list(settings.map)} if settings.map else {}
 
     def listed() -> dict[str, str]:
         return {"light_curves": FileIndex.of(settings.light_curves, skip=[settings.catalog]).digest}
@@ -92,7 +93,7 @@ def open_plan(
 
 
 def _draft(settings: PrepareSettings, count: int, match: Matcher) -> Draft:
-    signals = catalog.read(remote.local(settings.catalog), settings.mission or "")
+    signals = catalog.read(remote.local(settings.catalog), settings.mission or "", settings.map)
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog])
     notes = list(signals.notes)
     if index.ignored:

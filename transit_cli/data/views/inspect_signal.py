@@ -10,6 +10,7 @@ import numpy as np
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.time_reference import name_of
+from transit_cli.data.starlight import ephemeris_check, star_light
 from transit_cli.data.views import plots
 from transit_cli.data.views.ephemeris import epoch_in
 from transit_cli.data.views.folding import Signal, UnusableError
@@ -39,7 +40,10 @@ def inspect_signal(settings: FoldSettings) -> Result:
     doubt = ""
     try:
         epoch, doubt = epoch_in(curve, settings.epoch, 0.0)
-        summary = summarise(curve, Signal(settings.period, epoch, settings.duration / 24), recipe)
+        signal = Signal(settings.period, epoch, settings.duration / 24)
+        summary = summarise(curve, signal, recipe)
+        light = star_light.light_of(curve, {}, [signal])
+        doubts = [*([doubt] if doubt else []), *ephemeris_check.doubts(light, signal)]
     except UnusableError as reason:
         first, last = (curve.time[0], curve.time[-1]) if len(curve.time) else (np.nan, np.nan)
         raise TransitError(
@@ -50,7 +54,7 @@ def inspect_signal(settings: FoldSettings) -> Result:
         ) from None
     if settings.plot:
         plots.draw_signal(summary, settings.plot)
-    return replace(_result(summary, settings), warnings=[*curve.notes, *([doubt] if doubt else [])])
+    return replace(_result(summary, settings), warnings=[*curve.notes, *doubts])
 
 
 def _read(settings: FoldSettings) -> LightCurve:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from transit_cli.console import size
+from transit_cli.device.host import busy_warnings
 from transit_cli.profiling.profiler import Profile, median
 from transit_cli.results import ExitCode, Result, Table, Text
 
@@ -40,6 +41,7 @@ def result(profile: Profile, written: list[Path]) -> Result:
         data=document(profile) | {"written": [str(file) for file in written]},
         blocks=blocks,
         verdict=f"{run.samples / profile.step_seconds:,.0f} samples/s. {main.found[0].upper()}{main.found[1:]}.",
+        warnings=busy_warnings(profile.busy_percent),
         exit_code=ExitCode.NEGATIVE if growth and growth.leaks else ExitCode.DONE,
     )
 
@@ -71,7 +73,7 @@ def phase_table(profile: Profile) -> Table:
         rows,
         title=f"{profile.evidence.settings.network} on {run.device.facts.name}, {run.step.precision}, "
         f"{run.samples} samples per step, {run.source}",
-        note=f"measuring costs {overhead(profile):.1%}; the first step took {times.first:.2f} s",
+        note=f"measuring costs {max(overhead(profile), 0):.1%}; the first step took {times.first:.2f} s",
     )
 
 

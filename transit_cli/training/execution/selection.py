@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from transit_cli import console
+from transit_cli.device.host import QUIET
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.execution.base import Executor
 from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread, one_thread
@@ -46,8 +47,6 @@ WORTH_IT = 0.95
 #: On a busy machine, where timings are noisy, one thread is the default and this the share: it never waits for threads
 #: that have lost their core.
 WORTH_IT_BUSY = 0.8
-#: Share of the machine's cores, in percent, that others may use for a timing to be trusted later.
-QUIET = 15.0
 #: The executors of a device that captures whole steps, the default first.
 CAPTURING: dict[str, type[CudaGraph]] = {kind.name: kind for kind in (CudaGraph, TritonGraph)}
 #: The executors of a CPU that run any network.

@@ -36,6 +36,10 @@ class _Bar(console.Progress):
         self._sent += steps
         self._emit({"steps": steps, "status": status or "", "line": line})
 
+    def print(self, text: str) -> None:
+        """Send a line."""
+        self._emit({"steps": 0, "status": text, "line": True})
+
 
 def train_task(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     """Train one task of a run to the end, from its last checkpoint.

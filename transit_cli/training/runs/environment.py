@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import platform
 import sys
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from transit_cli import __version__, console
 from transit_cli.parsing import schema
 from transit_cli.results import TransitError
 from transit_cli.utils import remote
+from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from transit_cli.data.viewset import ViewSet
@@ -54,6 +57,8 @@ class Environment:
         torch: version of torch.
         system: operating system.
         command: the words of the command.
+        executions: how the steps were executed, as resolved; empty before the run has finished.
+        precisions: arithmetic of the forward pass, as resolved.
     """
 
     device: RecordedDevice
@@ -63,6 +68,15 @@ class Environment:
     torch: str = ""
     system: str = ""
     command: tuple[str, ...] = ()
+    executions: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+
+    @property
+    def resolved(self) -> str:
+        """What the run was trained with, in words."""
+        parts = [f"torch {self.torch}", f"execution {', '.join(self.executions)}" if self.executions else ""]
+        parts += [f"precision {', '.join(self.precisions)}" if self.precisions else "", f"on {self.device.kind}"]
+        return ", ".join(filter(None, parts))
 
 
 def read(run: Path, fix: str = "") -> Environment:
@@ -139,3 +153,11 @@ def current(viewset: ViewSet, device: Device) -> dict[str, Any]:
         "device": {"kind": device.kind, "name": device.facts.name, "software": device.facts.software},
         "viewset": describe(viewset),
     }
+
+
+def record_execution(run: Path, executions: Iterable[str], precisions: Iterable[str]) -> None:
+    """Add to environment.json how the epochs of a run were executed, which `auto` leaves to the machine."""
+    content = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
+    content["executions"] = sorted({*executions} - {""})
+    content["precisions"] = sorted({*precisions} - {""})
+    atomic_write(run / ENVIRONMENT, json.dumps(content, indent=2) + "\n")

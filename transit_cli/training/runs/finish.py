@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,11 @@ from transit_cli.results import Result, Table
 from transit_cli.training.distributed import under_torchrun
 from transit_cli.training.loading.samples import assign_folds
 from transit_cli.training.processes.side_by_side import fit_count
-from transit_cli.training.runs import bench_record, ranking_metrics
+from transit_cli.training.runs import bench_record, environment, ranking_metrics
 from transit_cli.training.runs.calibrate import fit_calibrations
 from transit_cli.training.runs.initial import describe
 from transit_cli.training.runs.ranking_metrics import calibration_error
-from transit_cli.training.runs.run import SCORES
+from transit_cli.training.runs.run import SCORES, figure, seeds_text
 from transit_cli.utils.files import atomic_output
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
     outputs = len(plan.classes) or 1
     raw = np.exp(log_probabilities(logits, outputs))
     found = ranking_metrics.ranking(plan.targets[rows], _ensemble_logits(raw.mean(axis=0), outputs))
+    seeds = over_seeds(plan.targets[rows], logits)
     truth = (plan.targets[rows].argmax(axis=1) if plan.classes else plan.targets[rows]).astype(np.int64)
     fitted_on = fit_calibrations(viewset, rows, logits, truth, settings.folds) if settings.calibrate else None
     probabilities = _calibrated(plan, rows, logits, fitted_on) if fitted_on else raw
@@ -69,11 +71,31 @@ def finish(plan: Plan, run: Run, fitted: Sequence[FitResult]) -> Result:
         simulated=viewset.simulated,
         calibration=fitted_on.document() if fitted_on else {},
         initialised=describe(plan.initial, plan.taken) if plan.initial else "",
-        figures={f"validation_{name}": value for name, value in found.items()},
+        figures={f"validation_{name}": value for name, value in found.items()} | seeds,
         transit=__version__,
     )
     saved.save(run.path / saved.FILE, [fit.state for fit in fitted], card)
-    return compare_with_bench(_result(plan, run, fitted, found), plan, run)
+    epochs = run.history()
+    environment.record_execution(run.path, (one.execution for one in epochs), (one.precision for one in epochs))
+    return compare_with_bench(_result(plan, run, fitted, found, seeds), plan, run)
+
+
+def over_seeds(targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """Mean, standard deviation and range over the members, which differ in their seeds; {} for one member.
+
+    Args:
+        targets: [R], or [R, C] of several classes.
+        logits: of held-out rows by each member, [M, R] or [M, R, C].
+    """
+    if len(logits) < 2:
+        return {}
+    each = [ranking_metrics.ranking(targets, member) for member in logits]
+    found: dict[str, float] = {"seeds": len(logits)}
+    for name in ("average_precision", "roc_auc"):
+        values = np.array([metrics[name] for metrics in each])
+        found |= {f"seed_{name}_mean": float(values.mean()), f"seed_{name}_std": float(values.std(ddof=1))}
+        found |= {f"seed_{name}_min": float(values.min()), f"seed_{name}_max": float(values.max())}
+    return found
 
 
 def _ensemble_logits(probabilities: np.ndarray, outputs: int) -> np.ndarray:
@@ -108,7 +130,9 @@ def held_out_scores(fitted: Sequence[FitResult]) -> tuple[np.ndarray, np.ndarray
     return rows[order], logits[:, order], folds[order]
 
 
-def _result(plan: Plan, run: Run, fitted: Sequence[FitResult], found: dict[str, float]) -> Result:
+def _result(
+    plan: Plan, run: Run, fitted: Sequence[FitResult], found: dict[str, float], seeds: dict[str, float]
+) -> Result:
     settings = plan.settings
     rows = [
         {
@@ -129,8 +153,8 @@ def _result(plan: Plan, run: Run, fitted: Sequence[FitResult], found: dict[str, 
                 row["fit"],
                 row["epochs"],
                 row["kept_epoch"],
-                f"{row['validation_average_precision']:.4f}",
-                f"{row['validation_roc_auc']:.4f}",
+                figure(row["validation_average_precision"]),
+                figure(row["validation_roc_auc"]),
                 console.duration(row["seconds"]),
                 f"{row['samples_per_second'] or 0:,.0f}",
             )
@@ -140,15 +164,19 @@ def _result(plan: Plan, run: Run, fitted: Sequence[FitResult], found: dict[str, 
     )
     held_out = "out-of-fold" if settings.folds else "validation"
     simulated = ", simulated data" if plan.viewset.simulated else ""
-    verdict = (
-        f"{run.path}: {held_out} average precision {found['average_precision']:.4f}"
-        f" ({len(fitted)} network{'s' if len(fitted) > 1 else ''}{simulated})\nnext: transit evaluate {run.path}"
-    )
+    measured = f"average precision {figure(found['average_precision'])}"
+    if math.isnan(found["average_precision"]):
+        measured = "average precision is not measured: the held-out rows lack positives or negatives"
+    verdict = f"{run.path}: {held_out} {measured} ({len(fitted)} network{'s' * (len(fitted) > 1)}{simulated})"
+    if seeds:
+        verdict += f"\none network ({seeds['seeds']} seeds): {seeds_text(seeds)}"
+    verdict += f"\nnext: transit evaluate {run.path}"
     data = {
         "out": run.path,
         "average_precision": found["average_precision"],
         "roc_auc": found["roc_auc"],
         "loss": found["loss"],
+        **seeds,
         "calibration_error": found["calibration_error"],
         "classes": list(plan.classes),
         "init": plan.initial.name if plan.initial else "",

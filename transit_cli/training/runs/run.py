@@ -16,6 +16,7 @@ import contextlib
 import datetime as dt
 import itertools
 import json
+import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -298,3 +299,14 @@ def _lock_new_name(stack: ExitStack) -> Path:
                 stack.push(lock.pop_all())
                 return path
     raise AssertionError
+
+
+def seeds_text(figures: Mapping[str, Any]) -> str:
+    """The average precision over the seeds of the members, of the figures in a run's card."""
+    mean, std, low, high = (figure(figures[f"seed_average_precision_{name}"]) for name in ("mean", "std", "min", "max"))
+    return f"average precision {mean}, standard deviation {std}, from {low} to {high}"
+
+
+def figure(value: float | None) -> str:
+    """A metric in four decimals, "-" if it is not measured."""
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from transit_cli.data.starlight.properties import ExtraColumns, StarProperties
 from transit_cli.data.views.folding import Signal, phases
 
 if TYPE_CHECKING:
@@ -87,51 +88,6 @@ class TestInfo:
 
 
 @dataclass(frozen=True)
-class StarProperties:
-    """What is known of the star; NaN where nothing is.
-
-    Attributes:
-        radius, radius_error: in radii of the Sun.
-        logg, logg_error: of cm/s^2.
-        teff: K.
-        tmag: magnitude in the mission's band.
-        source: where the values are from.
-    """
-
-    radius: float = np.nan
-    radius_error: float = np.nan
-    logg: float = np.nan
-    logg_error: float = np.nan
-    teff: float = np.nan
-    tmag: float = np.nan
-    source: str = ""
-
-    @property
-    def density(self) -> float:
-        """Mean density in units of the Sun's, from surface gravity and radius."""
-        return 10 ** (self.logg - 4.438) / self.radius
-
-
-@dataclass(frozen=True)
-class ExtraColumns:
-    """Columns of the files besides time and flux, averaged over the cells of the light curve; NaN where missing.
-
-    Attributes:
-        centroids: [2, n] column and row in pixels, without the motion of the spacecraft; None with a reason.
-        centroid_reason: where they are from, or why there are none.
-        pixel: arcseconds per pixel.
-        apertures: [n] relative flux by name, from the smallest aperture to the largest; fewer than two is none.
-        aperture_reason: where they are from, or why there are none.
-    """
-
-    centroids: np.ndarray | None = None
-    centroid_reason: str = "the files have no centroids"
-    pixel: float = np.nan
-    apertures: Mapping[str, np.ndarray] = field(default_factory=dict)
-    aperture_reason: str = "the files have one aperture only"
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A signal with the light curve it lies in.
 
@@ -162,8 +118,8 @@ class Candidate:
     red: float
     signal: Signal
     fit: TransitFit
-    star: StarProperties = StarProperties()
-    extra: ExtraColumns = ExtraColumns()
+    star: StarProperties = field(default_factory=StarProperties)
+    extra: ExtraColumns = field(default_factory=ExtraColumns)
     segments: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     segment_names: tuple[str, ...] = ()
 

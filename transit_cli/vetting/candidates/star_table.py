@@ -8,7 +8,7 @@ import numpy as np
 
 from transit_cli.data.catalogs.tables import read_table_file
 from transit_cli.data.catalogs.vocabulary import plain
-from transit_cli.vetting.candidate_tests.candidate import StarProperties
+from transit_cli.data.starlight.properties import StarProperties
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

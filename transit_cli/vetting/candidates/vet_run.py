@@ -20,12 +20,12 @@ from transit_cli.data.catalogs import catalog
 from transit_cli.data.lightcurves.file_index import FileIndex
 from transit_cli.data.settings import PrepareSettings
 from transit_cli.data.star_tasks import star_tasks
+from transit_cli.data.starlight.properties import StarProperties
 from transit_cli.data.views.make import recipe_for
 from transit_cli.device.select import select
 from transit_cli.parallel import each
 from transit_cli.results import ExitCode, Result, Table, TransitError, plain
 from transit_cli.utils.files import atomic_output, atomic_write, locked
-from transit_cli.vetting.candidate_tests.candidate import StarProperties
 from transit_cli.vetting.candidates import candidate_table, network, star_table
 from transit_cli.vetting.candidates.disposition import DISPOSITIONS
 from transit_cli.vetting.candidates.vet_star import VetTask, vet_star
@@ -96,7 +96,7 @@ def _search(settings: VetSettings) -> int:
 
 
 def _vet(settings: VetSettings, out: Path) -> Result:
-    signals = catalog.read(settings.catalog, settings.mission or "")
+    signals = catalog.read(settings.catalog, settings.mission or "", settings.map)
     for note in signals.notes:
         console.note(note)
     ensemble = network.open_network(settings.run, select(settings.device), trust=settings.trust)

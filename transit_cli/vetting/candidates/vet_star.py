@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transit_cli.data.lightcurves.time_reference import name_of
+from transit_cli.data.starlight import ephemeris_check
+from transit_cli.data.starlight.properties import ExtraColumns, StarProperties
+from transit_cli.data.starlight.star_light import StarLight, light_of, read_star
 from transit_cli.data.views.detrend import in_transit
 from transit_cli.data.views.ephemeris import epoch_in
 from transit_cli.data.views.folding import Signal, UnusableError, phases
 from transit_cli.data.views.star import Task, prepare_star
-from transit_cli.vetting.candidate_tests.candidate import Candidate, ExtraColumns, StarProperties
+from transit_cli.vetting.candidate_tests.candidate import Candidate
 from transit_cli.vetting.candidate_tests.stellar import EARTH_RADII, scaled_distance
 from transit_cli.vetting.candidate_tests.transit_fit import fit_transit
-from transit_cli.vetting.candidates import ephemeris_check
 from transit_cli.vetting.candidates.disposition import decide, run_tests
-from transit_cli.vetting.candidates.star_light import StarLight, light_of, read_star
 from transit_cli.vetting.candidates.star_table import merged
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ import csv
 import json
 import math
 from array import array
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from transit_cli.parsing import csv_text
 from transit_cli.results import TransitError
 from transit_cli.utils import remote
 from transit_cli.utils.files import atomic_output
-from transit_cli.vetting.prediction.plots import plot
+from transit_cli.vetting.prediction.plots import plot, remove_former
 from transit_cli.vetting.prediction.score_table import LISTED, SCORES, ranked
 from transit_cli.vetting.scored_signals import from_viewset
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 #: What a shard was made from, written last; and the list of the shards, written when the table is complete.
 ABOUT, SHARDS = "shard.json", "shards.json"
-_TEXT = TEXT | {"error", "plot", "impostor", "trained_on"}
+_TEXT = TEXT | {"doubt", "error", "plot", "impostor", "trained_on"}
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,13 @@ class Assembled:
     Attributes:
         count: its rows.
         failed: those of them without a score.
-        reasons: why not; of many, some.
+        reasons: why not, and how often; of very many different ones, some.
         listed: the rows of highest score, at most `LISTED`, in the order of the table.
     """
 
     count: int
     failed: int
-    reasons: set[str]
+    reasons: Counter[str]
     listed: list[dict[str, Any]]
 
 
@@ -99,22 +101,22 @@ def assemble(out: Path, count: int, views: Path, max_plots: int) -> Assembled:
             code="output-exists",
         )
     header = _header(out, shards)
-    scores, errors, reasons = array("d"), bytearray(), set[str]()
+    scores, errors, reasons = array("d"), bytearray(), Counter[str]()
     for row in _rows(out, shards):
         scores.append(float(row["score"] or "nan"))
         errors.append(bool(row["error"]))
-        if row["error"] and len(reasons) < LISTED:
-            reasons.add(csv_text.plain(row["error"]))
+        if row["error"] and (len(reasons) < LISTED or csv_text.plain(row["error"]) in reasons):
+            reasons[csv_text.plain(row["error"])] += 1
     order = ranked(np.frombuffer(scores)) if scores else np.empty(0, np.int64)
     drawn = {place for place in order[:max_plots].tolist() if not errors[place]}
     wanted = set(order[:LISTED].tolist())
     listed: list[dict[str, Any]] = []
     signals = from_viewset(views) if drawn else None
-    with (
-        remote.staged(out) as here,
-        atomic_output(here / SCORES) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
+    with ExitStack() as stack:
+        here = stack.enter_context(remote.staged(out))
+        remove_former(here)
+        temporary = stack.enter_context(atomic_output(here / SCORES))
+        stream = stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         for place, row in enumerate(_rows(out, shards)):

@@ -1,19 +1,37 @@
-"""The plot of a scored signal."""
+"""The plots of scored signals."""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transit_cli.data.storage.columns import Columns
+from transit_cli.vetting.prediction.score_table import SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from transit_cli.vetting.scored_signals import Signals
+
+
+def remove_former(folder: Path) -> None:
+    """Remove the scores and plots of an earlier prediction, so that none is taken for one of this."""
+    file = folder / SCORES
+    try:
+        with file.open(newline="", encoding="utf-8", errors="replace") as lines:
+            plots = {Path(row.get("plot") or "").name for row in csv.DictReader(lines)}
+    except FileNotFoundError:
+        return
+    except (OSError, csv.Error):
+        plots = set()
+    file.unlink()
+    for name in plots - {""}:
+        for suffix in (".png", ".svg", ".pdf"):
+            (folder / name).with_suffix(suffix).unlink(missing_ok=True)
 
 
 def plot(folder: Path, signals: Signals, row: Mapping[str, Any], place: int, number: int | None = None) -> str:

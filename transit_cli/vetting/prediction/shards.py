@@ -31,7 +31,8 @@ from transit_cli.utils.files import atomic_output, locked
 from transit_cli.utils.packages import check_installed
 from transit_cli.vetting.prediction import assembly
 from transit_cli.vetting.prediction.assembly import ABOUT
-from transit_cli.vetting.prediction.score_table import SCORES, result
+from transit_cli.vetting.prediction.result import prediction_result
+from transit_cli.vetting.prediction.score_table import SCORES
 from transit_cli.vetting.prediction.scoring import is_viewset, open_ensemble, scored_table
 from transit_cli.vetting.scored_signals import VIEWS, from_rows, from_shard, prepare_settings
 
@@ -110,7 +111,9 @@ class ShardedPredict:
     def _prepare(self, ensemble: Ensemble) -> ShardedPrepare:
         assert self.settings.light_curves is not None
         lengths = ensemble.card.views
-        return in_shards(prepare_settings(self.path, self.settings.light_curves, self.out / VIEWS, lengths))
+        return in_shards(
+            prepare_settings(self.path, self.settings.light_curves, self.out / VIEWS, lengths, self.settings.map)
+        )
 
     @property
     def views(self) -> Path:
@@ -151,7 +154,7 @@ def predict(settings: PredictSettings, run: Path | None, path: Path, out: Path) 
     assembly.refuse_other_counts(out, settings.shards)
     _all(work)
     found = assembly.assemble(out, settings.shards, work.views, settings.max_plots)
-    return result(
+    return prediction_result(
         _ensemble(work),
         found.listed,
         (found.count, found.failed),
@@ -185,6 +188,7 @@ def _made_from(settings: PredictSettings, run: Path | None, path: Path) -> str:
         content["views"] = ViewSet.open(path).checksums()
     else:
         content |= {"catalog": file_checksum(path), "check_periods": settings.check_periods}
+        content |= {"map": list(settings.map)} if settings.map else {}
     if run:
         file = run / saved.FILE if run.is_dir() or (remote.url(run) and not run.suffix) else run
         content["run"] = file_checksum(file) if remote.exists(file) else str(run)

@@ -46,10 +46,13 @@ def write(
 def result(evaluation: Evaluation, views: ViewSet, ensemble: Ensemble, files: dict[str, str]) -> Result:
     """The result of the command."""
     data = to_document(evaluation, views, ensemble) | {"labels": labels(evaluation, views), "files": files}
+    data |= {"trained_with": ensemble.trained_with}
     size = f"{len(evaluation.rows):,} signals ({evaluation.split}), {int(evaluation.truth.sum()):,} positive"
     verdict = f"average precision {evaluation.metrics['average_precision']} on {size}"
     if views.simulated:
         verdict += ", simulated"
+    if ensemble.trained_with:
+        verdict += f"\ntrained with {ensemble.trained_with}"
     if "report" in files:
         verdict += f"\nreport: {files['report']}"
     blocks = [

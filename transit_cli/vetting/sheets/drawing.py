@@ -11,9 +11,9 @@ from transit_cli.vetting.sheets import pdf_page
 from transit_cli.vetting.sheets.panels import panels_of
 
 if TYPE_CHECKING:
+    from transit_cli.data.starlight.star_light import StarLight
     from transit_cli.vetting.candidate_tests.candidate import Candidate
     from transit_cli.vetting.candidate_tests.model_shift import ModelShift
-    from transit_cli.vetting.candidates.star_light import StarLight
 
 #: Points of a thumbnail.
 POINTS = 50

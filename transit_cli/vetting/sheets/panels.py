@@ -12,9 +12,9 @@ from transit_cli.data.views.binning import bin_medians
 from transit_cli.plotting.panel import Panel, Series, decade_ticks
 
 if TYPE_CHECKING:
+    from transit_cli.data.starlight.star_light import StarLight
     from transit_cli.vetting.candidate_tests.candidate import Candidate
     from transit_cli.vetting.candidate_tests.model_shift import ModelShift
-    from transit_cli.vetting.candidates.star_light import StarLight
 
 #: Points of a plot at most; more are averaged in bins or thinned.
 POINTS = 450

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from transit_cli.vetting.candidates.star_light import StarLight
+    from transit_cli.data.starlight.star_light import StarLight
 
 #: Titles of the views.
 TITLES = {

@@ -11,7 +11,7 @@ import numpy as np
 from transit_cli.data.lightcurves import fits, flux, readers
 from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError
 from transit_cli.data.lightcurves.raw import TIME_COLUMNS, RawTable, find_time
-from transit_cli.vetting.candidate_tests.candidate import StarProperties
+from transit_cli.data.starlight.properties import StarProperties
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,16 @@ from transit_cli.data.lightcurves.time_reference import REFERENCE_JD
 from transit_cli.data.views.folding import Signal, phases
 
 if TYPE_CHECKING:
-    from transit_cli.vetting.candidates.star_light import StarLight
+    from transit_cli.data.starlight.star_light import StarLight
 
 #: Least S/N for a verdict, and of a dip at another ephemeris that is worth a hint.
 LEAST, HINT = 3.0, 7.0
+#: A dip at another ephemeris is worth a warning beside a verdict from this multiple of the S/N.
+STRONGER = 1.5
+#: Share of the S/N of the strongest dip at a period that an epoch in another time system must reach.
+CENTRED = 0.8
+#: How a doubt begins that makes a score meaningless.
+NO_SIGNAL = "a score of this ephemeris means nothing"
 #: Periods between epoch and data from which an error of the period matters.
 MANY = 50
 #: A transit is observed if this share of its cells is there.
@@ -70,14 +76,14 @@ def check(light: StarLight, signal: Signal, usable: np.ndarray) -> EphemerisChec
     elif not snr >= LEAST:
         found = f"no dip at this ephemeris: S/N {snr:.1f}, less than {LEAST:g}"
     else:
-        return EphemerisCheck("", tuple(warnings), snr, transits)
+        return EphemerisCheck("", (*warnings, *_stronger(light, signal, usable, snr)), snr, transits)
     return EphemerisCheck("; ".join([found, *_hints(light, signal, usable)]), tuple(warnings), snr, transits)
 
 
 def doubts(light: StarLight, signal: Signal) -> list[str]:
     """Why a light curve, scored as it is, may not have this signal; what forbids a verdict comes first."""
     found = check(light, signal, np.ones(len(light.time), bool))
-    problem = [f"the score says nothing: {found.problem}"] if found.problem else []
+    problem = [f"{NO_SIGNAL}: {found.problem}"] if found.problem else []
     return [*problem, *found.warnings]
 
 
@@ -105,16 +111,10 @@ def box_snr(light: StarLight, signal: Signal, usable: np.ndarray) -> float:
 
 def _hints(light: StarLight, signal: Signal, usable: np.ndarray) -> list[str]:
     """Other readings of the ephemeris at which there is a clear dip."""
-    hints = []
-    hours = signal.period / 24
-    if hours > 4 * light.cell and hours > 0.1:
-        duration = min(signal.duration, 0.2 * hours)
-        other = Signal(hours, signal.epoch, duration)
-        snr = box_snr(light, other, usable)
-        if snr > HINT and _repeats(light, other, usable):
-            hints.append(f"as hours the period would be {hours:.6g} d, with S/N {snr:.1f}")
+    hints = _as_hours(light, signal, usable, HINT)
     if signal.period < light.span:
         names = [name for name in REFERENCE_JD if name not in {"JD", "HJD"}]
+        strongest = strongest_offset(light, signal, usable)[1]
         own = REFERENCE_JD.get("BJD") if light.curve.reference_jd is None else light.curve.reference_jd
         for name in names:
             shift = (REFERENCE_JD[name] - (own or 0.0)) % signal.period
@@ -122,13 +122,37 @@ def _hints(light: StarLight, signal: Signal, usable: np.ndarray) -> list[str]:
                 continue
             other = Signal(signal.period, signal.epoch + shift, signal.duration)
             snr = box_snr(light, other, usable)
-            if snr > HINT and _repeats(light, other, usable):
+            if snr > max(HINT, CENTRED * strongest) and _repeats(light, other, usable):
                 hints.append(f"with the epoch as {name} there would be a dip of S/N {snr:.1f}")
                 break
-        offset, snr = strongest_offset(light, signal, usable)
-        if not hints and snr > HINT and abs(offset) > 0.5 * signal.duration:
-            hints.append(f"the strongest dip at this period, S/N {snr:.1f}, lies {24 * offset:+.2f} h from the epoch")
+        hints = hints or _off_centre(light, signal, usable, HINT)
     return hints
+
+
+def _stronger(light: StarLight, signal: Signal, usable: np.ndarray, snr: float) -> list[str]:
+    """Other readings of an ephemeris that has a dip, at which there is a much clearer one."""
+    least = max(HINT, STRONGER * snr)
+    return _as_hours(light, signal, usable, least) or _off_centre(light, signal, usable, least)
+
+
+def _as_hours(light: StarLight, signal: Signal, usable: np.ndarray, least: float) -> list[str]:
+    """Whether the period may be in hours."""
+    hours = signal.period / 24
+    if hours <= max(4 * light.cell, 0.1):
+        return []
+    other = Signal(hours, signal.epoch, min(signal.duration, 0.2 * hours))
+    snr = box_snr(light, other, usable)
+    if snr > least and _repeats(light, other, usable):
+        return [f"as hours the period would be {hours:.6g} d, with S/N {snr:.1f}"]
+    return []
+
+
+def _off_centre(light: StarLight, signal: Signal, usable: np.ndarray, least: float) -> list[str]:
+    """Whether the strongest dip at this period is elsewhere."""
+    offset, snr = strongest_offset(light, signal, usable)
+    if snr > least and abs(offset) > 0.5 * signal.duration:
+        return [f"the strongest dip at this period, S/N {snr:.1f}, lies {24 * offset:+.2f} h from the epoch"]
+    return []
 
 
 def _repeats(light: StarLight, signal: Signal, usable: np.ndarray) -> bool:

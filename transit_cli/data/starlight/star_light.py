@@ -10,10 +10,10 @@ import numpy as np
 
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError, stitch
+from transit_cli.data.starlight import extra_columns
+from transit_cli.data.starlight.properties import ExtraColumns, StarProperties
 from transit_cli.data.views.detrend import flatten, in_transit
 from transit_cli.data.views.folding import Signal, UnusableError
-from transit_cli.vetting.candidate_tests.candidate import ExtraColumns, StarProperties
-from transit_cli.vetting.candidates import extra_columns
 
 if TYPE_CHECKING:
     from pathlib import Path
