@@ -17,6 +17,7 @@ demo: $(READY) ## set up, train on a simulated set, show how good the network is
 	rm -rf runs/demo
 	.venv/bin/transit train --out runs/demo
 	.venv/bin/transit evaluate runs/demo
+	@echo "Now try your own star: .venv/bin/transit search FOLDER found.csv, then .venv/bin/transit vet found.csv FOLDER vetted"
 
 test: $(READY) ## set up, then run the tests
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m 'not torture'
