@@ -28,7 +28,7 @@ QUICK = {
     "fallback-test": [["operators"]],
     "plugins": [["list"], ["new", "reader", "lc", "--out", "@plugin"]],
     "predict": [["#run", "#views", "--max-plots", "0"]],
-    "probe-batch": [["#views", "--only-best", "--device", "cpu"]],
+    "probe-batch": [["#views", "--only-best", "--device", "cpu", "--seconds", "0.5"]],
     "profile": [["--bins", "16/8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
     "runs": [["list", "#"], ["show", "#run"]],
     "search": [["@curves", "@signals.csv", "--device", "cpu"]],

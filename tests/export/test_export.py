@@ -181,7 +181,9 @@ def test_nothing_that_is_not_an_export_is_replaced(run, tmp_path, name):
     assert [(file, file.is_file() and file.read_bytes()) for file in sorted(tmp_path.rglob("*"))] == before
 
 
-@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.torture] * (name == "onnx")) for name in sorted(FORMATS)]
+)
 def test_an_export_is_replaced_by_the_next(run, tmp_path, name):
     file = tmp_path / f"model{FORMATS[name].suffix}"
     for _ in range(2):

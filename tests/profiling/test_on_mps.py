@@ -37,6 +37,7 @@ def test_the_guides_network(mps):
     assert all(data["phase_seconds"][name] > 0 for name in ("forward", "backward", "optimizer"))
 
 
+@pytest.mark.torture
 def test_fallbacks_and_waits_are_named(mps, tmp_path):
     (tmp_path / "my_net.py").write_text(NETWORK)
     arguments = ["--network", str(tmp_path / "my_net.py") + ":build", "--out", str(tmp_path)]

@@ -132,7 +132,10 @@ HARD = {"accumulate": 3, "mixup": 0.2, "ema": 0.9, "drop_bins": 0.1, "shift": 0.
     ("count", "options"),
     [
         (2, HARD | {"epochs": 4}),  # 8 micro-batches of 15: groups of 3, 3 and 2, parts of 7 and 8
-        (3, {"epochs": 2, "batch_size": 2, "class_weighting": "balanced", "loader": "stream", "workers": 0}),
+        pytest.param(
+            *(3, {"epochs": 2, "batch_size": 2, "class_weighting": "balanced", "loader": "stream", "workers": 0}),
+            marks=pytest.mark.torture,
+        ),
         (2, {"epochs": 30, "patience": 2, "learning_rate": 0.01}),
         (2, {"epochs": 2, "precision": "fp16", "batch_size": 40}),
         (2, HARD | {"epochs": 4, "mixup": 0.0, "execution": "cuda-graph"}),  # on a CPU that captures

@@ -142,6 +142,7 @@ def test_a_limit_below_what_torch_alone_takes(spec):
     assert "alone take" in ran.detail
 
 
+@pytest.mark.torture
 def test_a_limit_that_is_too_small_is_told_as_it_was_given():
     with pytest.raises(TransitError, match="alone take") as error:
         batch_probe.find(ProbeSettings(memory_limit="100MiB", device="cpu"))

@@ -18,7 +18,8 @@ def shim():
         pytest.skip(str(reason))
 
 
-@pytest.mark.parametrize("execution", ["metal", pytest.param("eager", marks=pytest.mark.torture)])
+@pytest.mark.torture
+@pytest.mark.parametrize("execution", ["metal", "eager"])
 def test_bench_trains_and_scores_with_the_execution_that_was_asked_for(mps, execution):
     asked = ["--batch-size", "4", "--seconds", "1", "--precision", "fp32", "--execution", execution]
     done = mps.transit("bench", *SMALL, *asked, timeout=300)

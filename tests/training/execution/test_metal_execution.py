@@ -125,7 +125,8 @@ def count_bytes(network):
 
 
 @pytest.mark.parametrize(
-    ("network", "launches", "megabytes", "share"), [("two-branch", 20, 403, 0.26), ("astronet", 63, 1299, 0.85)]
+    ("network", "launches", "megabytes", "share"),
+    [("two-branch", 20, 403, 0.26), pytest.param("astronet", 63, 1299, 0.85, marks=pytest.mark.torture)],
 )
 def test_a_step_has_a_third_of_eagers_launches_and_fewer_bytes(mps, network, launches, megabytes, share):
     done = mps.run(count_bytes, network, timeout=300)
@@ -182,7 +183,9 @@ def train_both(network, views, steps, batch, options):
     return {"far": far, "other": other, "same": same, "steps": [float(state["step"]) for state in kept]}
 
 
-@pytest.mark.parametrize(("optimizer", "accumulate"), [("adamw", 1), ("adam", 2)])
+@pytest.mark.parametrize(
+    ("optimizer", "accumulate"), [("adamw", 1), pytest.param("adam", 2, marks=pytest.mark.torture)]
+)
 def test_fifty_steps_of_two_branch_end_at_the_cpus_weights(mps, optimizer, accumulate):
     done = mps.run(
         train_both,
