@@ -20,7 +20,7 @@ demo: $(READY) ## set up, train on a simulated set, show how good the network is
 	@echo "Now try your own star: .venv/bin/transit search FOLDER found.csv, then .venv/bin/transit vet found.csv FOLDER vetted"
 
 test: $(READY) ## set up, then run the tests
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m 'not torture'
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not torture'
 
 torture: $(READY) ## the long tests: kills, leaks, whole data sets
 	$(PYTHON) -m pytest -m torture

@@ -28,7 +28,7 @@ QUICK = {
     "fallback-test": [["operators"]],
     "plugins": [["list"], ["new", "reader", "lc", "--out", "@plugin"]],
     "predict": [["#run", "#views", "--max-plots", "0"]],
-    "probe-batch": [["#views", "--only-best", "--device", "cpu", "--seconds", "0.5"]],
+    "probe-batch": [["#views", "--only-best", "--device", "cpu"]],
     "profile": [["--bins", "16/8", "--batch-size", "4", "--steps", "5", "--growth-steps", "0", "--device", "cpu"]],
     "runs": [["list", "#"], ["show", "#run"]],
     "search": [["@curves", "@signals.csv", "--device", "cpu"]],
@@ -42,7 +42,14 @@ def test_every_command_is_held_to_the_contract():
     assert set(QUICK) == {name for name, plugin in discover().used.items() if plugin.first_party}
 
 
-@pytest.mark.parametrize("command", [[name, *arguments] for name, runs in QUICK.items() for arguments in runs])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param([name, *arguments], marks=[pytest.mark.torture] * (name == "probe-batch"))
+        for name, runs in QUICK.items()
+        for arguments in runs
+    ],
+)
 def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
     if {"#", "#views", "#run"} & set(command):
         write_set(tmp_path / "views")

@@ -34,7 +34,7 @@ def spoiled(path):
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(name, marks=[pytest.mark.torture] if name in {"accumulate", "probe-batch"} else [])
+        pytest.param(name, marks=[pytest.mark.torture] if name in {"accumulate", "probe-batch", "profile"} else [])
         for name in sorted(set(COMMANDS) & set(discover().used))
     ],
 )

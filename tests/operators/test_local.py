@@ -85,6 +85,7 @@ def test_an_operator_that_hangs_is_named(mps, options):
     assert statuses(json.loads(done.stdout), "hung") == {"gelu": "hung"}
 
 
+@pytest.mark.torture
 def test_losses_that_leave_the_cpu_are_noticed(mps, options):
     done = mps.transit(*options, "--steps", "10", faults=["wrong:linear_backward:-2"], timeout=580)
     document = json.loads(done.stdout)
