@@ -42,6 +42,7 @@ def check_clean(done, precisions):
     assert all(step["status"] == "ok" for step in document["data"]["whole_step"].values())
 
 
+@pytest.mark.torture
 def test_a_clean_simulated_mps_is_found_clean_and_its_steps_follow(mps, options):
     check_clean(mps.transit(*options, "--steps", "10", timeout=580), {"fp32"})
 

@@ -98,6 +98,7 @@ def kill_and_resume(start, views, folder, kills, seed, **options):
     assert not list(broken.rglob(".transit-part-*"))
 
 
+@pytest.mark.torture
 def test_killed_a_few_times_it_ends_with_the_same_weights(start, views, tmp_path):
     kill_and_resume(start, views, tmp_path, 4, seed=random.randrange(1000), epochs=20, members=2, mixup=0.2, ema=0.9)
 

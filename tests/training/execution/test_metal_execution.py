@@ -128,6 +128,7 @@ def count_bytes(network):
     ("network", "launches", "megabytes", "share"),
     [("two-branch", 20, 403, 0.26), pytest.param("astronet", 63, 1299, 0.85, marks=pytest.mark.torture)],
 )
+@pytest.mark.torture
 def test_a_step_has_a_third_of_eagers_launches_and_fewer_bytes(mps, network, launches, megabytes, share):
     done = mps.run(count_bytes, network, timeout=300)
     assert done.returncode == 0, done.stderr

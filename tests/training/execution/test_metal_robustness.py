@@ -97,6 +97,7 @@ def follow(plans):
     return found
 
 
+@pytest.mark.torture
 def test_whatever_changes_the_weights_are_the_cpus(mps):
     done = mps.run(follow, list(PLANS.values()), timeout=300)
     assert done.returncode == 0, done.stderr
