@@ -208,3 +208,16 @@ def test_where_there_are_no_locks_nothing_is_refused_and_nothing_is_removed(tmp_
         files.atomic_write(tmp_path / "run" / "a.txt", "1")
     files.remove_abandoned(tmp_path)
     assert _names(tmp_path) == [f"{files._TEMPORARY}abc", "run"]
+
+
+def test_a_failed_start_leaves_no_empty_folder(tmp_path):
+    with pytest.raises(ValueError, match="no"), files.locked(tmp_path / "out" / "views"):
+        raise ValueError("no")
+    assert not (tmp_path / "out").exists()
+    with files.locked(tmp_path / "out" / "views"):
+        (tmp_path / "out" / "scores.csv").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scores.csv"]
+    (tmp_path / "empty").mkdir()
+    with files.locked(tmp_path / "empty" / "views"):
+        pass
+    assert (tmp_path / "empty").is_dir(), "a folder that was there stays"

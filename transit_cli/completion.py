@@ -10,7 +10,9 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from transit_cli.data.catalogs.vocabulary import LABELS
 from transit_cli.discovery import MODELS, discover
+from transit_cli.options import VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 #: The file by which a folder is recognised.
 RUN, VIEWSET = "config.yaml", "viewset.json"
-LABELS = ("PC", "EB", "J", "O", "AFP", "NTP", "UNK")
-VIEWS = ("global", "local", "secondary", "odd", "even")
 #: Entries of a folder that are looked at, so that a folder of light curves does not make the shell wait.
 LOOKED_AT = 2000
 

@@ -147,6 +147,7 @@ def locked(folder: Path) -> Iterator[None]:
         TransitError: another process owns the folder.
     """
     folder = folder.resolve()
+    new_parent = not folder.parent.exists()
     make_folder(folder.parent)
     place = folder if folder.is_dir() and not os.access(folder.parent, os.W_OK) else folder.parent
     file = place / f".{folder.name}{_LOCK}"
@@ -160,6 +161,9 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         file.unlink(missing_ok=True)
         os.close(handle)
+        if new_parent:  # work that failed at its start leaves no empty folder
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
 
 
 def in_use(folder: Path) -> bool:

@@ -100,12 +100,6 @@ class FusedUpdate:
             CLIP=self._clip > 0, DECOUPLED=self._decoupled, PROGRAMS=triton.next_power_of_2(programs), BLOCK=CHUNK,
         )  # fmt: skip
 
-    def fill_and_launch(self) -> None:
-        """Take a step at once, without a graph."""
-        self._collect()
-        self.fill()
-        self._queue()
-
     def fill(self) -> None:
         """Write the addresses of the last `launch` to the device."""
         self._table.copy_(torch.tensor(self._rows, dtype=torch.int64))
