@@ -115,7 +115,7 @@ def stages(layers: Sequence[nn.Module]) -> tuple[list[Stage], bool]:
     found: list[Stage] = []
     for layer in layers:
         if isinstance(layer, nn.Conv1d):
-            convolution = Convolution(*sizes(layer), *layer.stride, *layer.dilation, layer.groups)
+            convolution = Convolution(sizes(layer)[0], layer.stride[0], layer.dilation[0], layer.groups)
             found.append(Stage(layer, convolution))
         elif isinstance(layer, nn.MaxPool1d):
             size, stride, padding = map(scalar, (layer.kernel_size, layer.stride, layer.padding))
@@ -218,7 +218,7 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
         _, _, _, *wanted = ctx.needs_input_grad
         backward = partial(ctx.backward, ctx.saved_tensors, wanted=wanted)
         parts = ctx.threads.map(backward, ctx.activations, grad_outputs[0].split(ctx.sizes))
@@ -246,7 +246,7 @@ def _forward(
     blocks = values.unsqueeze(2).to_mkldnn()
     activations = [blocks]
     for stage, weight, bias in zip(stages, parameters[::2], parameters[1::2], strict=True):
-        if stage.convolution:
+        if stage.convolution and weight is not None:
             convolved = stage.convolution.forward(blocks, weight.unsqueeze(2), bias, relu=stage.relu)
         else:
             convolved = torch.relu(blocks) if stage.relu else blocks
@@ -284,10 +284,11 @@ def _backward(
         if stage.pooling:
             gradient = stage.pooling.backward(gradient, after, convolved)
         del after, convolved
-        if stage.convolution:
+        weight = parameters[2 * number]
+        if stage.convolution and weight is not None:
             which = [any(wanted[: 2 * number + 1]), *wanted[2 * number + 1 : 2 * number + 3]]
-            weight = parameters[2 * number].unsqueeze(2)
-            gradient, of_weight, of_bias = stage.convolution.backward(gradient, activations[-1], weight, which)
+            values = activations[-1]
+            gradient, of_weight, of_bias = stage.convolution.backward(gradient, values, weight.unsqueeze(2), which)
             results[2 * number : 2 * number + 2] = of_weight.squeeze(2) if which[1] else None, of_bias
     return gradient.to_dense().squeeze(2) if wanted[0] else None, results
 
