@@ -15,7 +15,8 @@ from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision
 from transit_cli.memory import reading
 from transit_cli.model import registry
-from transit_cli.model.initialise import Initial, Inputs, freeze, initialise
+from transit_cli.model.binary_output import SIGNALS, fit_output
+from transit_cli.model.initialise import FORMED, Initial, Inputs, freeze, initialise
 from transit_cli.options import DEFAULT_SCALARS, MAX_MEMBERS
 from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
 from transit_cli.training.loading.samples import (
@@ -121,11 +122,19 @@ class Plan:
         """What the networks take and return."""
         return Inputs(list(self.views), [scaling.column for scaling in self.scalings], self.target, self.classes)
 
-    def build_network(self, seed: int = 0) -> nn.Module:
-        """A network for these inputs, with new random weights, or where they fit those of a member of `initial`."""
+    def build_network(self, seed: int = 0, samples: Samples | None = None) -> nn.Module:
+        """A network for these inputs, with new random weights, or where they fit those of a member of `initial`.
+
+        Args:
+            seed: decides which member.
+            samples: what it will train on, for an output that is formed from classes; their targets are not read.
+        """
         network = self._new_network()
         if self.initial:
-            initialise(network, self.inputs, self.initial, seed, output=not self.settings.freeze)
+            taken = initialise(network, self.inputs, self.initial, seed)
+            if taken.get("output") == FORMED and samples is not None:
+                some = torch.arange(0, len(samples), max(1, len(samples) // SIGNALS))[:SIGNALS]
+                fit_output(network, self.initial, seed, self.target, samples.take(some)[0])
         if self.settings.freeze:
             freeze(network)
         return network
