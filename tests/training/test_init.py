@@ -1,6 +1,7 @@
 """`--init`: what a new network takes from saved ones, what is new, and that a run that is stopped goes on with it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from scipy.stats import spearmanr
 
 from transit_cli import config
 from transit_cli.data.viewset import read_table
+from transit_cli.device.select import select
 from transit_cli.model import registry, saved
 from transit_cli.model.binary_output import fit_output, logistic_regression
 from transit_cli.model.card import ScalarCard
 from transit_cli.model.initialise import Initial, Inputs, initialise
 from transit_cli.results import TransitError
+from transit_cli.training.plan import plan
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.train import train
 
@@ -152,6 +155,24 @@ def test_a_binary_run_begins_with_the_scores_of_the_saved_classes(settings, tmp_
     before, after = (read_table(tmp_path / name / "scores.csv") for name in ("run", "next"))
     total = sum(np.asarray(before[f"probability_{name}"], float) for name in ("PC", "EB"))
     assert spearmanr(total, np.asarray(after["score"], float)).statistic > 0.97
+
+
+def test_signals_without_a_label_take_part_in_forming_an_output(settings, make_set, tmp_path):
+    train(settings(target=("classes",), epochs=1))
+
+    def hide(_views, tces):
+        tces["label"] = np.where(np.arange(len(tces["label"])) % 12 < 4, "UNK", tces["label"])
+
+    options = {"init": str(tmp_path / "run"), "target": ("PC", "EB"), "viewset": make_set("few", change=hide).path}
+    planned = plan(settings(**options), select("cpu"))
+    assert planned.unlabelled is not None
+    assert set(planned.viewset.labels[planned.unlabelled.rows]) == {"UNK"}
+    assert set(planned.viewset.splits[planned.unlabelled.rows]) == {"train"}
+    samples = planned.samples.subset(planned.tasks[0].train)
+    with_all = planned.build_network(0, samples).head[-1].weight
+    labelled_alone = replace(planned, unlabelled=None).build_network(0, samples).head[-1].weight
+    assert not torch.equal(with_all, labelled_alone)
+    assert torch.equal(with_all, planned.build_network(0, samples).head[-1].weight)
 
 
 def test_frozen_networks_learn_their_output_alone(settings, tmp_path):

@@ -88,6 +88,7 @@ class Plan:
         taken: what they take of those, see `model.initialise`.
         samples: all rows that train or validate.
         tasks: the networks to train.
+        unlabelled: further signals of the `train` part, for an output that is formed from classes.
     """
 
     settings: TrainSettings
@@ -102,6 +103,7 @@ class Plan:
     tasks: list[FitTask]
     initial: Initial | None = None
     taken: Mapping[str, str] = field(default_factory=dict)
+    unlabelled: Samples | None = None
 
     @property
     def total_steps(self) -> int:
@@ -133,8 +135,11 @@ class Plan:
         if self.initial:
             taken = initialise(network, self.inputs, self.initial, seed)
             if taken.get("output") == FORMED and samples is not None:
-                some = torch.arange(0, len(samples), max(1, len(samples) // SIGNALS))[:SIGNALS]
-                fit_output(network, self.initial, seed, self.target, samples.take(some)[0])
+                inputs = samples.take(torch.from_numpy(_spread(len(samples))))[0]
+                if self.unlabelled and len(samples) < SIGNALS:
+                    more = self.unlabelled.take(torch.arange(len(self.unlabelled)))[0]
+                    inputs = {name: torch.cat([values, more[name]]) for name, values in inputs.items()}
+                fit_output(network, self.initial, seed, self.target, inputs)
         if self.settings.freeze:
             freeze(network)
         return network
@@ -196,7 +201,25 @@ def _with_initial(plan: Plan, initial: Initial) -> Plan:
             f"{initial.name} was trained on {seen.sum():,} of the {len(held_out):,} stars that validate:"
             " the validation metrics are too good"
         )
-    return replace(plan, initial=initial, taken=taken)
+    unlabelled = _unlabelled(plan) if taken.get("output") == FORMED else None
+    return replace(plan, initial=initial, taken=taken, unlabelled=unlabelled)
+
+
+def _unlabelled(plan: Plan) -> Samples | None:
+    """Up to `SIGNALS` signals of the `train` part without a label; None if there are none."""
+    viewset = plan.viewset
+    rows = np.setdiff1d(np.flatnonzero(viewset.splits == "train"), viewset.labelled(("train",)))
+    rows = rows[_spread(len(rows))]
+    if len(rows) == 0:
+        return None
+    scalars = scaled(viewset.tces.take(rows), plan.scalings) if plan.scalings else None
+    unit = tuple(name for name in plan.settings.unit_depth if name in plan.views)
+    return read_samples(viewset, rows, tuple(plan.views), scalars, plan.targets[rows], unit=unit)
+
+
+def _spread(count: int) -> np.ndarray:
+    """Up to `SIGNALS` of 0 to `count` - 1, evenly spaced."""
+    return np.arange(0, count, max(1, count // SIGNALS))[:SIGNALS]
 
 
 def _warn_of_few(settings: TrainSettings, viewset: ViewSet, task: FitTask, target: np.ndarray) -> None:

@@ -161,7 +161,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
             "members": 5,
             "epochs": 15,
             "batch_size": 16,
-            "learning_rate": 3e-3,
+            "learning_rate": 1e-3,
         },
         # Shallue & Vanderburg 2018, section 4: Adam at 1e-5, batch 64, 50 epochs, random reflections, ten averaged.
         "paper": {
