@@ -2,7 +2,7 @@
 
     python benchmarks/label_efficiency.py VIEWSET --group curve --out build/labels
     python benchmarks/label_efficiency.py VIEWSET --group vetting --out build/labels
-    python benchmarks/label_efficiency.py docs/results/2026-11-30-label-efficiency.json --plot out.svg
+    python benchmarks/label_efficiency.py docs/results/2026-12-01-label-efficiency.json --plot out.svg
 
 Recipes with `labels` train on so many labelled signals, drawn by seed among the `train` stars that `val` lacks,
 and are judged on `val`: on new stars. Recipes with `folds` are judged out of fold, by star. Every training is a
