@@ -37,7 +37,7 @@ from transit_cli.data.views.star import Prepared, Task, prepare_star
 from transit_cli.data.viewset import ViewSet
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
-from transit_cli.utils import remote
+from transit_cli.utils import machine_errors, remote
 from transit_cli.utils.files import atomic_write, locked, remove_abandoned
 from transit_cli.utils.packages import check_installed
 
@@ -221,7 +221,8 @@ def _load(file: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[
             tables = json.loads(content["tables"].tobytes())
             views = {name: content[name] for name in content.files if name != "tables"}
             return tables["rows"], tables["dropped"], views
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        machine_errors.raise_if_machine(error)
         file.unlink(missing_ok=True)
         raise TransitError(
             f"{file} is damaged and was removed",

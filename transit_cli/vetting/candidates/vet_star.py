@@ -20,6 +20,7 @@ from transit_cli.data.views.detrend import in_transit
 from transit_cli.data.views.ephemeris import epoch_in
 from transit_cli.data.views.folding import Signal, UnusableError, phases
 from transit_cli.data.views.star import Task, prepare_star
+from transit_cli.utils import machine_errors
 from transit_cli.vetting.candidate_tests.candidate import Candidate
 from transit_cli.vetting.candidate_tests.stellar import EARTH_RADII, scaled_distance
 from transit_cli.vetting.candidate_tests.transit_fit import fit_transit
@@ -70,6 +71,7 @@ def vet_star(task: VetTask) -> dict[str, Any]:
     try:
         done |= _views(task.views)
     except Exception as error:  # noqa: BLE001 - one bad star must not end the run
+        machine_errors.raise_if_machine(error)
         done |= {"views": {}, "columns": {}, "view_reasons": {"": f"{type(error).__name__}: {error}"}}
     for place, (number, tce) in enumerate(task.views.tces):
         begin = time.process_time()
@@ -105,6 +107,7 @@ def _guarded(task: VetTask, number: int, tce: Tce, star: StarProperties) -> tupl
     except UnusableError as reason:
         return row | {"reasons": [str(reason)]}, "", "", []
     except Exception as error:  # noqa: BLE001 - one bad signal must not end the run
+        machine_errors.raise_if_machine(error)
         return row | {"reasons": [f"it cannot be vetted: {type(error).__name__}: {error}"[:300]]}, "", "", []
 
 
