@@ -168,16 +168,16 @@ def test_a_gradient_that_fails_is_known_only_if_gradients_are_expected_to(monkey
     assert {name: row["known"] for name, row in found.items()} == {"a": False, "b": True, "c": False}
 
 
-def test_a_matrix_that_is_none_is_refused(transit, tmp_path):
+def test_a_matrix_that_is_none_is_refused(forked_transit, tmp_path):
     (tmp_path / "no.json").write_text("{}")
-    done = transit("fallback-test", "all-ops", "--compare", tmp_path / "no.json")
+    done = forked_transit("fallback-test", "all-ops", "--compare", tmp_path / "no.json")
     assert done.returncode == 4
     assert "has no 'key'" in done.stderr
 
 
 @pytest.mark.torture
-def test_the_whole_database_on_the_cpu(transit, tmp_path):
-    done = transit("fallback-test", "all-ops", "--device", "cpu", "--out", tmp_path, "--json", timeout=600)
+def test_the_whole_database_on_the_cpu(forked_transit, tmp_path):
+    done = forked_transit("fallback-test", "all-ops", "--device", "cpu", "--out", tmp_path, "--json", timeout=600)
     data = json.loads(done.stdout)["data"]
     assert data["samples"] > 3000
     assert data["counts"].get("wrong", 0) == 0
