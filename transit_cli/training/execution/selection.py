@@ -283,9 +283,9 @@ def _difference(found: Tensor, expected: Tensor) -> float:
 
 
 def _tell_unused(name: str, reason: str) -> None:
-    """Say why an execution of a Mac is not used; a CPU has others."""
-    if name in METAL:
-        what = "Metal kernels are" if name == Metal.name else f"{name} is"
+    """Say why the fast execution of a Mac or a GPU is not used; a CPU has others."""
+    what = {Metal.name: "Metal kernels are", TritonGraph.name: "fused Triton kernels are"}.get(name, f"{name} is")
+    if name in METAL or name in CAPTURING:
         console.note(f"{what} not used: {(reason.splitlines() or [''])[0]}")
 
 

@@ -39,8 +39,8 @@ class Tile:
 FORWARD = (Tile(64, 32, 32, 2, 3), Tile(64, 128, 64, 4, 2))
 BACKWARD = (Tile(64, 32, 32, 4, 3), Tile(64, 128, 64, 4, 2))
 WEIGHT = (Tile(64, 32, 128, 4, 2), Tile(64, 64, 128, 4, 2))
-#: The same where float32 is split into two bfloat16, on an H200.
-WEIGHT_SPLIT = (Tile(64, 32, 64, 4, 1), Tile(64, 64, 32, 4, 1))
+#: The same where float32 is multiplied as scaled float16, on an H200.
+WEIGHT_SCALED = (Tile(64, 32, 64, 4, 1), Tile(64, 64, 32, 4, 1))
 #: Programs that compute a weight gradient: four per multiprocessor of an H100, and eight where there are no products.
 PROGRAMS, FIRST_PROGRAMS = 528, 1056
 #: cuDNN computes the weight gradient of layers with as many channels on both sides, and on one of them, in float32 and
@@ -200,8 +200,8 @@ def _weight_grad(
             num_warps=max(2, padded // 4),
         )  # fmt: skip
     else:
-        split = values.dtype == torch.float32 and precision() == "tf32"
-        tile = (WEIGHT_SPLIT if split else WEIGHT)[c_out > 32]
+        scaled = values.dtype == torch.float32 and precision() == "tf32"
+        tile = (WEIGHT_SCALED if scaled else WEIGHT)[c_out > 32]
         block_m = min(tile.block_m, max(16, triton.next_power_of_2(weight_rows)))
         padded, block_n = triton.cdiv(weight_rows, block_m) * block_m, min(c_out, tile.block_n)
         steps, programs = _share(rows, tile.block_k, PROGRAMS // (padded // block_m * (c_out // block_n)))
@@ -210,7 +210,7 @@ def _weight_grad(
             values, grad_output, argmax_mask, partial_sums, *shape, taps, ctx.padding, steps,
             C_IN=c_in, C_OUT=c_out, EPILOGUE=ctx.epilogue, PADDED=padded,
             BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=tile.block_k,
-            SPLIT=split, PRECISION=precision(), num_warps=tile.warps, num_stages=tile.stages,
+            SCALED=scaled, PRECISION=precision(), num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
     grad_weight = partial_sums.new_empty(c_out, c_in, taps)
     grad_bias = partial_sums.new_empty(c_out)

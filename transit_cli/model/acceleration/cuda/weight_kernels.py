@@ -7,21 +7,13 @@ import triton.language as tl
 
 
 @triton.jit
-def _dot(x, grad, acc, SPLIT: tl.constexpr, PRECISION: tl.constexpr):
-    """acc + x^T grad. With SPLIT, each factor as the sum of two bfloat16, without the product of the small parts.
+def _scales(largest):
+    """Of a tile whose largest magnitude is given: a power of two that brings it into [1, 2), and its inverse.
 
-    Tensor cores read a transposed factor of 16 bits from shared memory as it is, one of float32 only value by value.
-    The result is more exact than TF32's: 16 bits of each factor count instead of 11.
+    Zero and subnormal numbers give 0 as the inverse.
     """
-    if SPLIT:
-        x_high, grad_high = x.to(tl.bfloat16), grad.to(tl.bfloat16)
-        x_low, grad_low = (x - x_high.to(tl.float32)).to(tl.bfloat16), (grad - grad_high.to(tl.float32)).to(tl.bfloat16)
-        acc = tl.dot(tl.trans(x_low), grad_high, acc)
-        acc = tl.dot(tl.trans(x_high), grad_low, acc)
-        acc = tl.dot(tl.trans(x_high), grad_high, acc)
-    else:
-        acc = tl.dot(tl.trans(x), grad, acc, input_precision=PRECISION)
-    return acc
+    exponent = largest.to(tl.int32, bitcast=True) & 0x7F800000
+    return (0x7F000000 - exponent).to(tl.float32, bitcast=True), exponent.to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -30,12 +22,16 @@ def weight_grad_partial(
     rows, length, length_out, taps, padding, steps,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, EPILOGUE: tl.constexpr, PADDED: tl.constexpr,
     BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
-    SPLIT: tl.constexpr, PRECISION: tl.constexpr,
+    SCALED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The weight gradient, summed by each program over its own rows: partial [programs, PADDED, C_OUT].
 
     Of the PADDED rows, the first taps x C_IN are those of weight [taps, C_IN, C_OUT], the next is the bias. A program
     sums steps x BLOCK_K of the rows = B x L_OUT. What an output sees of x is contiguous: taps x C_IN values.
+
+    With SCALED, the factors are float32 and are multiplied as float16, which has as many bits as TF32: each tile is
+    divided by a power of two, so that its largest value lies in [1, 2), and values below 2^-24 of it are lost. Tensor
+    cores read a transposed factor of 16 bits from shared memory as it is, one of float32 only value by value.
     """
     program = tl.program_id(0)
     weight_row = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -53,16 +49,29 @@ def weight_grad_partial(
         x_at = x_ptr + (sample.to(tl.int64) * length * C_IN)[:, None] + offset
         mask = row_mask & is_weight
         x = tl.load(x_at, mask & (offset >= 0) & (offset < length * C_IN), 0.0)
-        x = tl.where(is_bias, 1.0, x).to(x_ptr.dtype.element_ty)
-        if EPILOGUE > 0:
-            argmax = tl.load(argmax_mask + at, row_mask, 0)
-            acc = _dot(x, tl.where(argmax == 1, grad, 0.0), acc, SPLIT, PRECISION)
-            if EPILOGUE == 2:
-                x = tl.load(x_at + C_IN, mask & (offset + C_IN >= 0) & (offset + C_IN < length * C_IN), 0.0)
-                x = tl.where(is_bias, 1.0, x).to(x_ptr.dtype.element_ty)
-                acc = _dot(x, tl.where(argmax == 2, grad, 0.0), acc, SPLIT, PRECISION)
+        odd = x
+        if EPILOGUE == 2:
+            odd = tl.load(x_at + C_IN, mask & (offset + C_IN >= 0) & (offset + C_IN < length * C_IN), 0.0)
+        unit = 1.0
+        if SCALED:
+            x_scale, x_unit = _scales(tl.max(tl.maximum(tl.abs(x), tl.abs(odd))))
+            grad_scale, unit = _scales(tl.max(tl.abs(grad)))
+            x, odd, grad = (x * x_scale).to(tl.float16), (odd * x_scale).to(tl.float16), (grad * grad_scale).to(tl.float16)
+        x, odd = tl.where(is_bias, 1.0, x).to(grad.dtype), tl.where(is_bias, 1.0, odd).to(grad.dtype)
+        product = tl.zeros((BLOCK_M, BLOCK_N), tl.float32) if SCALED else acc
+        if EPILOGUE == 0:
+            product = tl.dot(tl.trans(x), grad, product, input_precision=PRECISION)
         else:
-            acc = _dot(x, grad, acc, SPLIT, PRECISION)
+            argmax = tl.load(argmax_mask + at, row_mask, 0)
+            product = tl.dot(tl.trans(x), tl.where(argmax == 1, grad, 0.0).to(grad.dtype), product, input_precision=PRECISION)
+            if EPILOGUE == 2:
+                product = tl.dot(
+                    tl.trans(odd), tl.where(argmax == 2, grad, 0.0).to(grad.dtype), product, input_precision=PRECISION
+                )
+        if SCALED:
+            acc += product * unit * tl.where((weight_row == taps * C_IN)[:, None], 1.0, x_unit)
+        else:
+            acc = product
     tl.store(partial + (program * PADDED + weight_row)[:, None] * C_OUT + out_channel[None, :], acc)
 
 
