@@ -34,8 +34,8 @@ def small(tmp_path_factory):
 
 
 def test_the_set_does_not_depend_on_the_number_of_processes(tmp_path):
-    make(settings(tmp_path / "one", tces=260))
-    make(settings(tmp_path / "two", tces=260, workers=2))
+    make(settings(tmp_path / "one", tces=80))
+    make(settings(tmp_path / "two", tces=80, workers=2))
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 

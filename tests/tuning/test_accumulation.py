@@ -144,6 +144,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.torture
 def test_two_processes_refuse_what_train_refuses(tmp_path):
     (tmp_path / "net.py").write_text(BATCH_NORM)
     with pytest.raises(TransitError, match="BatchNorm"):
