@@ -56,20 +56,14 @@ def weight_grad_partial(
         if SCALED:
             x_scale, x_unit = _scales(tl.max(tl.maximum(tl.abs(x), tl.abs(odd))))
             grad_scale, unit = _scales(tl.max(tl.abs(grad)))
-            x, odd, grad = (
-                (x * x_scale).to(tl.float16),
-                (odd * x_scale).to(tl.float16),
-                (grad * grad_scale).to(tl.float16),
-            )
+            x, odd, grad = (x * x_scale).to(tl.float16), (odd * x_scale).to(tl.float16), (grad * grad_scale).to(tl.float16)
         x, odd = tl.where(is_bias, 1.0, x).to(grad.dtype), tl.where(is_bias, 1.0, odd).to(grad.dtype)
         product = tl.zeros((BLOCK_M, BLOCK_N), tl.float32) if SCALED else acc
         if EPILOGUE == 0:
             product = tl.dot(tl.trans(x), grad, product, input_precision=PRECISION)
         else:
             argmax = tl.load(argmax_mask + at, row_mask, 0)
-            product = tl.dot(
-                tl.trans(x), tl.where(argmax == 1, grad, 0.0).to(grad.dtype), product, input_precision=PRECISION
-            )
+            product = tl.dot(tl.trans(x), tl.where(argmax == 1, grad, 0.0).to(grad.dtype), product, input_precision=PRECISION)
             if EPILOGUE == 2:
                 product = tl.dot(
                     tl.trans(odd), tl.where(argmax == 2, grad, 0.0).to(grad.dtype), product, input_precision=PRECISION
