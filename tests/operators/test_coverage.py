@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tests.mps_simulator import build
-from transit_cli.operators import registrations
-from transit_cli.operators.registrations import table
+from transit_cli.operators.prediction import registrations
+from transit_cli.operators.prediction.registrations import table
 
 #: As read in the macOS wheels: what their libtorch_cpu.dylib registers for MPS beyond the native operators.
 REGISTERED = {"2.8": 817, "2.9": 851, "2.10": 859, "2.11": 871, "2.12": 882, "2.13": 894, "2.14": 914, "2.15": 930}
@@ -129,7 +129,7 @@ def test_the_trace_is_what_the_device_meets(mps):
         import torch
 
         from transit_cli.device.select import select
-        from transit_cli.operators.registrations import table
+        from transit_cli.operators.prediction.registrations import table
         from transit_cli.operators.settings import FallbackTestSettings
         from transit_cli.operators.step_factory import StepFactory
         from transit_cli.operators.trace import trace
