@@ -168,7 +168,8 @@ def _fastest(step: OptimizerStep, batch: Batch, names: list[str]) -> str:
         names = [name for name in names if name in {Executor.name, SingleThread.name, Replicas.name}]
     seconds = benchmark(step, batch, names, first=not busy)
     busy = busy and SingleThread.name in seconds
-    default, worth = (SingleThread.name, WORTH_IT_BUSY) if busy else (next(iter(seconds)), WORTH_IT)
+    first = TritonGraph.name if TritonGraph.name in seconds else next(iter(seconds))  # a GPU may be shared and busy
+    default, worth = (SingleThread.name, WORTH_IT_BUSY) if busy else (first, WORTH_IT)
     best = min(seconds, key=lambda name: seconds[name])
     execution = best if seconds[best] < worth * seconds[default] else default
     _timings.put(key, {"execution": execution, "quiet": quiet, "seconds": seconds})
