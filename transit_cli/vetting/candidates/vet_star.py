@@ -17,7 +17,7 @@ from transit_cli.data.starlight import ephemeris_check
 from transit_cli.data.starlight.properties import ExtraColumns, StarProperties
 from transit_cli.data.starlight.star_light import StarLight, light_of, read_star
 from transit_cli.data.views.detrend import in_transit
-from transit_cli.data.views.ephemeris import epoch_in
+from transit_cli.data.views.ephemeris import epoch_in, signal_or_none
 from transit_cli.data.views.folding import Signal, UnusableError, phases
 from transit_cli.data.views.star import Task, prepare_star
 from transit_cli.utils import machine_errors
@@ -142,7 +142,7 @@ _LIGHT: dict[tuple[Path, ...], tuple[LightCurve, StarLight | None, str]] = {}
 def _light(task: VetTask, files: tuple[Path, ...], tces: Sequence[Tce]) -> tuple[LightCurve, StarLight]:
     if files not in _LIGHT:
         curve, curves, notes = read_star(files, task.views.column)
-        signals = [signal for tce in tces if (signal := _signal_or_none(tce, curve))]
+        signals = [signal for tce in tces if (signal := signal_or_none(tce, curve))]
         try:
             _LIGHT[files] = curve, light_of(curve, curves, signals, notes), ""
         except UnusableError as reason:
@@ -151,14 +151,6 @@ def _light(task: VetTask, files: tuple[Path, ...], tces: Sequence[Tce]) -> tuple
     if light is None:
         raise UnusableError(reason)
     return curve, light
-
-
-def _signal_or_none(tce: Tce, curve: LightCurve) -> Signal | None:
-    try:
-        Signal(tce.period, tce.epoch, tce.duration).check()
-        return Signal(tce.period, epoch_in(curve, tce.epoch, tce.reference_jd)[0], tce.duration)
-    except UnusableError:
-        return None
 
 
 def _vet(
@@ -239,7 +231,7 @@ def _unblended(light: StarLight, signal: Signal, tce: Tce, tces: Sequence[Tce]) 
     usable = np.ones(len(light.time), bool)
     inside = np.abs(phases(light.time, signal)[0]) < signal.duration / 2
     for other in tces:
-        neighbour = _signal_or_none(other, light.curve)
+        neighbour = signal_or_none(other, light.curve)
         if other is tce or neighbour is None or _related(other.period, tce.period):
             continue
         masked = in_transit(light.time, [neighbour], 1.1)
