@@ -73,9 +73,9 @@ def weight_grad_pooled(
 ):  # fmt: skip
     """As `weight_grad_partial` for POOL_RELU: what both bins of an output see of x is read once.
 
-    It is (taps + 1) x C_IN values. partial [programs, PADDED, 2, C_OUT] holds the products with the gradients of the outputs whose maximum was the
-    even bin, and of those of the odd bin, for which a tap sees the values C_IN further on; partial_bias
-    [programs, C_OUT].
+    It is (taps + 1) x C_IN values. partial [programs, PADDED, 2, C_OUT] holds the products with the gradients of the
+    outputs whose maximum was the even bin, and of those of the odd bin, for which a tap sees the values C_IN further
+    on; partial_bias [programs, C_OUT].
     """
     program = tl.program_id(0)
     seen = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
