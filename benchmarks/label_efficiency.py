@@ -2,7 +2,7 @@
 
     python benchmarks/label_efficiency.py VIEWSET --group curve --out build/labels
     python benchmarks/label_efficiency.py VIEWSET --group vetting --out build/labels
-    python benchmarks/label_efficiency.py docs/results/2026-11-30-label-efficiency.json --plot out.svg
+    python benchmarks/label_efficiency.py docs/results/2026-12-01-label-efficiency.json --plot out.svg
 
 Recipes with `labels` train on so many labelled signals, drawn by seed among the `train` stars that `val` lacks,
 and are judged on `val`: on new stars. Recipes with `folds` are judged out of fold, by star. Every training is a
@@ -45,14 +45,19 @@ GROUPS: dict[str, dict[str, dict]] = {
 
 
 def tasks_of(recipes: dict[str, dict], seeds: int) -> list[dict]:
-    """One task per training: those of many folds first, then seed by seed, the longest first."""
+    """One task per training: those of many folds first, then seed by seed, the longest first, in the order of recipes.
+
+    Args:
+        recipes: options by name.
+        seeds: seeds of all recipes; 0 for what each says, by default 5.
+    """
     found = []
     for name, recipe in recipes.items():
         options = dict(recipe)
-        labels, own_seeds = options.pop("labels", (None,)), options.pop("seeds", seeds)
+        labels, own_seeds = options.pop("labels", (None,)), options.pop("seeds", 5)
         for count in labels if isinstance(labels, list | tuple) else (labels,):
             task = {"recipe": name, "labels": count, "options": options}
-            found += [task | {"seed": seed} for seed in range(own_seeds)]
+            found += [task | {"seed": seed} for seed in range(seeds or own_seeds)]
     return sorted(found, key=lambda task: (not task["options"].get("folds"), task["seed"], -(task["labels"] or 10**6)))
 
 
@@ -159,7 +164,8 @@ def summarise(out: Path, viewset: Path) -> dict:
     from transit_cli.data.viewset import ViewSet
 
     labels = ViewSet.open(viewset).labels
-    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    results = out / "results.jsonl"
+    lines = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
     found = []
     for recipe, count in dict.fromkeys((line["task"]["recipe"], line["task"]["labels"]) for line in lines):
         group = [line for line in lines if (line["task"]["recipe"], line["task"]["labels"]) == (recipe, count)]
@@ -174,7 +180,10 @@ def summarise(out: Path, viewset: Path) -> dict:
                 entry["mean_of_seeds"] = float(average_precision_score(np.isin(labels[rows], target.split(",")), mean))
             for name in ("calibration_error", "seconds"):
                 entry[name] = float(np.mean([line[name] for line in group]))
+            if group[0]["task"]["options"]["target"] == target:  # of mean probabilities, before calibration in parts
+                entry["uncalibrated"] = float(np.mean([line["average_precision"] for line in group]))
             found.append(entry | {"options": group[0]["task"]["options"]})
+    out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(json.dumps({"results": found}, indent=1) + "\n")
     return {"results": found}
 
@@ -210,7 +219,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("build/labels"))
     parser.add_argument("--group", help=f"one of {', '.join(GROUPS)}, or a JSON file of recipes")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=0, help="seeds of each recipe; by default what it says, or 5")
+    parser.add_argument("--epochs", type=int, help="epochs of all recipes, to try them out")
+    parser.add_argument("--summarise", action="store_true", help="train nothing: only summarise the results in OUT")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--limit", type=float, default=0, help="seconds after which no training is begun")
@@ -221,18 +232,27 @@ def main() -> None:
         file = given.path / "summary.json" if given.path.is_dir() else given.path
         plot(json.loads(file.read_text()), given.plot)
         return
+    if not given.summarise:
+        train_group(given)
+    for entry in summarise(given.out, given.path)["results"]:
+        print(
+            f"{entry['recipe']:24} {entry['labels']!s:>6} {entry['target']:6} {entry['mean']:.4f} +- "
+            f"{entry['deviation']:.4f}, uncalibrated {entry.get('uncalibrated', float('nan')):.4f}, "
+            f"mean of seeds {entry.get('mean_of_seeds', float('nan')):.4f}, "
+            f"ECE {entry['calibration_error']:.3f}, {entry['seeds']} seeds, {entry['seconds']:.0f} s"
+        )
+
+
+def train_group(given: argparse.Namespace) -> None:
+    """Train what has no result yet."""
     recipes = GROUPS[given.group] if given.group in GROUPS else json.loads(Path(given.group).read_text())
+    if given.epochs:
+        recipes = {name: recipe | {"epochs": given.epochs} for name, recipe in recipes.items()}
     given.out.mkdir(parents=True, exist_ok=True)
     results = given.out / "results.jsonl"
     done = {key(json.loads(line)["task"]) for line in results.read_text().splitlines()} if results.exists() else set()
     tasks = [task for task in tasks_of(recipes, given.seeds) if key(task) not in done]
     train_all([(task, given.path, given.device, given.keep) for task in tasks], results, given.jobs, given.limit)
-    for entry in summarise(given.out, given.path)["results"]:
-        print(
-            f"{entry['recipe']:24} {entry['labels']!s:>6} {entry['target']:6} {entry['mean']:.4f} +- "
-            f"{entry['deviation']:.4f}, mean of seeds {entry.get('mean_of_seeds', float('nan')):.4f}, "
-            f"ECE {entry['calibration_error']:.3f}, {entry['seeds']} seeds, {entry['seconds']:.0f} s"
-        )
 
 
 def train_all(jobs: list[tuple], results: Path, processes: int, limit: float) -> None:

@@ -206,10 +206,13 @@ class CudaDevice:
         """Record what `work` queues as a CUDA graph; other threads may use the GPU meanwhile.
 
         A graph that the garbage collector destroys meanwhile would spoil it ("operation not permitted when stream is
-        capturing"), and a step and its executor refer to each other: they are collected before.
+        capturing"), and a step and its executor refer to each other: they are collected before. It is recorded in the
+        thread's side stream: cuBLAS has a workspace for each stream, and graphs recorded in the same one, as torch does
+        by default, would share it when they run at the same time.
         """
         gc.collect()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        (side,) = self._streams.first(1)
+        with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
             result = work()
         return result, graph.replay

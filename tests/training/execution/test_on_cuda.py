@@ -85,7 +85,7 @@ def test_half_precision_agrees_to_its_own_rounding(device, execution):
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_augmentation_and_mixup_within_the_graph(device, execution):
-    """The graph draws what the eager step draws, in the same order; mixup is drawn on the host, before the graph."""
+    """The graph draws what the eager step draws, in the same order."""
     augmentation = Augmentation(True, 0.5, 1.0, 0.1, {"global": 1.0, "local": 1.0})
     for mixup in (0.0, 0.2):
         losses = [run(make(device, name, augment=augmentation, mixup=mixup), last=20) for name in ("eager", execution)]
@@ -145,7 +145,7 @@ def test_the_graph_gathers_the_samples_of_an_epoch(device, execution):
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_members_side_by_side_have_the_bits_that_they_have_alone(device, execution, settings, tmp_path, monkeypatch):
-    """Dropout and augmentation are drawn in graphs that run at the same time, mixup on the host."""
+    """Dropout, augmentation and mixup are drawn in graphs that run at the same time."""
     monkeypatch.setattr(turns, "STEPS", 3)
     options = {"members": 3, "device": "cuda", "execution": execution, "epochs": 3, "shift": 0.5, "batch_size": 8}
     for mixup in (0.0, 0.2):
@@ -175,6 +175,15 @@ def test_a_graph_that_nobody_holds_does_not_spoil_the_next(device):
         gc.enable()
     replay()
     assert torch.equal(result, 2 * values)
+
+
+@pytest.mark.parametrize("network", ["two-branch", "astronet"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_executions_are_candidates_in_each_precision(device, precision, network):
+    """Dropout of the fused head draws what PyTorch draws, in half precision too: else the gradients are refused."""
+    runner = make(device, "auto", network, precision=precision)
+    found = selection.equivalent_executors(runner.step, on(device, batch_of(64, 0)), list(EXECUTIONS))
+    assert list(found) == list(EXECUTIONS)
 
 
 def test_the_choice_is_timed_and_leaves_no_trace(device):

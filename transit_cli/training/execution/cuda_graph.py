@@ -84,8 +84,6 @@ class CudaGraph(Executor):
 
     def _run(self, micro_batches: Sequence[Batch], total: Tensor | None, *, augmented: bool) -> Tensor:
         """Take a step, and add its loss to `total`; returns the loss, which holds until the next step."""
-        if self._step.settings.mixup and not augmented:  # mixup draws its random numbers on the host
-            micro_batches, augmented = self._step.augment_batches(micro_batches), True
         kind = (augmented, id(total), *captured_inputs.layout(micro_batches))
         seen = self._seen.get(kind, 0)
         self._seen[kind] = seen + 1

@@ -168,7 +168,8 @@ def _fastest(step: OptimizerStep, batch: Batch, names: list[str]) -> str:
         names = [name for name in names if name in {Executor.name, SingleThread.name, Replicas.name}]
     seconds = benchmark(step, batch, names, first=not busy)
     busy = busy and SingleThread.name in seconds
-    default, worth = (SingleThread.name, WORTH_IT_BUSY) if busy else (next(iter(seconds)), WORTH_IT)
+    first = TritonGraph.name if TritonGraph.name in seconds else next(iter(seconds))  # a GPU may be shared and busy
+    default, worth = (SingleThread.name, WORTH_IT_BUSY) if busy else (first, WORTH_IT)
     best = min(seconds, key=lambda name: seconds[name])
     execution = best if seconds[best] < worth * seconds[default] else default
     _timings.put(key, {"execution": execution, "quiet": quiet, "seconds": seconds})
@@ -283,9 +284,9 @@ def _difference(found: Tensor, expected: Tensor) -> float:
 
 
 def _tell_unused(name: str, reason: str) -> None:
-    """Say why an execution of a Mac is not used; a CPU has others."""
-    if name in METAL:
-        what = "Metal kernels are" if name == Metal.name else f"{name} is"
+    """Say why the fast execution of a Mac or a GPU is not used; a CPU has others."""
+    what = {Metal.name: "Metal kernels are", TritonGraph.name: "fused Triton kernels are"}.get(name, f"{name} is")
+    if name in METAL or name in CAPTURING:
         console.note(f"{what} not used: {(reason.splitlines() or [''])[0]}")
 
 

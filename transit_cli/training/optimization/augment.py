@@ -86,10 +86,13 @@ def noise_level(values: Tensor) -> float:
 def mixup(batch: Batch, alpha: float) -> Batch:
     """Mix each sample with its neighbour in the batch (Zhang et al. 2018, arXiv:1710.09412).
 
-    Each sample's weight is drawn from Beta(alpha, alpha) on the CPU, because MPS has no such generator. Batches arrive
-    shuffled, so that the neighbour is a random partner.
+    Each sample's weight is drawn from Beta(alpha, alpha), on the CPU if the batch is on MPS, which has no such
+    generator. Batches arrive shuffled, so that the neighbour is a random partner.
     """
-    share = torch.distributions.Beta(alpha, alpha).sample((len(batch),)).to(batch.targets.device, non_blocking=True)
+    device = batch.targets.device
+    alphas = torch.full((len(batch),), alpha, device="cpu" if device.type == "mps" else device)
+    # Unchecked, since a check would wait for the device.
+    share = torch.distributions.Beta(alphas, alphas, validate_args=False).sample().to(device, non_blocking=True)
 
     def mix(values: Tensor) -> Tensor:
         weight = share.view(-1, *[1] * (values.ndim - 1))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FITS = 4
 #: The share of the device's memory that the fits' samples may take together.
 MEMORY = 0.25
+#: Streams that torch hands out before it gives the same ones again; a fit has one for each view.
+STREAMS = 32
 #: Seconds between two looks at the signals.
 INTERVAL = 0.2
 
@@ -39,7 +41,7 @@ def fit_count(plan: Plan, tasks: int) -> int:
     size = sum(values.nbytes for values in plan.samples.inputs.values())
     limit = plan.device.memory().limit
     room = int(MEMORY * limit / max(size, 1)) if limit else FITS
-    return max(1, min(plan.settings.processes or FITS, tasks, room))
+    return max(1, min(plan.settings.processes or FITS, tasks, room, STREAMS // len(plan.views)))
 
 
 def train_side_by_side(tasks: Sequence[FitTask], context: RunContext, count: int) -> list[FitResult]:

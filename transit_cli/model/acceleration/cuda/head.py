@@ -48,7 +48,10 @@ def fused_head(network: TwoBranch, joined: Tensor) -> Tensor:
     assert isinstance(out, nn.Linear)
     mask = None
     if network.training and dropout.p:
-        mask = F.dropout(joined.new_ones(len(joined), linear.out_features), dropout.p, training=True)
+        # In the type of the hidden layer: which random number an element gets depends on it.
+        kind = joined.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        mask = F.dropout(joined.new_ones(len(joined), linear.out_features, dtype=dtype), dropout.p, training=True)
     kept = 1 / (1 - dropout.p) if mask is not None and dropout.p < 1 else 1.0
     parameters = norm.weight, norm.bias, linear.weight, linear.bias, out.weight, out.bias
     return _Head.apply(joined.float(), *parameters, mask, kept, norm.eps)

@@ -7,21 +7,13 @@ import triton.language as tl
 
 
 @triton.jit
-def _dot(x, grad, acc, SPLIT: tl.constexpr, PRECISION: tl.constexpr):
-    """acc + x^T grad. With SPLIT, each factor as the sum of two bfloat16, without the product of the small parts.
+def _scales(largest):
+    """Of a tile whose largest magnitude is given: a power of two that brings it into [1, 2), and its inverse.
 
-    Tensor cores read a transposed factor of 16 bits from shared memory as it is, one of float32 only value by value.
-    The result is more exact than TF32's: 16 bits of each factor count instead of 11.
+    Zero and subnormal numbers give 0 as the inverse.
     """
-    if SPLIT:
-        x_high, grad_high = x.to(tl.bfloat16), grad.to(tl.bfloat16)
-        x_low, grad_low = (x - x_high.to(tl.float32)).to(tl.bfloat16), (grad - grad_high.to(tl.float32)).to(tl.bfloat16)
-        acc = tl.dot(tl.trans(x_low), grad_high, acc)
-        acc = tl.dot(tl.trans(x_high), grad_low, acc)
-        acc = tl.dot(tl.trans(x_high), grad_high, acc)
-    else:
-        acc = tl.dot(tl.trans(x), grad, acc, input_precision=PRECISION)
-    return acc
+    exponent = largest.to(tl.int32, bitcast=True) & 0x7F800000
+    return (0x7F000000 - exponent).to(tl.float32, bitcast=True), exponent.to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -30,12 +22,17 @@ def weight_grad_partial(
     rows, length, length_out, taps, padding, steps,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, EPILOGUE: tl.constexpr, PADDED: tl.constexpr,
     BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
-    SPLIT: tl.constexpr, PRECISION: tl.constexpr,
+    SCALED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The weight gradient, summed by each program over its own rows: partial [programs, PADDED, C_OUT].
+    """The weight gradient of a layer without pooling, summed by each program over its own rows.
 
-    Of the PADDED rows, the first taps x C_IN are those of weight [taps, C_IN, C_OUT], the next is the bias. A program
-    sums steps x BLOCK_K of the rows = B x L_OUT. What an output sees of x is contiguous: taps x C_IN values.
+    partial [programs, PADDED, C_OUT]: of the PADDED rows, the first taps x C_IN are those of weight
+    [taps, C_IN, C_OUT], the next is the bias. A program sums steps x BLOCK_K of the rows = B x L_OUT. What an output
+    sees of x is contiguous: taps x C_IN values.
+
+    With SCALED, the factors are float32 and are multiplied as float16, which has as many bits as TF32: each tile is
+    divided by a power of two, so that its largest value lies in [1, 2), and values below 2^-24 of it are lost. Tensor
+    cores read a transposed factor of 16 bits from shared memory as it is, one of float32 only value by value.
     """
     program = tl.program_id(0)
     weight_row = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -48,22 +45,72 @@ def weight_grad_partial(
         sample, position = row // length_out, row % length_out
         at = row.to(tl.int64)[:, None] * C_OUT + out_channel[None, :]
         grad = tl.load(grad_output + at, row_mask, 0.0)
-        begin = (position * (2 if EPILOGUE == 2 else 1) - padding) * C_IN
-        offset = begin[:, None] + weight_row[None, :]
-        x_at = x_ptr + (sample.to(tl.int64) * length * C_IN)[:, None] + offset
-        mask = row_mask & is_weight
-        x = tl.load(x_at, mask & (offset >= 0) & (offset < length * C_IN), 0.0)
-        x = tl.where(is_bias, 1.0, x).to(x_ptr.dtype.element_ty)
-        if EPILOGUE > 0:
-            argmax = tl.load(argmax_mask + at, row_mask, 0)
-            acc = _dot(x, tl.where(argmax == 1, grad, 0.0), acc, SPLIT, PRECISION)
-            if EPILOGUE == 2:
-                x = tl.load(x_at + C_IN, mask & (offset + C_IN >= 0) & (offset + C_IN < length * C_IN), 0.0)
-                x = tl.where(is_bias, 1.0, x).to(x_ptr.dtype.element_ty)
-                acc = _dot(x, tl.where(argmax == 2, grad, 0.0), acc, SPLIT, PRECISION)
+        if EPILOGUE == 1:
+            grad = tl.where(tl.load(argmax_mask + at, row_mask, 0) == 1, grad, 0.0)
+        offset = ((position - padding) * C_IN)[:, None] + weight_row[None, :]
+        mask = row_mask & is_weight & (offset >= 0) & (offset < length * C_IN)
+        x = tl.load(x_ptr + (sample.to(tl.int64) * length * C_IN)[:, None] + offset, mask, 0.0)
+        if SCALED:
+            x_scale, x_unit = _scales(tl.max(tl.abs(x)))
+            grad_scale, grad_unit = _scales(tl.max(tl.abs(grad)))
+            x, grad = (x * x_scale).to(tl.float16), (grad * grad_scale).to(tl.float16)
+            x = tl.where(is_bias, 1.0, x).to(tl.float16)
+            unit = grad_unit * tl.where((weight_row == taps * C_IN)[:, None], 1.0, x_unit)
+            acc += tl.dot(tl.trans(x), grad) * unit
         else:
-            acc = _dot(x, grad, acc, SPLIT, PRECISION)
+            x = tl.where(is_bias, 1.0, x).to(x_ptr.dtype.element_ty)
+            acc = tl.dot(tl.trans(x), grad, acc, input_precision=PRECISION)
     tl.store(partial + (program * PADDED + weight_row)[:, None] * C_OUT + out_channel[None, :], acc)
+
+
+@triton.jit
+def weight_grad_pooled(
+    x_ptr, grad_output, argmax_mask, partial, partial_bias,
+    rows, length, length_out, taps, padding, steps,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, PADDED: tl.constexpr,
+    BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    SCALED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """As `weight_grad_partial` for POOL_RELU: what both bins of an output see of x is read once.
+
+    It is (taps + 1) x C_IN values. partial [programs, PADDED, 2, C_OUT] holds the products with the gradients of the
+    outputs whose maximum was the even bin, and of those of the odd bin, for which a tap sees the values C_IN further
+    on; partial_bias [programs, C_OUT].
+    """
+    program = tl.program_id(0)
+    seen = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
+    out_channel = tl.program_id(2) * BLOCK_N + tl.arange(0, BLOCK_N)
+    is_seen = (seen < (taps + 1) * C_IN)[None, :]
+    even = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    odd = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    bias = tl.zeros((BLOCK_K, BLOCK_N), tl.float32)
+    for step in range(steps):
+        row = (program * steps + step) * BLOCK_K + tl.arange(0, BLOCK_K)
+        row_mask = (row < rows)[:, None]
+        sample, position = row // length_out, row % length_out
+        at = row.to(tl.int64)[:, None] * C_OUT + out_channel[None, :]
+        argmax = tl.load(argmax_mask + at, row_mask, 0)
+        grad = tl.load(grad_output + at, row_mask, 0.0)
+        bias += tl.where(argmax > 0, grad, 0.0).to(tl.float32)
+        offset = ((position * 2 - padding) * C_IN)[:, None] + seen[None, :]
+        mask = row_mask & is_seen & (offset >= 0) & (offset < length * C_IN)
+        x = tl.load(x_ptr + (sample.to(tl.int64) * length * C_IN)[:, None] + offset, mask, 0.0)
+        if SCALED:
+            x_scale, x_unit = _scales(tl.max(tl.abs(x)))
+            grad_scale, grad_unit = _scales(tl.max(tl.abs(grad)))
+            x, grad = (x * x_scale).to(tl.float16), (grad * grad_scale).to(tl.float16)
+            even += tl.dot(tl.trans(x), tl.where(argmax == 1, grad, 0.0).to(tl.float16)) * (x_unit * grad_unit)
+            odd += tl.dot(tl.trans(x), tl.where(argmax == 2, grad, 0.0).to(tl.float16)) * (x_unit * grad_unit)
+        else:
+            dtype = grad.dtype
+            grad_even, grad_odd = tl.where(argmax == 1, grad, 0.0).to(dtype), tl.where(argmax == 2, grad, 0.0).to(dtype)
+            even = tl.dot(tl.trans(x), grad_even, even, input_precision=PRECISION)
+            odd = tl.dot(tl.trans(x), grad_odd, odd, input_precision=PRECISION)
+    at = partial + (program * PADDED + seen)[:, None] * (2 * C_OUT) + out_channel[None, :]
+    tl.store(at, even)
+    tl.store(at + C_OUT, odd)
+    if tl.program_id(1) == 0:
+        tl.store(partial_bias + program * C_OUT + out_channel, tl.sum(bias, 0))
 
 
 @triton.jit
@@ -124,6 +171,28 @@ def weight_grad_reduce(
         weight + (out_channel * C_IN + weight_row % C_IN) * taps + weight_row // C_IN, acc, weight_row < taps * C_IN
     )
     tl.store(bias + out_channel, acc, weight_row == taps * C_IN)
+
+
+@triton.jit
+def pooled_grad_reduce(
+    partial, partial_bias, weight, bias, programs, taps,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, PADDED: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Sum what `weight_grad_pooled` wrote into weight [C_OUT, C_IN, taps] and bias [C_OUT]."""
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    weight_row, out_channel = index // C_OUT, index % C_OUT
+    is_weight, is_bias = weight_row < taps * C_IN, weight_row == taps * C_IN
+    acc = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, programs, BLOCK_P):
+        program = start + tl.arange(0, BLOCK_P)[:, None]
+        present = program < programs
+        at = partial + (program * PADDED + weight_row[None, :]) * (2 * C_OUT) + out_channel[None, :]
+        value = tl.load(at, present & is_weight[None, :], 0.0)
+        value += tl.load(at + (2 * C_IN + 1) * C_OUT, present & is_weight[None, :], 0.0)
+        value += tl.load(partial_bias + program * C_OUT + out_channel[None, :], present & is_bias[None, :], 0.0)
+        acc += tl.sum(value, 0)
+    tl.store(weight + (out_channel * C_IN + weight_row % C_IN) * taps + weight_row // C_IN, acc, is_weight)
+    tl.store(bias + out_channel, acc, is_bias)
 
 
 @triton.jit
