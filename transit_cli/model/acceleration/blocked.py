@@ -218,7 +218,7 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # type: ignore[override]
         _, _, _, *wanted = ctx.needs_input_grad
         backward = partial(ctx.backward, ctx.saved_tensors, wanted=wanted)
         parts = ctx.threads.map(backward, ctx.activations, grad_outputs[0].split(ctx.sizes))
