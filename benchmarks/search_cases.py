@@ -28,6 +28,13 @@ DENSITIES = (0.1, 10.0)
 SHORTEST = 0.6
 
 
+def transits(rng: np.random.Generator, when: np.ndarray) -> np.ndarray:
+    """Depths over time of a planet with a period of its own, of S/N 8 to 20 in white noise of 1e-3."""
+    period = float(np.exp(rng.uniform(np.log(0.8), np.log(9))))
+    dip = template.shape(phase_of(when, period, rng.random() * period) / (0.036 * period ** (1 / 3)))
+    return dip * (1e-3 * rng.uniform(8, 20) / np.sqrt((dip**2).sum()))
+
+
 @dataclass(frozen=True)
 class Case:
     """A light curve before detrending, and the period that is in it (0 for none), at which S/N over white noise."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import forkserver
 from tests.mps_simulator.fixture import mps  # noqa: F401 - a fixture is known by being a name here
 
 # Two pytest workers share two cores: threads that spin while they wait would make everything several times slower.
@@ -46,7 +47,7 @@ def shared_data():
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def transit():
     """Run `transit` as a process of its own: `transit("doctor", "--json").stdout`."""
 
@@ -56,3 +57,10 @@ def transit():
         return subprocess.run(command, env=os.environ | {"TERM": "dumb"} | (env or {}), **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def forked_transit(transit):
+    """As `transit`, without the seconds that imports take: for tests of what a command says, not of how it starts."""
+    # On a Mac a fork cannot use the system's libraries, nor elsewhere CUDA
+    return forkserver.run if sys.platform == "linux" and not torch.cuda.is_available() else transit

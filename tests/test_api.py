@@ -18,7 +18,7 @@ def transits(depth=0.01, noise=2e-4):
     return time, flux + np.random.default_rng(0).normal(0, noise, len(time))
 
 
-def test_arrays_a_file_and_the_command_give_one_score(tmp_path, transit):
+def test_arrays_a_file_and_the_command_give_one_score(tmp_path, forked_transit):
     time, flux = transits()
     curve = api.light_curve(time, 1000 * flux, star="TIC 1", reference_jd=2457000.0)
     found = api.predict(curve, period=PERIOD, epoch=EPOCH, duration=HOURS, device="cpu")
@@ -30,7 +30,7 @@ def test_arrays_a_file_and_the_command_give_one_score(tmp_path, transit):
     np.savetxt(file, np.column_stack([time, flux]), delimiter=",", header="time_btjd,flux", comments="", fmt="%.8f")
     read = api.predict(api.read(file), period=PERIOD, epoch=EPOCH, duration=HOURS, device="cpu")
     words = ["--period", PERIOD, "--epoch", EPOCH, "--duration", HOURS, "--max-plots", 0, "--no-check-periods"]
-    done = transit("predict", file, *words, "--device", "cpu", "--json", cwd=tmp_path)
+    done = forked_transit("predict", file, *words, "--device", "cpu", "--json", cwd=tmp_path)
     (signal,) = json.loads(done.stdout)["data"]["signals"]
     assert read.score == pytest.approx(signal["score"], abs=1e-4)
     assert found.score == pytest.approx(signal["score"], abs=0.02)

@@ -11,6 +11,8 @@ import pytest
 from transit_cli import __version__
 
 TRANSIT = [sys.executable, "-m", "transit_cli"]
+#: A command with a table that does not import torch.
+QUICK = ["doctor", "--only", "python,chip,system"]
 
 
 def test_version(transit):
@@ -66,7 +68,7 @@ def run_into(request):
     return run
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], [], ["plugins"], ["plugins", "--json"]])
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], [], QUICK, [*QUICK, "--json"]])
 def test_a_closed_pipe_is_not_a_failure(run_into, arguments):
     reader, writer = os.pipe()
     os.close(reader)
@@ -76,7 +78,7 @@ def test_a_closed_pipe_is_not_a_failure(run_into, arguments):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, a disk that is always full, is Linux's")
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plugins"], ["plugins", "--json"]])
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], QUICK, [*QUICK, "--json"]])
 def test_a_full_disk_is_the_machines_fault(run_into, arguments):
     with Path("/dev/full").open("w") as full:
         done = run_into(full, *arguments)
@@ -104,24 +106,24 @@ def on_terminal(*arguments, columns=80, env=None):
 
 
 def test_a_terminal_gets_colour_a_pipe_and_no_color_do_not(transit):
-    assert "\x1b[" in on_terminal("plugins")
-    assert "\x1b[3" not in on_terminal("plugins", env={"NO_COLOR": "1"})
-    assert "\x1b[" not in transit("plugins").stdout
+    assert "\x1b[" in on_terminal(*QUICK)
+    assert "\x1b[3" not in on_terminal(*QUICK, env={"NO_COLOR": "1"})
+    assert "\x1b[" not in transit(*QUICK).stdout
 
 
 def test_columns_are_respected():
     import re
 
     for columns in (60, 100):
-        lines = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal("plugins", columns=columns)).splitlines()
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal(*QUICK, columns=columns)).splitlines()
         assert max(map(len, lines)) <= columns
 
 
 def test_quiet_leaves_the_verdict(transit):
-    assert len(transit("plugins", "--quiet").stdout.splitlines()) == 1
+    assert len(transit(*QUICK, "--quiet").stdout.splitlines()) == 1
 
 
 def test_print_config_reads_back(transit, tmp_path):
     file = tmp_path / "run.yaml"
-    file.write_text(transit("plugins", "--print-config").stdout)
-    assert transit("plugins", "--config", file).returncode == 0
+    file.write_text(transit(*QUICK, "--print-config").stdout)
+    assert transit("doctor", "--config", file).returncode == 0

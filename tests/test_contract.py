@@ -1,6 +1,7 @@
 """Every command keeps the contract of --json, --quiet and exit codes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -42,6 +43,16 @@ def test_every_command_is_held_to_the_contract():
     assert set(QUICK) == {name for name, plugin in discover().used.items() if plugin.first_party}
 
 
+@pytest.fixture(scope="module")
+def trained(forked_transit, tmp_path_factory):
+    """A folder with a small view set, and a run on it."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_set(folder / "views")
+    done = forked_transit("train", "views", "--epochs", "1", "--device", "cpu", "--out", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -50,19 +61,17 @@ def test_every_command_is_held_to_the_contract():
         for arguments in runs
     ],
 )
-def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
+def test_json_stands_alone_and_follows_the_schema(forked_transit, command, trained, tmp_path):
     if {"#", "#views", "#run"} & set(command):
-        write_set(tmp_path / "views")
+        shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     if "@curves" in command:
         (tmp_path / "curves").mkdir()
         time = np.arange(400) / 48  # days since JD 2457000
         flux = 1 + 1e-4 * np.random.default_rng(0).standard_normal(400)
         rows = "".join(f"{t:.5f},{f:.6f}\n" for t, f in zip(time, flux, strict=True))
         (tmp_path / "curves" / "tic123.csv").write_text("time_btjd,flux\n" + rows)
-    if {"#", "#run"} & set(command):
-        transit("train", tmp_path / "views", "--epochs", "1", "--device", "cpu", "--out", tmp_path / "run")
     arguments = [str(tmp_path / part[1:]) if part[0] in "@#" else part for part in command]
-    done = transit(*arguments, "--json", cwd=tmp_path)
+    done = forked_transit(*arguments, "--json", cwd=tmp_path)
     document = json.loads(done.stdout)
     jsonschema.validate(document, SCHEMA)
     assert document["exit_code"] == done.returncode, done.stderr
@@ -73,8 +82,8 @@ def test_json_stands_alone_and_follows_the_schema(transit, command, tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(QUICK))
-def test_a_failure_is_a_document_too(transit, name):
-    done = transit(name, "--no-such-option", "--json")
+def test_a_failure_is_a_document_too(forked_transit, name):
+    done = forked_transit(name, "--no-such-option", "--json")
     document = json.loads(done.stdout)
     jsonschema.validate(document, SCHEMA)
     assert (done.returncode, document["status"]) == (2, "error")

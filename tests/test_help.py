@@ -52,26 +52,26 @@ def test_an_option_stands_in_one_panel():
     assert "mixup" in {setting.name for setting in found["Augmentation"]}
 
 
-def test_each_question_of_the_fallback_test_has_its_own_options(transit):
-    options = {name: transit("fallback-test", name, "--help").stdout for name in ("run", "predict", "all-ops")}
+def test_each_question_of_the_fallback_test_has_its_own_options(forked_transit):
+    options = {name: forked_transit("fallback-test", name, "--help").stdout for name in ("run", "predict", "all-ops")}
     assert "--steps" in options["run"]
     assert "--torch" not in options["run"]
     assert "--torch" in options["predict"]
     assert "--device" not in options["predict"]
     assert "--compare" in options["all-ops"]
     assert "--network" not in options["all-ops"]
-    assert "run (default)" in transit("fallback-test", "--help").stdout
+    assert "run (default)" in forked_transit("fallback-test", "--help").stdout
 
 
-def test_the_default_command_takes_options_and_arguments(transit):
-    shown = transit("fallback-test", "my_views", "--steps", "3", "--print-config").stdout
+def test_the_default_command_takes_options_and_arguments(forked_transit):
+    shown = forked_transit("fallback-test", "my_views", "--steps", "3", "--print-config").stdout
     assert shown.splitlines()[1] == "command: fallback-test run"
     assert "viewset: my_views" in shown
     assert "steps: 3" in shown
 
 
-def test_a_group_alone_prints_its_help(transit):
-    done = transit("data")
+def test_a_group_alone_prints_its_help(forked_transit):
+    done = forked_transit("data")
     assert (done.returncode, done.stderr) == (0, "")
     assert "simulate" in done.stdout
 

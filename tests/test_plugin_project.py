@@ -8,7 +8,7 @@ import tomllib
 import pytest
 from typer.testing import CliRunner
 
-from transit_cli.plugin_project import new_plugin
+from transit_cli.plugin_project.project import new_plugin
 from transit_cli.results import TransitError
 
 

@@ -41,26 +41,14 @@ def install(target, *folders):
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory):
     """A folder of installed plugins; on PYTHONPATH it is an environment of its own beside transit's."""
-    sources = tmp_path_factory.mktemp("sources")
-    for name, text in MODULES.items():
-        folder = sources / name
-        folder.mkdir()
-        (folder / f"transit_{name}.py").write_text(text)
-        entry = "plugins" if name == "duplicate" else name
-        (folder / "pyproject.toml").write_text(f"""
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-[project]
-name = "transit-{name}"
-version = "1.2.3"
-[project.entry-points."transit.commands"]
-{entry} = "transit_{name}:app"
-[tool.setuptools]
-py-modules = ["transit_{name}"]
-""")
     target = tmp_path_factory.mktemp("site")
-    install(target, *(sources / name for name in MODULES))
+    for name, text in MODULES.items():
+        (target / f"transit_{name}.py").write_text(text)
+        info = target / f"transit_{name}-1.2.3.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: transit-{name}\nVersion: 1.2.3\n")
+        entry = "plugins" if name == "duplicate" else name
+        (info / "entry_points.txt").write_text(f"[transit.commands]\n{entry} = transit_{name}:app\n")
     return {"PYTHONPATH": str(target), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -110,20 +98,13 @@ def test_tab_never_shows_an_error(transit, scratch, name):
 def test_plugins_tells_the_sound_from_the_broken(transit, scratch):
     done = transit("plugins", "--json", env=scratch)
     assert done.returncode == 1
-    rows = {
-        row["distribution"]: row
-        for row in json.loads(done.stdout)["data"]["plugins"]
-        if row["group"] == "transit.commands"
-    }
+    listed = [row for row in json.loads(done.stdout)["data"]["plugins"] if row["group"] == "transit.commands"]
+    rows = {row["distribution"]: row for row in listed}
     assert {name for name, row in rows.items() if row["status"] == "broken"} == {f"transit-{name}" for name in BROKEN}
     assert all(BROKEN[name] in rows[f"transit-{name}"]["cause"] for name in BROKEN)
     assert rows["transit-good"]["status"] == rows["transit-torch"]["status"] == "loaded"
-
-
-def test_transits_own_win_a_duplicate_name(transit, scratch):
-    document = json.loads(transit("plugins", "--json", env=scratch).stdout)
-    rows = [row for row in document["data"]["plugins"] if row["name"] == "plugins"]
-    assert [(row["distribution"], row["status"]) for row in rows] == [
+    own = [row for row in listed if row["name"] == "plugins"]  # transit's own wins a duplicate name
+    assert [(row["distribution"], row["status"]) for row in own] == [
         ("transit-cli", "loaded"),
         ("transit-duplicate", "shadowed"),
     ]
@@ -157,13 +138,15 @@ def test_the_plugin_that_the_page_shows_works(transit, tmp_path):
     assert "Turn a transit depth" in transit("--help", env=environment | {"COLUMNS": "120"}).stdout
 
 
-def test_the_network_that_the_page_shows_trains(transit, tmp_path):
+def test_the_network_that_the_page_shows_trains(forked_transit, tmp_path):
     from tests.training.conftest import write_set
 
     page = (ROOT / "docs" / "plugins.md").read_text()
     (tmp_path / "my_net.py").write_text(code_blocks(page)["my_net.py"])
     write_set(tmp_path / "views")
-    done = transit("train", "views", "--network", "my_net.py:build", "--device", "cpu", "--dry-run", cwd=tmp_path)
+    done = forked_transit(
+        "train", "views", "--network", "my_net.py:build", "--device", "cpu", "--dry-run", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -35,7 +35,7 @@ def test_closed_streams_lose_no_work(tmp_path, closed):
     assert (tmp_path / "set" / "viewset.json").is_file()
 
 
-@pytest.mark.parametrize("arguments", ["train --help", "plugins", "--version", "train --print-config"])
+@pytest.mark.parametrize("arguments", ["train --help", "doctor --only python", "--version", "train --print-config"])
 def test_a_closed_reader_and_a_full_disk_give_no_traceback(arguments):
     done = shell(f"transit {arguments} | true; exit ${{PIPESTATUS[0]}}")
     assert done.returncode == 0, done.stderr
@@ -45,7 +45,7 @@ def test_a_closed_reader_and_a_full_disk_give_no_traceback(arguments):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", ["train --help", "evaluate ä", "evaluate ä --json", "evaluate $'\\xff'"])
+@pytest.mark.parametrize("arguments", ["train --help", "data info ä", "data info ä --json", "data info $'\\xff'"])
 def test_an_encoding_without_a_character_gets_a_replacement(arguments):
     done = shell(f"transit {arguments}", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.returncode == (0 if "help" in arguments else ExitCode.BAD_INPUT), done.stderr

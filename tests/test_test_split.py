@@ -38,16 +38,18 @@ def spoiled(path):
         for name in sorted(set(COMMANDS) & set(discover().used))
     ],
 )
-def test_nothing_else_opens_it(transit, tmp_path, command):
+def test_nothing_else_opens_it(forked_transit, tmp_path, command):
     spoiled(tmp_path / "views")
-    done = transit(command, tmp_path / "views", "--device", "cpu", *COMMANDS[command], "--json", cwd=tmp_path)
+    done = forked_transit(command, tmp_path / "views", "--device", "cpu", *COMMANDS[command], "--json", cwd=tmp_path)
     assert done.returncode in {0, 1}, done.stderr
 
 
-def test_evaluate_opens_it_and_notices(transit, tmp_path):
+def test_evaluate_opens_it_and_notices(forked_transit, tmp_path):
     spoiled(tmp_path / "views")
-    transit("train", tmp_path / "views", "--device", "cpu", "--epochs", "1", "--out", "run", cwd=tmp_path)
-    done = transit("evaluate", "run", "--split", "all", "--no-report", "--resamples", "20", "--json", cwd=tmp_path)
+    forked_transit("train", tmp_path / "views", "--device", "cpu", "--epochs", "1", "--out", "run", cwd=tmp_path)
+    done = forked_transit(
+        "evaluate", "run", "--split", "all", "--no-report", "--resamples", "20", "--json", cwd=tmp_path
+    )
     data = json.loads(done.stdout)["data"]
     assert data["unusable"] == 40
     assert data["signals"] == 200

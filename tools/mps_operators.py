@@ -1,4 +1,6 @@
-r"""Add a torch to transit_cli/operators/operators.tsv, from its macOS wheel, checked against what the wheel registers.
+r"""Add a torch to transit_cli/operators/prediction/operators.tsv, from its macOS wheel.
+
+What the table says is checked against what the wheel registers.
 
     python tools/mps_operators.py 2.15                  # download the wheel of 2.15 (about 140 MB), check it, add it
     python tools/mps_operators.py --check wheels/*.whl  # wheels that are here; write nothing
@@ -21,12 +23,12 @@ from typing import TYPE_CHECKING
 import yaml
 from macho import mps_registrations
 
-from transit_cli.operators.registrations import SHIPPED, classify, minor, shipped, shipped_versions
+from transit_cli.operators.prediction.registrations import SHIPPED, classify, minor, shipped, shipped_versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from transit_cli.operators.registrations import Status
+    from transit_cli.operators.prediction.registrations import Status
 
     Column = Mapping[str, Status]
 

@@ -14,7 +14,6 @@ rendering and exit codes are the same for every command and are defined here.
 from __future__ import annotations
 
 import contextlib
-import errno
 import inspect
 import os
 import signal
@@ -30,7 +29,7 @@ import typer
 from transit_cli import __version__, completion, config, console, help  # noqa: A004 - the module is named after the option
 from transit_cli.device import environment
 from transit_cli.results import ExitCode, Result, TransitError
-from transit_cli.utils import packages
+from transit_cli.utils import machine_errors, packages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,20 +40,6 @@ _S = TypeVar("_S", bound=config.Settings)
 
 #: Signals that end a command like SIGTERM.
 TERMINATING = (signal.SIGTERM, signal.SIGHUP)
-#: System errors that are the machine's rather than the input's, and what to do.
-_MACHINE_ERRORS = {
-    errno.ENOSPC: "free some space, or write to another disk",
-    errno.EDQUOT: "free some of your quota, or write to another disk",
-    errno.EROFS: "write to a folder that is not read-only",
-    errno.EACCES: "give a path that you may read and write",
-    errno.EPERM: "give a path that you may read and write",
-    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or write to another file system",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENFILE: "close other programs: the system has too many open files",
-    errno.EAGAIN: "raise the limit of processes (ulimit -u), or close other programs",
-    errno.ENOMEM: "close other programs",
-    errno.EIO: "check the disk, or write to another one",
-}
 
 
 def command(
@@ -204,21 +189,9 @@ def _ensure_home() -> None:
 def explain(error: Exception) -> TransitError:
     """The error to report for an exception that is not a `TransitError`."""
     if isinstance(error, OSError) and error.errno is not None:
-        where = f" {error.filename}" if error.filename else ""
-        found = f"{error.strerror or error}:{where}" if where else f"{error.strerror or error}"
-        fixes = _MACHINE_ERRORS | {errno.ENOENT: "give the path of something that exists"}
-        code = ExitCode.MACHINE if error.errno in _MACHINE_ERRORS else ExitCode.BAD_INPUT
-        fix = fixes.get(error.errno, "")
-        if "temporary directory" in found:  # of tempfile
-            code, fix = ExitCode.MACHINE, "set TMPDIR to a folder that you may write to"
-        return TransitError(found, fix=fix, exit_code=code, code="os-error")
+        return machine_errors.os_error(error)
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "map segment" in str(error)):
-        return TransitError(
-            "out of memory",
-            fix="give a smaller --batch-size, or close other programs",
-            exit_code=ExitCode.MACHINE,
-            code="out-of-memory",
-        )
+        return machine_errors.out_of_memory()
     if isinstance(error, ModuleNotFoundError) and error.name:
         return packages.missing(error.name, "all", "this command")
     last = _last_own_frame(error)

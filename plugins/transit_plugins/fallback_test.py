@@ -41,7 +41,7 @@ def predict(settings: FallbackPredictionSettings) -> Result:
 
     Exits with 1 if an operator is missing, or MPS refuses a shape or type.
     """
-    from transit_cli.operators import coverage
+    from transit_cli.operators.prediction import coverage
 
     return coverage.predict(settings)
 
@@ -49,7 +49,7 @@ def predict(settings: FallbackPredictionSettings) -> Result:
 @command(app, OperatorTableSettings, name="operators")
 def operators(settings: OperatorTableSettings) -> Result:
     """List the operators of a torch version: native, composite, fallback or missing on MPS."""
-    from transit_cli.operators import coverage
+    from transit_cli.operators.prediction import coverage
 
     return coverage.operators(settings)
 

@@ -44,7 +44,7 @@ class NewSettings(Settings):
 @command(app, NewSettings, name="new", prepare=False)
 def new(settings: NewSettings) -> Result:
     """Write the project of a command, a network or a reader, with a test that passes."""
-    from transit_cli.plugin_project import new_plugin
+    from transit_cli.plugin_project.project import new_plugin
 
     return new_plugin(settings.kind, settings.name, settings.out)
 

@@ -1,5 +1,6 @@
 """The figures of the bench hold together, are remembered, and can be set beside an earlier run's."""
 
+import functools
 import json
 
 import pytest
@@ -9,9 +10,18 @@ from tests.training.conftest import GLOBAL, LOCAL, write_set
 from transit_cli.bench import bench_result, benchmark, frameworks, previous, throughput
 from transit_cli.bench.settings import BenchSettings
 from transit_cli.device.select import select
+from transit_cli.profiling import roofline
 from transit_cli.results import TransitError, plain
 from transit_cli.training.runs import bench_record
 from transit_cli.utils import cache
+
+MEASURE_PEAKS = roofline.measure_peaks
+
+
+@functools.cache
+def measured_once(kind, dtype):
+    """The limits of this machine, of which no test here needs the second measurement."""
+    return MEASURE_PEAKS(select(kind), dtype)
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +31,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "MAX_TIME_RATIO", float("inf"))  # a busy machine must not leave anything out
     monkeypatch.setattr(throughput, "BLOCK", 0.02)
     monkeypatch.setattr(benchmark.psutil, "cpu_percent", lambda interval: 0.0)
+    monkeypatch.setattr(benchmark.roofline, "measure_peaks", lambda device, dtype: measured_once(device.kind, dtype))
 
 
 def small(**changes):

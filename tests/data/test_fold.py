@@ -81,7 +81,7 @@ def test_a_page_of_a_view_set_is_drawn(tmp_path):
     assert drawn.startswith("<?xml")
 
 
-def test_the_command(curve, transit):
-    found = transit("data", "fold", curve, "--period", "4", "--epoch", "133.3", "--duration", "4.8", "--json")
+def test_the_command(curve, forked_transit):
+    found = forked_transit("data", "fold", curve, "--period", "4", "--epoch", "133.3", "--duration", "4.8", "--json")
     assert json.loads(found.stdout)["data"]["transits"] > 10
-    assert transit("data", "fold", curve, "--period", "0", "--epoch", "1", "--duration", "1").returncode == 2
+    assert forked_transit("data", "fold", curve, "--period", "0", "--epoch", "1", "--duration", "1").returncode == 2

@@ -134,7 +134,7 @@ def test_the_published_split_is_by_file_name(tmp_path):
         run(tmp_path / "set2", tmp_path, split="published")
 
 
-def test_astronet_records_from_the_command_line(tmp_path, transit):
+def test_astronet_records_from_the_command_line(tmp_path, forked_transit):
     for shard in range(2):
         rows = [
             {
@@ -151,7 +151,7 @@ def test_astronet_records_from_the_command_line(tmp_path, transit):
         ]
         (tmp_path / f"train-{shard:05}-of-00002").write_bytes(writer.tfrecord(rows))
     files = sorted(tmp_path.glob("train-*"))
-    done = transit("data", "import", *files, tmp_path / "set", "--json")
+    done = forked_transit("data", "import", *files, tmp_path / "set", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["data"]["tces"] == 8
     tces = ViewSet.open(tmp_path / "set").tces
@@ -160,7 +160,7 @@ def test_astronet_records_from_the_command_line(tmp_path, transit):
     assert tces["period_days"][0] == 8.884923
     assert tces["time_system"][0] == "BKJD"
     assert tces["duration_hours"][0] == pytest.approx(2.0736)
-    again = transit("data", "import", *files, tmp_path / "set")
+    again = forked_transit("data", "import", *files, tmp_path / "set")
     assert again.returncode == 4
     assert "exists already" in again.stderr
 

@@ -118,11 +118,11 @@ def test_simulated_sets_are_labelled_wherever_they_are_shown(make):
     assert result.data["simulated"] is True
 
 
-def test_the_command_answers_and_fails_with_its_codes(make, transit, tmp_path):
+def test_the_command_answers_and_fails_with_its_codes(make, forked_transit, tmp_path):
     views = make(put("label", 2, "XY"))
-    found = transit("data", "info", views.path, "--check", "--json")
+    found = forked_transit("data", "info", views.path, "--check", "--json")
     assert found.returncode == 1
     assert json.loads(found.stdout)["data"]["tces"] == COUNT
-    missing = transit("data", "info", tmp_path / "nothing")
+    missing = forked_transit("data", "info", tmp_path / "nothing")
     assert missing.returncode == 4
     assert "to fix" in missing.stderr

@@ -295,3 +295,19 @@ def test_an_installed_reader_reads_its_own_format(tmp_path):
     (tmp_path / "b.dat").write_text("nonsense")
     with pytest.raises(UnreadableError, match="the reader of dat-reader fails"):
         read(tmp_path / "b.dat")
+
+
+@pytest.mark.usefixtures("installed_reader")
+def test_what_an_installed_reader_returns_is_counted_sorted_and_checked(tmp_path):
+    rows = np.c_[TIME, FLUX / 5000][::-1]
+    rows[[3, 5]] = [(np.nan, 1.0), (TIME[0], np.nan)]
+    np.savetxt(tmp_path / "a.dat", np.r_[rows, rows[:2]])
+    curve = read(tmp_path / "a.dat", "SAP_FLUX")
+    assert (curve.cadences, curve.finite, len(curve.time)) == (len(TIME) + 2, len(TIME), len(TIME) - 2)
+    assert (np.diff(curve.time) > 0).all()
+    assert (curve.mission, curve.column, curve.source) == ("kepler", "flux", "a.dat")
+    assert curve.notes == ("flux: the reader of dat-reader chooses the flux itself, not SAP_FLUX",)
+    assert {decision.topic for decision in curve.decisions} == {"star", "time", "flux"}
+    np.savetxt(tmp_path / "a.dat", np.c_[TIME, FLUX])
+    with pytest.raises(UnreadableError, match="dat-reader returns fluxes with a median of 5"):
+        read(tmp_path / "a.dat")

@@ -93,12 +93,12 @@ def test_a_compressed_product_is_recognised(tmp_path):
     assert read(packed).product == "SPOC"
 
 
-def test_the_command(tmp_path, transit):
+def test_the_command(tmp_path, forked_transit):
     file = product_files.write(tmp_path, LAYOUTS[0])
-    found = transit("data", "check", file)
+    found = forked_transit("data", "check", file)
     assert found.returncode == 0
     assert "TIC 987654321" in found.stdout
-    assert transit("data", "check", tmp_path / "none.fits").returncode == 4
+    assert forked_transit("data", "check", tmp_path / "none.fits").returncode == 4
 
 
 def test_the_documentation_lists_every_product_with_its_columns_and_flags():

@@ -34,8 +34,8 @@ def small(tmp_path_factory):
 
 
 def test_the_set_does_not_depend_on_the_number_of_processes(tmp_path):
-    make(settings(tmp_path / "one", tces=260))
-    make(settings(tmp_path / "two", tces=260, workers=2))
+    make(settings(tmp_path / "one", tces=80))
+    make(settings(tmp_path / "two", tces=80, workers=2))
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
@@ -67,11 +67,11 @@ def test_every_invariant_of_a_view_set_holds(small):
     assert result.exit_code == ExitCode.DONE, result.verdict
 
 
-def test_it_is_labelled_simulated_wherever_one_looks(tmp_path, transit, small):
+def test_it_is_labelled_simulated_wherever_one_looks(tmp_path, forked_transit, small):
     assert small.simulated
     assert all(source.startswith("simulated (") for source in small.tces["source"])
     assert all(star.startswith("SIM ") for star in small.tces["star"])
-    done = transit("data", "simulate", tmp_path / "set", "--tces", 12)
+    done = forked_transit("data", "simulate", tmp_path / "set", "--tces", 12)
     assert "simulated" in done.stdout
     assert ViewSet.open(tmp_path / "set").lengths == {"global": 2001, "local": 201}
 

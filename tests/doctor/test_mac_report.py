@@ -188,8 +188,8 @@ def test_what_sections_say_is_cleaned_too(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="a Mac is what is wanted")
-def test_elsewhere_it_is_refused(transit, tmp_path):
-    done = transit("doctor", "--mac-report", tmp_path / "report.md", "--json")
+def test_elsewhere_it_is_refused(forked_transit, tmp_path):
+    done = forked_transit("doctor", "--mac-report", tmp_path / "report.md", "--json")
     (error,) = json.loads(done.stdout)["errors"]
     assert done.returncode == ExitCode.MACHINE
     assert (error["found"], error["wanted"]) == (

@@ -270,8 +270,10 @@ def test_the_binary_loss_and_its_gradient(smoothing, positive):
     assert torch.allclose(grad, logits.grad, rtol=1e-4, atol=1e-9)
 
 
-@pytest.mark.parametrize("clip", [0.0, 0.5, 1e6])
-@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam])
+@pytest.mark.parametrize(
+    ("kind", "clip"),
+    [(torch.optim.AdamW, 0.0), (torch.optim.Adam, 0.5), (torch.optim.AdamW, 0.5), (torch.optim.Adam, 1e6)],
+)
 def test_clipping_and_the_update_in_two_kernels(kind, clip):
     """Ten steps as PyTorch takes them, over parameters of one to more than a chunk of values; one has no gradient."""
     shapes = (3000,), (7, 5), (1,), (64,), (2048,)

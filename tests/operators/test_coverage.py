@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tests.mps_simulator import build
-from transit_cli.operators import registrations
-from transit_cli.operators.registrations import table
+from transit_cli.operators.prediction import registrations
+from transit_cli.operators.prediction.registrations import table
 
 #: As read in the macOS wheels: what their libtorch_cpu.dylib registers for MPS beyond the native operators.
 REGISTERED = {"2.8": 817, "2.9": 851, "2.10": 859, "2.11": 871, "2.12": 882, "2.13": 894, "2.14": 914, "2.15": 930}
@@ -73,14 +73,14 @@ def test_every_operator_of_the_installed_torch_is_declared():
     assert len(declared - known) < 0.01 * len(declared)
 
 
-def test_an_unknown_version_is_refused(transit):
-    done = transit("fallback-test", "operators", "--torch", "1.0", "--json")
+def test_an_unknown_version_is_refused(forked_transit):
+    done = forked_transit("fallback-test", "operators", "--torch", "1.0", "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["errors"][0]["code"] == "torch-unknown"
 
 
-def test_operators_as_json(transit):
-    done = transit("fallback-test", "operators", "--torch", "2.11", "--json")
+def test_operators_as_json(forked_transit):
+    done = forked_transit("fallback-test", "operators", "--torch", "2.11", "--json")
     document = json.loads(done.stdout)
     assert document["exit_code"] == 0
     assert document["data"]["torch"] == "2.11.0"
@@ -88,8 +88,8 @@ def test_operators_as_json(transit):
     assert set(document["data"]["operators"].values()) == {"native", "composite", "fallback", "missing"}
 
 
-def test_what_a_mac_would_do_with_our_network(transit):
-    done = transit("fallback-test", "predict", "--json")
+def test_what_a_mac_would_do_with_our_network(forked_transit):
+    done = forked_transit("fallback-test", "predict", "--json")
     document = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
     operators = document["data"]["operators"]
@@ -100,10 +100,10 @@ def test_what_a_mac_would_do_with_our_network(transit):
     assert document["data"]["findings"] == []
 
 
-def test_what_a_mac_would_refuse_of_a_persons_network(transit, tmp_path):
+def test_what_a_mac_would_refuse_of_a_persons_network(forked_transit, tmp_path):
     (tmp_path / "net.py").write_text(NET)
     options = ("--network", f"{tmp_path}/net.py:build", "--views", "local", "--json")
-    done = transit("fallback-test", "predict", "--torch", "2.14", *options)
+    done = forked_transit("fallback-test", "predict", "--torch", "2.14", *options)
     assert done.returncode == 1, done.stderr
     data = json.loads(done.stdout)["data"]
     assert [name for name, status in data["operators"].items() if status == "missing"] == ["heaviside.out"]
@@ -113,10 +113,10 @@ def test_what_a_mac_would_refuse_of_a_persons_network(transit, tmp_path):
     }
 
 
-def test_a_network_that_does_not_train_is_named(transit, tmp_path):
+def test_a_network_that_does_not_train_is_named(forked_transit, tmp_path):
     broken = NET.replace("x.detach()", "x")  # heaviside has no derivative
     (tmp_path / "net.py").write_text(broken)
-    done = transit("fallback-test", "predict", "--network", f"{tmp_path}/net.py:build", "--views", "local")
+    done = forked_transit("fallback-test", "predict", "--network", f"{tmp_path}/net.py:build", "--views", "local")
     assert done.returncode == 4
     assert "fails on the CPU: derivative for aten::heaviside is not implemented" in done.stderr
 
@@ -129,7 +129,7 @@ def test_the_trace_is_what_the_device_meets(mps):
         import torch
 
         from transit_cli.device.select import select
-        from transit_cli.operators.registrations import table
+        from transit_cli.operators.prediction.registrations import table
         from transit_cli.operators.settings import FallbackTestSettings
         from transit_cli.operators.step_factory import StepFactory
         from transit_cli.operators.trace import trace

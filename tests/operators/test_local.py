@@ -96,6 +96,6 @@ def test_losses_that_leave_the_cpu_are_noticed(mps, options):
 
 @pytest.mark.torture
 @pytest.mark.parametrize("run", range(10))
-def test_no_false_alarm_on_the_cpu(transit, run):
-    done = transit("fallback-test", "--device", "cpu", "--batch-size", "8", "--json", timeout=580)
+def test_no_false_alarm_on_the_cpu(forked_transit, run):
+    done = forked_transit("fallback-test", "--device", "cpu", "--batch-size", "8", "--json", timeout=580)
     assert done.returncode == 0, json.loads(done.stdout)["verdict"]

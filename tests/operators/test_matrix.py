@@ -14,8 +14,8 @@ from transit_cli.utils.isolation import ChildExit
 NAMES = ["add", "empty_permuted", "exp", "heaviside", "nn.functional.adaptive_avg_pool1d", "nn.functional.gelu", "tan"]
 
 
-def some(device, names):
-    """Check a few operators of the database; their rows by name."""
+def ask_database(names):
+    """Rows of a few operators of the database, and what PyTorch's own tests expect to fail."""
     import os
 
     os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] = "1"
@@ -24,18 +24,25 @@ def some(device, names):
     torch.set_num_threads(1)
     torch.set_warn_always(True)
     from transit_cli.device.select import select
-    from transit_cli.operators.op_database.database import check
+    from transit_cli.operators.op_database import database, upstream
 
     rows = {}
-    check(select(device), names, 4, lambda event: "name" in event and rows.update({event.pop("name"): event}))
-    return rows
+    database.check(select("mps"), names, 4, lambda event: "name" in event and rows.update({event.pop("name"): event}))
+    known = upstream.known_failures(database.operators())
+    return {"rows": rows, "known": {part: sorted(found) for part, found in known.items()}}
 
 
-def test_a_device_with_faults(mps):
+@pytest.fixture(scope="module")
+def asked(mps):
+    """What a process with planted faults answers."""
     faults = ["wrong:exp:0.01", "wrong:gelu_backward:0.01", "error:tan"]
-    done = mps.run(some, "mps", NAMES, faults=faults, env={"PYTORCH_ENABLE_MPS_FALLBACK": "1"}, timeout=580)
+    done = mps.run(ask_database, NAMES, faults=faults, env={"PYTORCH_ENABLE_MPS_FALLBACK": "1"}, timeout=580)
     assert done.returncode == 0, done.stderr
-    rows = done.value
+    return done.value
+
+
+def test_a_device_with_faults(asked):
+    rows = asked["rows"]
     assert {name: (row["forward"], row["gradient"]) for name, row in rows.items()} == {
         "add": ("ok", "ok"),
         "empty_permuted": ("not judged", "none"),  # uninitialised memory
@@ -131,16 +138,8 @@ def test_expected_failures_count_for_their_type_and_their_full_name(monkeypatch)
     assert all(entry.decorators == ("something of its own",) for entry in entries)  # they were copied
 
 
-def test_what_upstream_knows_is_asked_of_the_installed_torch(mps):
-    def ask():
-        from transit_cli.operators.op_database import database, upstream
-
-        known = upstream.known_failures(database.operators())
-        return {part: sorted(names) for part, names in known.items()}
-
-    done = mps.run(ask, timeout=300)
-    assert done.returncode == 0, done.stderr
-    forward, gradient = set(done.value["forward"]), set(done.value["gradient"])
+def test_what_upstream_knows_is_asked_of_the_installed_torch(asked):
+    forward, gradient = set(asked["known"]["forward"]), set(asked["known"]["gradient"])
     assert len(forward) > 20
     assert forward < gradient
     assert not {"add", "nn.functional.gelu", "mm", "nn.functional.conv1d"} & forward
@@ -168,16 +167,16 @@ def test_a_gradient_that_fails_is_known_only_if_gradients_are_expected_to(monkey
     assert {name: row["known"] for name, row in found.items()} == {"a": False, "b": True, "c": False}
 
 
-def test_a_matrix_that_is_none_is_refused(transit, tmp_path):
+def test_a_matrix_that_is_none_is_refused(forked_transit, tmp_path):
     (tmp_path / "no.json").write_text("{}")
-    done = transit("fallback-test", "all-ops", "--compare", tmp_path / "no.json")
+    done = forked_transit("fallback-test", "all-ops", "--compare", tmp_path / "no.json")
     assert done.returncode == 4
     assert "has no 'key'" in done.stderr
 
 
 @pytest.mark.torture
-def test_the_whole_database_on_the_cpu(transit, tmp_path):
-    done = transit("fallback-test", "all-ops", "--device", "cpu", "--out", tmp_path, "--json", timeout=600)
+def test_the_whole_database_on_the_cpu(forked_transit, tmp_path):
+    done = forked_transit("fallback-test", "all-ops", "--device", "cpu", "--out", tmp_path, "--json", timeout=600)
     data = json.loads(done.stdout)["data"]
     assert data["samples"] > 3000
     assert data["counts"].get("wrong", 0) == 0

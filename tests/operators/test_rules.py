@@ -2,7 +2,7 @@
 
 import pytest
 
-from transit_cli.operators import rules
+from transit_cli.operators.prediction import rules
 from transit_cli.operators.trace import Argument, Call
 
 
@@ -39,7 +39,7 @@ def test_a_rule_at_its_limit(reported, versions, beside):
 
 
 def test_only_wrong_and_refused_make_a_prediction_negative():
-    from transit_cli.operators.coverage import BAD, verdict
+    from transit_cli.operators.prediction.coverage import BAD, verdict
 
     findings = [
         rules.Incompatibility("conv1d", severity, f"found {severity}", f"change {severity}", "pytorch issue 1")

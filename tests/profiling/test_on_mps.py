@@ -49,10 +49,10 @@ def test_fallbacks_and_waits_are_named(mps, tmp_path):
     assert "host-synchronisation" in [finding["id"] for finding in data["findings"]]
 
 
-def test_a_capture_needs_leave(mps, transit):
+def test_a_capture_needs_leave(mps, forked_transit):
     done = mps.transit("profile", *SMALL, "--metal-capture")
     assert done.returncode == 5
     assert "MTL_CAPTURE_ENABLED=1" in done.stderr
-    done = transit("profile", *SMALL, "--device", "cpu", "--signposts")
+    done = forked_transit("profile", *SMALL, "--device", "cpu", "--signposts")
     assert done.returncode == 5
     assert "runs on cpu" in done.stderr

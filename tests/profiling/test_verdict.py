@@ -45,12 +45,12 @@ def batches(views, scalars, batch_size):
 
 
 @pytest.fixture
-def profile(transit, tmp_path):
+def profile(forked_transit, tmp_path):
     """Profile a network with a planted fault, and return the document and the exit code."""
 
     def run(fault, *arguments):
         (tmp_path / "my_net.py").write_text(NETWORK.format(fault=FAULTS[fault]))
-        done = transit(
+        done = forked_transit(
             "profile",
             "--network",
             "my_net.py:build",
@@ -142,10 +142,10 @@ def test_a_loader_that_has_them_ready_does_not(profile, tmp_path):
         ("def batches(*_): return []", "yields 0 batches"),
     ],
 )
-def test_a_loader_that_cannot_be_used_says_why(transit, tmp_path, text, found):
+def test_a_loader_that_cannot_be_used_says_why(forked_transit, tmp_path, text, found):
     if text is not None:
         (tmp_path / "my_data.py").write_text(textwrap.dedent(text))
-    done = transit("profile", "--loader", "my_data.py:batches", *SMALL, cwd=tmp_path)
+    done = forked_transit("profile", "--loader", "my_data.py:batches", *SMALL, cwd=tmp_path)
     assert done.returncode == 4
     assert found in done.stderr
     assert "Traceback" not in done.stderr

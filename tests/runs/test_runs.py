@@ -136,7 +136,7 @@ def test_the_report_of_a_run_has_its_curves_options_and_versions(tmp_path):
         report.write_report(tmp_path / "empty")
 
 
-def test_watch_follows_a_run_until_its_process_ends(tmp_path, transit):
+def test_watch_follows_a_run_until_its_process_ends(tmp_path, forked_transit):
     run = write_run(tmp_path / "run", epochs=1, finished=False)
     script = (
         "import sys, time, json; from pathlib import Path; from transit_cli.utils.files import locked\n"
@@ -154,7 +154,7 @@ def test_watch_follows_a_run_until_its_process_ends(tmp_path, transit):
         assert time.monotonic() - started > 1
     assert (result.exit_code, result.data["state"], result.data["epochs"]) == (ExitCode.NEGATIVE, "stopped", 2)
     assert "transit train --resume" in result.verdict
-    done = transit("watch", run)
+    done = forked_transit("watch", run)
     assert sum("epoch 2/2" in line for line in done.stderr.splitlines()) == 1
     assert not in_use(run)
 

@@ -116,10 +116,10 @@ def test_the_memory_limit_bounds_the_stars_that_are_searched_together(tmp_path):
     assert 1 <= few < small.fitting(plan, 10_000) <= small.stars
 
 
-def test_the_command_prints_one_json_document(transit, tmp_path):
+def test_the_command_prints_one_json_document(forked_transit, tmp_path):
     folder, out = stars(tmp_path / "curves", 2), tmp_path / "found.csv"
     options = ("--device", "cpu", "--min-period", "3", "--max-period", "6", "--workers", "1", "--json")
-    done = transit("search", folder, out, *options)
+    done = forked_transit("search", folder, out, *options)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["data"]["signals"] == 1

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_PRELOADED = (
+PRELOADED = (
     *("astropy.io.fits", "h5py", "matplotlib.pyplot", "pyarrow.parquet", "scipy.signal", "sklearn.metrics"),
     *("transit_cli.app", "transit_cli.data.catalogs.importer", "transit_cli.data.prepare"),
     *("transit_cli.data.simulation.simulate", "transit_cli.export.export", "transit_cli.search.search_run"),
@@ -30,7 +30,7 @@ def preload() -> None:
     """Import what the commands import, so that a fork has it."""
     import torch
 
-    for name in _PRELOADED:
+    for name in PRELOADED:
         importlib.import_module(name)
     torch.set_num_threads(1)  # the threads of a pool are not forked
 

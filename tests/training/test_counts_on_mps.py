@@ -11,7 +11,7 @@ from tests.training.conftest import write_set
 MOST_OPERATORS = {"fp32": 160, "bf16": 200}
 #: Waits of one look of the screen: the loss, and whether it is finite.
 WAITS_OF_A_LOOK = 2
-STEPS = 50
+STEPS = 15
 
 
 def train(folder, steps):

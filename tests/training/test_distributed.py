@@ -278,6 +278,7 @@ def test_what_one_process_does_by_itself_is_refused(monkeypatch):
     distributed.require_single_process("--overfit", "do without")
 
 
+@pytest.mark.torture
 def test_torchrun_starts_it(views, tmp_path):
     command = [
         sys.executable,

@@ -144,6 +144,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.torture
 def test_two_processes_refuse_what_train_refuses(tmp_path):
     (tmp_path / "net.py").write_text(BATCH_NORM)
     with pytest.raises(TransitError, match="BatchNorm"):
@@ -161,8 +162,8 @@ def test_ways_to_cut_an_effective_batch(effective, ways):
 
 
 @pytest.mark.torture
-def test_the_command_proves_and_plans(transit):
-    done = transit("accumulate", "--bins", "31/21", "--device", "cpu", "--effective-batch", "3", "--json")
+def test_the_command_proves_and_plans(forked_transit):
+    done = forked_transit("accumulate", "--bins", "31/21", "--device", "cpu", "--effective-batch", "3", "--json")
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)["data"]
     assert data["max_relative_error_float64"] < 1e-10

@@ -34,12 +34,12 @@ def test_it_is_probed_once_and_again_when_something_changes(monkeypatch, tmp_pat
 
 
 @pytest.mark.torture
-def test_a_run_trains_with_what_was_probed(transit, tmp_path):
+def test_a_run_trains_with_what_was_probed(forked_transit, tmp_path):
     write_set(tmp_path / "views")
     env = {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
     command = ("train", tmp_path / "views", "--batch-size", "auto", "--epochs", "1", "--device", "cpu", "--json")
-    first = transit(*command, "--out", tmp_path / "a", env=env)
-    again = transit(*command, "--out", tmp_path / "b", env=env)
+    first = forked_transit(*command, "--out", tmp_path / "a", env=env)
+    again = forked_transit(*command, "--out", tmp_path / "b", env=env)
     assert (first.returncode, again.returncode) == (0, 0), first.stderr
     assert "batch 8: fits" in first.stderr
     assert "as probed on" in again.stderr

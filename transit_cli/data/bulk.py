@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
-from transit_cli.utils import bounded, remote
+from transit_cli.utils import bounded, machine_errors, remote
 from transit_cli.utils.packages import require
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def row(path: Path) -> Any:
     except StopIteration:
         raise UnreadableError(f"{file.name} has no row {number}") from None
     except Exception as error:
+        machine_errors.raise_if_machine(error)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UnreadableError(f"{file.name} cannot be read: {reason[:120]}") from error
     _positions[file] = here
@@ -192,6 +193,7 @@ def _opened(file: Path) -> Any:
         bounded.check(max(declared, about.num_rows * about.num_columns), file.stat().st_size)
         return content
     except Exception as error:
+        machine_errors.raise_if_machine(error)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UnreadableError(f"not a Parquet file that can be read ({reason[:120]})") from error
 

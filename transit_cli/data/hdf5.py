@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transit_cli.utils import bounded, isolation
+from transit_cli.utils import bounded, isolation, machine_errors
 from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
         job = {"file": str(file.absolute()), "folder": folder}
         ended = isolation.run_child("transit_cli.data.hdf5", job, take, timeout=seconds)
     if reason := next(filter(None, problem), ""):
+        machine_errors.raise_if_machine(OSError(reason))
         raise ValueError(reason)
     if ended.kind != "done":
         raise ValueError("the HDF5 library does not come to an end" if ended.kind == "hung" else "it is damaged")

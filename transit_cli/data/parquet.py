@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from transit_cli.utils import bounded
+from transit_cli.utils import bounded, machine_errors
 from transit_cli.utils.packages import require
 
 
@@ -30,5 +30,6 @@ def read(content: bytes, purpose: str) -> Any:
     except bounded.TooLargeError:
         raise
     except Exception as error:
+        machine_errors.raise_if_machine(error)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"not a Parquet file that can be read ({reason[:120]})") from error

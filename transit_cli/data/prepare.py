@@ -12,7 +12,6 @@ import json
 import math
 import shutil
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,15 +29,16 @@ from transit_cli.data.shards.shard import Shard
 from transit_cli.data.shards.sharded_set import shard_result
 from transit_cli.data.split import FRACTIONS, split_of
 from transit_cli.data.star_tasks import star_tasks
+from transit_cli.data.storage import work_folder
 from transit_cli.data.views import extra_views
 from transit_cli.data.views.detrend import WOTAN_METHODS
 from transit_cli.data.views.make import Recipe, recipe_for
-from transit_cli.data.views.star import Prepared, Task, prepare_star
+from transit_cli.data.views.star import Task, prepare_star
 from transit_cli.data.viewset import ViewSet
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.utils import remote
-from transit_cli.utils.files import atomic_write, locked, remove_abandoned
+from transit_cli.utils.files import locked, remove_abandoned
 from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> R
         done = _existing(settings.out, plan)
         _clean(settings.out)
         return done
-    work = _work_folder(settings.out, plan)
+    work = settings.out.parent / f".{settings.out.name}.work"
+    work_folder.open_work(work, json.dumps(plan), "plan.json")
     todo = [task for task in tasks if not zipfile.is_zipfile(_file_of(work, task.star))]  # a power cut may empty a file
     if len(todo) < len(tasks):
         console.note(f"{len(tasks) - len(todo):,} of {len(tasks):,} stars were done before")
@@ -89,7 +90,7 @@ def _prepare(settings: PrepareSettings, recipe: Recipe, *, overwrite: bool) -> R
         with console.progress("stars", len(tasks)) as bar:
             bar.update(len(tasks) - len(todo))
             for task, done in each(prepare_star, todo, settings.workers, settings.scheduler):
-                _save(_file_of(work, task.star), done)
+                work_folder.save(_file_of(work, task.star), done.rows, done.dropped, done.views)
                 bar.update(advance=1, status=task.star)
     except KeyboardInterrupt as interrupt:
         interrupt.args = (f"run the same command again to resume from {work}",)
@@ -183,19 +184,6 @@ def _existing(out: Path, plan: dict[str, Any]) -> Result:
     return _result(views, ("made before: nothing to do",))
 
 
-def _work_folder(out: Path, plan: dict[str, Any]) -> Path:
-    """The folder of the stars' results; results of another plan are deleted."""
-    work = out.parent / f".{out.name}.work"
-    note = work / "plan.json"
-    text = json.dumps(plan)
-    if work.exists() and (not note.is_file() or note.read_text(encoding="utf-8") != text):
-        console.note(f"{work} is of a run with other input or options and is deleted")
-        shutil.rmtree(work)
-    if not work.exists():
-        atomic_write(note, text)
-    return work
-
-
 def _clean(out: Path) -> None:
     """Remove what a process has left that was killed between writing the set and removing its work."""
     shutil.rmtree(out.parent / f".{out.name}.work", ignore_errors=True)
@@ -204,31 +192,6 @@ def _clean(out: Path) -> None:
 
 def _file_of(work: Path, star: str) -> Path:
     return work / f"{hashlib.sha256(star.encode()).hexdigest()[:24]}.npz"
-
-
-def _save(file: Path, done: Prepared) -> None:
-    import io
-
-    buffer = io.BytesIO()
-    tables = np.frombuffer(json.dumps({"rows": done.rows, "dropped": done.dropped}).encode(), dtype=np.uint8)
-    np.savez(buffer, allow_pickle=False, tables=tables, **done.views)
-    atomic_write(file, buffer.getvalue())
-
-
-def _load(file: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, np.ndarray]]:
-    try:
-        with np.load(file) as content:
-            tables = json.loads(content["tables"].tobytes())
-            views = {name: content[name] for name in content.files if name != "tables"}
-            return tables["rows"], tables["dropped"], views
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        file.unlink(missing_ok=True)
-        raise TransitError(
-            f"{file} is damaged and was removed",
-            wanted="the result of one star",
-            fix="run the same command again: it makes this star again",
-            code="work-damaged",
-        ) from None
 
 
 def _assemble(
@@ -246,7 +209,7 @@ def _assemble(
     with viewset.writing(out) as folder:
         with _streams(folder, recipe.lengths) as add, console.progress("view set", len(tasks)) as bar:
             for task in tasks:
-                made, lost, views = _load(_file_of(work, task.star))
+                made, lost, views = work_folder.load(_file_of(work, task.star))
                 rows += [row | {"split": split_of(row["star"])} for row in made]
                 dropped += lost
                 add(views)

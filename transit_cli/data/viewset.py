@@ -44,7 +44,7 @@ from transit_cli.data.storage.set_files import (
 from transit_cli.data.storage.stacked_rows import StackedRows
 from transit_cli.data.storage.table_file import TEXT, read_table, write_table
 from transit_cli.results import TransitError
-from transit_cli.utils import remote
+from transit_cli.utils import machine_errors, remote
 from transit_cli.utils.files import atomic_output, make_folder, remove_abandoned
 
 #: Columns that every set has, in this order; further scalar columns follow.
@@ -100,6 +100,7 @@ class ViewSet:
             try:
                 shape, kind = npy_header(file)
             except (OSError, ValueError) as error:
+                machine_errors.raise_if_machine(error)
                 raise damaged(path, f"{file.name} cannot be read: {error}") from None
             if shape != (info["count"], length) or kind != np.float32:
                 raise damaged(path, f"{file.name} holds {shape} {kind}, not ({info['count']}, {length}) float32")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from transit_cli.model.card import Card
 from transit_cli.parsing import schema
 from transit_cli.results import TransitError
+from transit_cli.utils import machine_errors
 from transit_cli.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def _open(file: Path, *, weights: bool) -> tuple[dict[str, str], dict[str, Tenso
     except FileNotFoundError:
         raise _unusable(file, "does not exist") from None
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, LookupError, AttributeError) as error:
+        machine_errors.raise_if_machine(error)
         raise _unusable(file, f"cannot be read: {error}") from None
 
 

@@ -25,7 +25,7 @@ from transit_cli.results import TransitError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from transit_cli.operators.registrations import Status
+    from transit_cli.operators.prediction.registrations import Status
     from transit_cli.operators.step_factory import StepFactory
 
 Phase = Literal["forward", "backward", "update"]

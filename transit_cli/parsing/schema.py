@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from transit_cli.parsing.convert import describe, describe_value
 from transit_cli.results import TransitError
+from transit_cli.utils import machine_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -140,6 +141,7 @@ def load_text(file: Path, source: Source, *, limit: int = MAX_BYTES) -> str:
     try:
         handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
+        machine_errors.raise_if_machine(error)
         raise source.error(f"cannot be read: {error.strerror}") from None
     try:
         status = os.fstat(handle)
@@ -153,6 +155,7 @@ def load_text(file: Path, source: Source, *, limit: int = MAX_BYTES) -> str:
         where = f"byte {error.start:,} is 0x{error.object[error.start]:02x}"
         raise source.error(f"is not UTF-8 text: {where}") from None
     except OSError as error:
+        machine_errors.raise_if_machine(error)
         raise source.error(f"cannot be read: {error.strerror}") from None
     finally:
         os.close(handle)

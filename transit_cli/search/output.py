@@ -21,6 +21,7 @@ from transit_cli.parsing import csv_text
 from transit_cli.results import ExitCode, Result, Table, TransitError
 from transit_cli.search import signal_catalog
 from transit_cli.search.blocks import Machine, block_sizes
+from transit_cli.utils import machine_errors
 from transit_cli.utils.files import atomic_output, atomic_write
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def open_work(work: Path, digest: str, tasks: Sequence[StarTask], machine: Machi
             before = json.loads(note.read_text(encoding="utf-8"))
             if before["digest"] == digest:
                 return [int(size) for size in before["sizes"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            machine_errors.raise_if_machine(error)
         console.note(f"{work} is of another run and starts afresh")
         shutil.rmtree(work)
     sizes = [len(block) for block in blocks_of(tasks, machine)]

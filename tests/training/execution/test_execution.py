@@ -1,6 +1,7 @@
 """Every way of running a step computes what the default way computes."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -61,6 +62,21 @@ def run(runner, first=0, last=STEPS, *, cast=double, seed=1):
     return torch.stack(losses)
 
 
+def trained(execution, last=STEPS, *, in_double=False, **options):
+    """A runner that has taken `last` steps, and their losses."""
+    runner = make_runner(execution, **options)
+    if in_double:
+        runner.step.network.double()
+    return runner, run(runner, last=last, cast=double if in_double else lambda batch: batch)
+
+
+@functools.cache
+def trained_eagerly(last=STEPS, **options):
+    """Weights and losses of the default way."""
+    runner, losses = trained("eager", last, **options)
+    return weights(runner), losses
+
+
 @pytest.mark.parametrize(("network", "steps_taken"), [("two-branch", STEPS), ("astronet", 8)])
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_fifty_steps_agree_in_float64(execution, network, steps_taken, monkeypatch):
@@ -70,23 +86,18 @@ def test_fifty_steps_agree_in_float64(execution, network, steps_taken, monkeypat
     """
     monkeypatch.setattr(astronet, "DENSE_UNITS", 16)
     changes = {"clip": 0.05, "label_smoothing": 0.1, "weight_decay": 0.1}
-    steps = [make_runner(name, network, **changes) for name in ("eager", execution)]
-    for runner in steps:
-        runner.step.network.double()
-    expected, found = (run(runner, last=steps_taken) for runner in steps)
+    expected, losses = trained_eagerly(steps_taken, in_double=True, network=network, **changes)
+    runner, found = trained(execution, steps_taken, in_double=True, network=network, **changes)
     tolerance = 1e-6 if execution == "cuda-graph" else 1e-9
-    assert torch.allclose(found, expected, rtol=tolerance)
-    assert torch.allclose(weights(steps[1]), weights(steps[0]), rtol=0, atol=tolerance)
-    assert steps[1].executor.name == execution
+    assert torch.allclose(found, losses, rtol=tolerance)
+    assert torch.allclose(weights(runner), expected, rtol=0, atol=tolerance)
+    assert runner.executor.name == execution
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_fifty_steps_stay_close_in_float32(execution):
     """AdamW divides by small numbers, so rounding grows: weights of about 0.1 may differ by 2e-4 after 50 steps."""
-    steps = [make_runner(name) for name in ("eager", execution)]
-    for runner in steps:
-        run(runner, cast=lambda batch: batch)
-    assert torch.allclose(weights(steps[1]), weights(steps[0]), rtol=0, atol=2e-4)
+    assert torch.allclose(weights(trained(execution)[0]), trained_eagerly()[0], rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +108,8 @@ def test_fifty_steps_stay_close_in_float32(execution):
     ],
 )
 def test_half_precision_agrees_to_its_own_rounding(execution):
-    steps = [make_runner(name, precision="bf16") for name in ("eager", execution)]
-    losses = [run(runner, cast=lambda batch: batch) for runner in steps]
-    assert torch.allclose(losses[1], losses[0], atol=0.02)
+    expected = trained_eagerly(20, precision="bf16")[1]
+    assert torch.allclose(trained(execution, 20, precision="bf16")[1], expected, atol=0.02)
 
 
 @pytest.mark.parametrize("execution", ["channels-last", "onednn", "single-thread", "replicas"])

@@ -18,7 +18,7 @@ from transit_cli.training.step import OptimizerStep
 
 #: Operators and kernels of an optimizer step of two-branch, feeding and augmentation included: 36 when this was written.
 MOST_LAUNCHES = 40
-STEPS = 20
+STEPS = 8
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from transit_cli.data import hdf5, npy
 from transit_cli.data.catalogs import tfrecord
 from transit_cli.data.storage.set_files import INFO
 from transit_cli.results import TransitError
-from transit_cli.utils import bounded
+from transit_cli.utils import bounded, machine_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,6 +119,7 @@ def _load(file: Path) -> dict[str, np.ndarray]:
                     found[member.filename.removesuffix(".npy")] = _npy(stream, member.file_size)
             return found
     except Exception as error:  # noqa: BLE001 - zipfile, zlib and the parser of the headers raise many kinds
+        machine_errors.raise_if_machine(error)
         raise _damaged(file, error) from None
 
 

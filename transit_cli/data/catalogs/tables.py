@@ -24,7 +24,7 @@ from transit_cli.data.catalogs.vocabulary import (
 )
 from transit_cli.parsing import csv_text
 from transit_cli.results import TransitError
-from transit_cli.utils import bounded
+from transit_cli.utils import bounded, machine_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +57,7 @@ def read_table_file(path: Path) -> SourceTable:
         if content[:2] == b"\x1f\x8b":
             content = bounded.gunzip(content)
     except (OSError, ValueError) as error:
+        machine_errors.raise_if_machine(error)
         raise unreadable(path, getattr(error, "strerror", None) or str(error)) from None
     if (kind := typed_tables.kind_of(content)) is not None:
         return typed_tables.read(path, content, kind)

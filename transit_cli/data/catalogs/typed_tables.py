@@ -12,7 +12,7 @@ import numpy as np
 from transit_cli.data import parquet
 from transit_cli.data.catalogs.source_table import SourceTable, unreadable
 from transit_cli.data.lightcurves import fits
-from transit_cli.utils import bounded
+from transit_cli.utils import bounded, machine_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +68,7 @@ def read(path: Path, content: bytes, kind: str) -> SourceTable:
             else:
                 table = Table.read(io.BytesIO(content), format=kind)
     except Exception as error:  # noqa: BLE001 - astropy raises many kinds for a damaged table
+        machine_errors.raise_if_machine(error)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         name = {"ascii.ecsv": "ECSV", "votable": "VOTable", "fits": "FITS", "ascii.ipac": "IPAC"}[kind]
         raise unreadable(

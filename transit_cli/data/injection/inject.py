@@ -7,7 +7,6 @@ interrupted run resumes. The set does not depend on the number of processes or o
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 from collections import Counter, defaultdict
@@ -26,12 +25,13 @@ from transit_cli.data.lightcurves.file_index import FileIndex
 from transit_cli.data.shards.prepare_shards import columns_of
 from transit_cli.data.shards.shard import Shard
 from transit_cli.data.shards.sharded_set import shard_result
+from transit_cli.data.storage import work_folder
 from transit_cli.data.views import extra_views
 from transit_cli.data.views.make import Recipe, recipe_for
 from transit_cli.parallel import each
 from transit_cli.results import Result, Table, TransitError
 from transit_cli.utils import remote
-from transit_cli.utils.files import atomic_write, locked
+from transit_cli.utils.files import locked
 from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def _inject(settings: InjectSettings, recipe: Recipe) -> Result:
     index = FileIndex.of(settings.light_curves, skip=[settings.catalog] if settings.catalog else [])
     tasks, cut = _planned(settings, recipe, index)
     plan = _plan(tasks, index, settings, recipe)
-    work = _work_folder(settings.out, plan)
+    work = settings.out.parent / f".{settings.out.name}.work"
+    work_folder.open_work(work, json.dumps(plan), "plan.json")
     todo = [task for task in tasks if not _file_of(work, task).exists()]
     if len(todo) < len(tasks):
         console.note(f"{len(tasks) - len(todo):,} of {len(tasks):,} blocks were done before")
@@ -116,7 +117,7 @@ def _inject(settings: InjectSettings, recipe: Recipe) -> Result:
         with console.progress("injections", settings.tces) as bar:
             bar.update(settings.tces - sum(len(task.numbers) for task in todo))
             for task, done in each(inject_star, todo, settings.workers, settings.scheduler):
-                _save(_file_of(work, task), done)
+                work_folder.save(_file_of(work, task), done.rows, done.dropped, done.views)
                 bar.update(advance=len(task.numbers), status=task.star)
     except KeyboardInterrupt as interrupt:
         interrupt.args = (f"run the same command again to resume from {work}",)
@@ -182,34 +183,13 @@ def _options(settings: InjectSettings, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _work_folder(out: Path, plan: dict[str, Any]) -> Path:
-    """The folder of the blocks' results; results of another plan are deleted."""
-    work = out.parent / f".{out.name}.work"
-    note, text = work / "plan.json", json.dumps(plan)
-    if work.exists() and (not note.is_file() or note.read_text(encoding="utf-8") != text):
-        console.note(f"{work} is of a run with other input or options and is deleted")
-        shutil.rmtree(work)
-    if not work.exists():
-        atomic_write(note, text)
-    return work
-
-
 def _file_of(work: Path, task: Task) -> Path:
     return work / f"{hashlib.sha256(task.star.encode()).hexdigest()[:24]}-{task.numbers.start}.npz"
 
 
-def _save(file: Path, done: Injected) -> None:
-    buffer = io.BytesIO()
-    tables = np.frombuffer(json.dumps({"rows": done.rows, "dropped": done.dropped}).encode(), dtype=np.uint8)
-    np.savez(buffer, allow_pickle=False, tables=tables, **done.views)
-    atomic_write(file, buffer.getvalue())
-
-
 def _load(file: Path) -> Injected:
-    with np.load(file) as content:
-        tables = json.loads(content["tables"].tobytes())
-        views = {name: content[name] for name in content.files if name != "tables"}
-        return Injected(tables["rows"], views, tables["dropped"])
+    rows, dropped, views = work_folder.load(file)
+    return Injected(rows, views, dropped)
 
 
 def _assemble(out: Path, blocks: Sequence[Injected], recipe: Recipe, plan: dict[str, Any]) -> ViewSet:

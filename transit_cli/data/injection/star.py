@@ -19,8 +19,8 @@ from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.split import split_of
 from transit_cli.data.views.binning import median
 from transit_cli.data.views.detrend import flatten, in_transit
-from transit_cli.data.views.ephemeris import epoch_in
-from transit_cli.data.views.folding import Signal, UnusableError
+from transit_cli.data.views.ephemeris import signal_or_none
+from transit_cli.data.views.folding import UnusableError
 from transit_cli.data.views.make import Recipe, check_depth, make_views
 from transit_cli.data.views.measurements.centroid import centroid_scalars, centroid_view, detrend_centroids
 
@@ -125,7 +125,7 @@ def _open(task: Task) -> tuple[LightCurve, Star]:
     if not curves:
         raise UnusableError(why or "no light curve")
     curve = stitch(curves)
-    known = [signal for tce in task.known if (signal := _in_system_of(curve, tce)) is not None]
+    known = [signal for tce in task.known if (signal := signal_or_none(tce, curve)) is not None]
     curve = curve.where(~in_transit(curve.time, known, _KNOWN_WIDTH))
     if len(curve.time) < _LEAST_CADENCES or curve.time[-1] - curve.time[0] < _LEAST_DAYS:
         raise UnusableError(f"{len(curve.time)} cadences without known transits: too few")
@@ -135,15 +135,6 @@ def _open(task: Task) -> tuple[LightCurve, Star]:
         raise UnusableError("no noise: the light curve is constant, or too few cadences have a trend")
     cadence = median(np.diff(curve.time))
     return curve, Star(curve.time, curve.flux, cadence, noise, flat.time, flat.flux)
-
-
-def _in_system_of(curve: LightCurve, tce: Tce) -> Signal | None:
-    try:
-        signal = Signal(tce.period, tce.epoch, tce.duration)
-        signal.check()
-        return replace(signal, epoch=epoch_in(curve, tce.epoch, tce.reference_jd)[0])
-    except UnusableError:
-        return None
 
 
 def _one(task: Task, number: int, curve: LightCurve, star: Star) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:

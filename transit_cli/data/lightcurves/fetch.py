@@ -20,6 +20,7 @@ from transit_cli import console
 from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.results import ExitCode, Result, Table, TransitError
+from transit_cli.utils import machine_errors
 from transit_cli.utils.packages import check_installed
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ def download(
                 break
             continue
         except (OSError, http.client.HTTPException) as error:
+            machine_errors.raise_if_machine(error)
             reason = _describe(error)
             continue
         broken = problem(part, file.name)

@@ -25,7 +25,7 @@ from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.target import mission_of, star_in_name
 from transit_cli.data.lightcurves.text_tables import NoLightCurveError
 from transit_cli.results import TransitError
-from transit_cli.utils import remote
+from transit_cli.utils import machine_errors, remote
 from transit_cli.utils.cache import cache_folder
 from transit_cli.utils.files import atomic_write
 
@@ -204,8 +204,7 @@ class FileIndex:
         with console.progress("checksums", len(lacking)) as bar:
             for path in lacking:
                 entry = self._entries[self.name(path)]
-                with suppress(OSError), path.open("rb") as stream:  # an unreadable file is reported when it is read
-                    entry.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+                entry.sha256 = _sha256(path)
                 bar.update(advance=1)
         if lacking:
             self._remember({})
@@ -268,6 +267,7 @@ def _stars_of_rows(file: Path) -> list[str]:
     except UnreadableError:
         raise
     except Exception as error:
+        machine_errors.raise_if_machine(error)
         raise UnreadableError(f"it cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
     if not any(stars):
         raise UnreadableError(f"no column names the stars of its {len(stars):,} light curves, such as tic_id or kepid")
@@ -288,7 +288,7 @@ def walk(folder: Path) -> Iterator[Path]:
     """Files with the ending of a light curve, sorted, also in linked folders; each folder is visited once."""
     endings = readers.suffixes()
     visited: set[tuple[int, int]] = set()
-    for path, folders, names in os.walk(folder, followlinks=True):
+    for path, folders, names in os.walk(folder, onerror=machine_errors.raise_if_machine, followlinks=True):
         status = Path(path).stat()
         if (status.st_dev, status.st_ino) in visited:
             folders.clear()
@@ -305,7 +305,8 @@ def _unique(paths: Iterator[Path], skip: Collection[Path]) -> Iterator[tuple[Pat
     for path in paths:
         try:
             status = path.stat()
-        except OSError:  # a broken link
+        except OSError as error:  # a broken link
+            machine_errors.raise_if_machine(error)
             continue
         identity = (status.st_dev, status.st_ino)
         if not S_ISREG(status.st_mode) or identity in skipped or (status.st_nlink == 1 and identity in seen):
@@ -326,6 +327,15 @@ def _read(path: Path, stamp: list[int], earlier: _Entry | None) -> _Entry:
     except UnreadableError as reason:
         entry = _Entry(stamp, now, star=star_in_name(path), reason=str(reason))
     if earlier and earlier.sha256 and earlier.stamp == stamp:
-        with suppress(OSError), path.open("rb") as stream:  # a file that has just been written
-            entry.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        entry.sha256 = _sha256(path)  # a file that has just been written
     return entry
+
+
+def _sha256(path: Path) -> str:
+    """The checksum of a file's content; "" if it cannot be read, which is reported when it is read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        machine_errors.raise_if_machine(error)
+        return ""

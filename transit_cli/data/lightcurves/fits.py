@@ -18,7 +18,7 @@ import numpy as np
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.products import Product, recognise
 from transit_cli.data.lightcurves.raw import CORRECTED, FLUX_COLUMNS, TIME_COLUMNS, RawTable, find_time
-from transit_cli.utils import bounded
+from transit_cli.utils import bounded, machine_errors
 from transit_cli.utils.packages import collector_paused
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def _open(file: Path) -> Iterator[tuple[Any, bytes]]:
     try:
         content = bounded.read_bytes(file)
     except OSError as error:
+        machine_errors.raise_if_machine(error)
         raise UnreadableError(error.strerror or str(error)) from error
     content = _decompress(content) if content[:2] == b"\x1f\x8b" else content
     with _opened(content) as tables:

@@ -76,6 +76,30 @@ class LightCurve:
         return replace(self, time=self.time[chosen], flux=self.flux[chosen], centroid=centroid, file_number=number)
 
 
+def completed(curve: LightCurve) -> LightCurve:
+    """A light curve that a plugin returns, as our own readers would: finite, ascending, with its counts.
+
+    Raises:
+        UnreadableError: times and fluxes are not two columns of numbers, or the fluxes not relative to their median.
+    """
+    try:
+        time, flux = np.asarray(curve.time, dtype=np.float64), np.asarray(curve.flux, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UnreadableError("times and fluxes that are no numbers") from None
+    if time.ndim != 1 or time.shape != flux.shape:
+        raise UnreadableError(f"times of shape {list(time.shape)} with fluxes of shape {list(flux.shape)}")
+    if curve.centroid is not None and np.shape(curve.centroid) != (len(time), 2):
+        raise UnreadableError(f"centroids of shape {list(np.shape(curve.centroid))} with {len(time):,} times")
+    finite = np.isfinite(time) & np.isfinite(flux)
+    median = float(np.median(flux[finite])) if finite.any() else 1.0
+    if not 0.5 < median < 2:
+        raise UnreadableError(f"fluxes with a median of {median:.4g}, not relative to their median")
+    order = np.flatnonzero(finite)[np.argsort(time[finite], kind="stable")]
+    order = order[np.diff(time[order], prepend=-np.inf) > 0]
+    curve = replace(curve, time=time, flux=flux, cadences=curve.cadences or len(time))
+    return replace(curve.where(order), finite=curve.finite or int(finite.sum()))
+
+
 def stitch(curves: Sequence[LightCurve]) -> LightCurve:
     """Combine the light curves of one star, each relative to its own median, in the time system of the first.
 

@@ -10,13 +10,14 @@ import functools
 import re
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transit_cli.data.lightcurves import fits, flux, text_tables
-from transit_cli.data.lightcurves.lightcurve import Decision, LightCurve, UnreadableError
+from transit_cli.data.lightcurves.lightcurve import Decision, LightCurve, UnreadableError, completed
 from transit_cli.data.lightcurves.products import OTHER
 from transit_cli.data.lightcurves.quality import bad_cadences
 from transit_cli.data.lightcurves.raw import TIME_COLUMNS, RawTable, find_centroid, find_time, flux_candidates
@@ -30,6 +31,7 @@ from transit_cli.data.lightcurves.time_reference import (
     time_reference,
 )
 from transit_cli.discovery import READERS, discover
+from transit_cli.utils import machine_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,7 +105,7 @@ def read(file: Path, column: str = "") -> LightCurve:
         UnreadableError: the file cannot be read, ends early, is not a light curve, or contradicts itself.
     """
     if plugin := readers().get(file.suffix.lower()):
-        return _read_with(plugin, file)
+        return _read_with(plugin, file, column)
     with _guarded():
         raw = text_tables.open_table(file) if text_tables.is_table(file) else fits.open_fits(file)
         return _assemble(raw, column)
@@ -120,19 +122,37 @@ def _guarded() -> Iterator[None]:
         raise
     except ValueError as reason:
         raise UnreadableError(str(reason)) from reason
-    except (Exception, RecursionError) as error:
+    except Exception as error:
+        machine_errors.raise_if_machine(error)
         raise UnreadableError(f"it cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
 
 
-def _read_with(plugin: Plugin, file: Path) -> LightCurve:
+def _read_with(plugin: Plugin, file: Path, column: str = "") -> LightCurve:
+    name = f"the reader of {plugin.distribution}"
     reader = plugin.load()
     try:
         curve = reader(file)
     except Exception as error:
-        raise UnreadableError(f"the reader of {plugin.distribution} fails: {type(error).__name__}: {error}") from error
+        machine_errors.raise_if_machine(error)
+        raise UnreadableError(f"{name} fails: {type(error).__name__}: {error}") from error
     if not isinstance(curve, LightCurve):
-        raise UnreadableError(f"the reader of {plugin.distribution} returns {type(curve).__name__}, not LightCurve")
-    return curve
+        raise UnreadableError(f"{name} returns {type(curve).__name__}, not LightCurve")
+    try:
+        curve = completed(curve)
+    except UnreadableError as reason:
+        raise UnreadableError(f"{name} returns {reason}") from None
+    notes = curve.notes
+    if column and curve.column != column:
+        notes += (f"flux: {name} chooses the flux itself, not {column}",)
+    decided = (("star", curve.star or "?"), ("time", name_of(curve.reference_jd)), ("flux", curve.column or "flux"))
+    return replace(
+        curve,
+        mission=curve.mission or mission_of(curve.star),
+        column=curve.column or "flux",
+        source=curve.source or file.name,
+        notes=notes,
+        decisions=curve.decisions or tuple(Decision(topic, value, name) for topic, value in decided),
+    )
 
 
 def _assemble(raw: RawTable, column: str) -> LightCurve:

@@ -17,7 +17,7 @@ from transit_cli.data import bulk, parquet
 from transit_cli.data.lightcurves.lightcurve import UnreadableError
 from transit_cli.data.lightcurves.products import recognise
 from transit_cli.data.lightcurves.raw import RawTable, find_time
-from transit_cli.utils import bounded
+from transit_cli.utils import bounded, machine_errors
 from transit_cli.utils.packages import require
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def open_table(file: Path) -> RawTable:
             text = _text(file)
             header, columns, units = _ecsv(text) if text.startswith("# %ECSV") else _delimited(text)
     except OSError as error:
+        machine_errors.raise_if_machine(error)
         raise UnreadableError(error.strerror or str(error)) from error
     has_time = bool(find_time(list(columns))) or any(name.startswith("PHASE") for name in columns)
     if not has_time or not any(re.search(r"FLUX|MAG|FCOR|FRAW|^LC\d", name) for name in columns):

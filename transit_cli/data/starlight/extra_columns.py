@@ -12,6 +12,7 @@ from transit_cli.data.lightcurves import fits, flux, readers
 from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError
 from transit_cli.data.lightcurves.raw import TIME_COLUMNS, RawTable, find_time
 from transit_cli.data.starlight.properties import StarProperties
+from transit_cli.utils import machine_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +108,8 @@ def _table(file: Path) -> RawTable | None:
         return None
     try:
         return fits.open_fits(file)
-    except (UnreadableError, ValueError, OSError):
+    except (UnreadableError, ValueError, OSError) as error:
+        machine_errors.raise_if_machine(error)
         return None
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from transit_cli.data import npy
 from transit_cli.parsing import schema
 from transit_cli.results import TransitError
-from transit_cli.utils import remote
+from transit_cli.utils import machine_errors, remote
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,6 +105,7 @@ def check_shards(path: Path, info: Mapping[str, Any]) -> None:
                 if (path / shard / f"{name}.npy").stat().st_size < 4 * count * length:
                     raise damaged(path, f"{shard}/{name}.npy is too short")
         except OSError as error:
+            machine_errors.raise_if_machine(error)
             raise damaged(path, f"{shard} cannot be read: {error.strerror}") from None
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from transit_cli.data.storage.columns import Column, Columns, Text
 from transit_cli.parsing import csv_text
 from transit_cli.results import TransitError
+from transit_cli.utils import machine_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,6 +135,7 @@ def _rows(file: Path) -> Iterator[Iterator[list[str]]]:
             stream.seek(0)
             yield (row for row in csv.reader(stream, delimiter=delimiter) if any(row))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
+        machine_errors.raise_if_machine(error)
         raise TransitError(
             f"{file} cannot be read: {getattr(error, 'strerror', None) or error}",
             wanted="a CSV table in UTF-8",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transit_cli.data.lightcurves.time_reference import FULL_JD, REFERENCE_JD, name_of, systems_within
-from transit_cli.data.views.folding import UnusableError
+from transit_cli.data.views.folding import Signal, UnusableError
 
 if TYPE_CHECKING:
+    from transit_cli.data.catalogs.catalog import Tce
     from transit_cli.data.lightcurves.lightcurve import LightCurve
 
 #: Days between epoch and data above which they cannot be of one time system.
@@ -55,3 +56,12 @@ def epoch_in(curve: LightCurve, epoch: float, reference_jd: float) -> tuple[floa
         )
     doubt = f"epoch {epoch:.10g} lies outside of the data, {covered}; {hint}" if hint else ""
     return here, doubt
+
+
+def signal_or_none(tce: Tce, curve: LightCurve) -> Signal | None:
+    """The signal in the time system of the light curve; None if its ephemeris is invalid."""
+    try:
+        Signal(tce.period, tce.epoch, tce.duration).check()
+        return Signal(tce.period, epoch_in(curve, tce.epoch, tce.reference_jd)[0], tce.duration)
+    except UnusableError:
+        return None

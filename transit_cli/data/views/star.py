@@ -17,7 +17,7 @@ from transit_cli.data.lightcurves import readers
 from transit_cli.data.lightcurves.lightcurve import LightCurve, UnreadableError, stitch
 from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.views.detrend import Flattened, flatten, in_transit
-from transit_cli.data.views.ephemeris import epoch_in
+from transit_cli.data.views.ephemeris import epoch_in, signal_or_none
 from transit_cli.data.views.folding import Signal, UnusableError, phases
 from transit_cli.data.views.make import Recipe, check_depth, make_views
 from transit_cli.data.views.measurements.centroid import (
@@ -144,20 +144,11 @@ def _flatten(
     curve = stitch(chosen)
     if not len(curve.time):
         raise UnusableError("no cadence with finite flux and good quality")
-    signals = [signal for _, tce in task.tces if (signal := _signal_or_none(tce, curve))]
+    signals = [signal for _, tce in task.tces if (signal := signal_or_none(tce, curve))]
     flat = flatten(curve.time, curve.flux, signals, method=task.detrend)
     if not len(flat.time):
         raise UnusableError("too few cadences for a trend")
     return curve, flat, detrend_centroids(curve, signals)
-
-
-def _signal_or_none(tce: Tce, curve: LightCurve) -> Signal | None:
-    """The signal in the time system of the light curve; None if its ephemeris is invalid."""
-    try:
-        Signal(tce.period, tce.epoch, tce.duration).check()
-        return Signal(tce.period, epoch_in(curve, tce.epoch, tce.reference_jd)[0], tce.duration)
-    except UnusableError:
-        return None
 
 
 def _views_of(
@@ -239,7 +230,7 @@ def _mask_other_signals(
     inside = np.abs(phases(time, signal)[0]) < signal.duration / 2
     shared: dict[str, None] = {}
     for _, other in task.tces:
-        neighbour = _signal_or_none(other, curve)
+        neighbour = signal_or_none(other, curve)
         if other.signal in {tce.signal, *shared} or neighbour is None or _related(other.period, tce.period):
             continue
         masked = in_transit(time, [neighbour], width=1.0)

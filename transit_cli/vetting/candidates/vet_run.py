@@ -21,6 +21,7 @@ from transit_cli.data.lightcurves.file_index import FileIndex
 from transit_cli.data.settings import PrepareSettings
 from transit_cli.data.star_tasks import star_tasks
 from transit_cli.data.starlight.properties import StarProperties
+from transit_cli.data.storage import work_folder
 from transit_cli.data.views.make import recipe_for
 from transit_cli.device.select import select
 from transit_cli.parallel import each
@@ -105,7 +106,7 @@ def _vet(settings: VetSettings, out: Path) -> Result:
     if _complete(settings, out, digest):
         return _result(out, ensemble, ("complete already: nothing to do",))
     work = out.parent / f".{out.name}.work"
-    _open_work(work, digest)
+    work_folder.open_work(work, digest, "input")
     files = _vet_stars(tasks, settings, work)
     _score(files, ensemble)
     _assemble(out, files, dropped, ensemble, settings)
@@ -166,16 +167,6 @@ def _complete(settings: VetSettings, out: Path, digest: str) -> bool:
             code="output-exists",
         )
     return False
-
-
-def _open_work(work: Path, digest: str) -> None:
-    """The folder of finished stars; those of another run are removed."""
-    note = work / "input"
-    if work.exists() and (not note.is_file() or note.read_text(encoding="utf-8") != digest):
-        console.note(f"{work} is of another run and starts afresh")
-        shutil.rmtree(work)
-    if not work.exists():
-        atomic_write(note, digest)
 
 
 def _vet_stars(tasks: Sequence[VetTask], settings: VetSettings, work: Path) -> list[Path]:

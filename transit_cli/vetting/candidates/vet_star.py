@@ -17,9 +17,10 @@ from transit_cli.data.starlight import ephemeris_check
 from transit_cli.data.starlight.properties import ExtraColumns, StarProperties
 from transit_cli.data.starlight.star_light import StarLight, light_of, read_star
 from transit_cli.data.views.detrend import in_transit
-from transit_cli.data.views.ephemeris import epoch_in
+from transit_cli.data.views.ephemeris import epoch_in, signal_or_none
 from transit_cli.data.views.folding import Signal, UnusableError, phases
 from transit_cli.data.views.star import Task, prepare_star
+from transit_cli.utils import machine_errors
 from transit_cli.vetting.candidate_tests.candidate import Candidate
 from transit_cli.vetting.candidate_tests.stellar import EARTH_RADII, scaled_distance
 from transit_cli.vetting.candidate_tests.transit_fit import fit_transit
@@ -70,6 +71,7 @@ def vet_star(task: VetTask) -> dict[str, Any]:
     try:
         done |= _views(task.views)
     except Exception as error:  # noqa: BLE001 - one bad star must not end the run
+        machine_errors.raise_if_machine(error)
         done |= {"views": {}, "columns": {}, "view_reasons": {"": f"{type(error).__name__}: {error}"}}
     for place, (number, tce) in enumerate(task.views.tces):
         begin = time.process_time()
@@ -105,6 +107,7 @@ def _guarded(task: VetTask, number: int, tce: Tce, star: StarProperties) -> tupl
     except UnusableError as reason:
         return row | {"reasons": [str(reason)]}, "", "", []
     except Exception as error:  # noqa: BLE001 - one bad signal must not end the run
+        machine_errors.raise_if_machine(error)
         return row | {"reasons": [f"it cannot be vetted: {type(error).__name__}: {error}"[:300]]}, "", "", []
 
 
@@ -139,7 +142,7 @@ _LIGHT: dict[tuple[Path, ...], tuple[LightCurve, StarLight | None, str]] = {}
 def _light(task: VetTask, files: tuple[Path, ...], tces: Sequence[Tce]) -> tuple[LightCurve, StarLight]:
     if files not in _LIGHT:
         curve, curves, notes = read_star(files, task.views.column)
-        signals = [signal for tce in tces if (signal := _signal_or_none(tce, curve))]
+        signals = [signal for tce in tces if (signal := signal_or_none(tce, curve))]
         try:
             _LIGHT[files] = curve, light_of(curve, curves, signals, notes), ""
         except UnusableError as reason:
@@ -148,14 +151,6 @@ def _light(task: VetTask, files: tuple[Path, ...], tces: Sequence[Tce]) -> tuple
     if light is None:
         raise UnusableError(reason)
     return curve, light
-
-
-def _signal_or_none(tce: Tce, curve: LightCurve) -> Signal | None:
-    try:
-        Signal(tce.period, tce.epoch, tce.duration).check()
-        return Signal(tce.period, epoch_in(curve, tce.epoch, tce.reference_jd)[0], tce.duration)
-    except UnusableError:
-        return None
 
 
 def _vet(
@@ -236,7 +231,7 @@ def _unblended(light: StarLight, signal: Signal, tce: Tce, tces: Sequence[Tce]) 
     usable = np.ones(len(light.time), bool)
     inside = np.abs(phases(light.time, signal)[0]) < signal.duration / 2
     for other in tces:
-        neighbour = _signal_or_none(other, light.curve)
+        neighbour = signal_or_none(other, light.curve)
         if other is tce or neighbour is None or _related(other.period, tce.period):
             continue
         masked = in_transit(light.time, [neighbour], 1.1)

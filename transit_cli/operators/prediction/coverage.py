@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from transit_cli.device.environment import FALLBACK
-from transit_cli.operators.registrations import STATUSES, OperatorTable, table
+from transit_cli.operators.prediction.registrations import STATUSES, OperatorTable, table
 from transit_cli.results import ExitCode, Result, Table
 
 if TYPE_CHECKING:
-    from transit_cli.operators.rules import Incompatibility
+    from transit_cli.operators.prediction.rules import Incompatibility
     from transit_cli.operators.settings import FallbackPredictionSettings, OperatorTableSettings
     from transit_cli.operators.trace import Call
 
@@ -34,7 +34,7 @@ def operators(settings: OperatorTableSettings) -> Result:
 
 def predict(settings: FallbackPredictionSettings) -> Result:
     """The operators of the network's step, their status on MPS, and the shapes and types that MPS refuses."""
-    from transit_cli.operators import rules
+    from transit_cli.operators.prediction import rules
     from transit_cli.operators.step_factory import StepFactory
     from transit_cli.operators.trace import trace
 

@@ -1,0 +1,1 @@
+"""Projects of plugins, for `transit plugins new`."""
