@@ -2,7 +2,7 @@
 
     python benchmarks/label_efficiency.py VIEWSET --group curve --out build/labels
     python benchmarks/label_efficiency.py VIEWSET --group vetting --out build/labels
-    python benchmarks/label_efficiency.py docs/results/2026-11-30-label-efficiency.json --plot out.svg
+    python benchmarks/label_efficiency.py docs/results/2026-12-01-label-efficiency.json --plot out.svg
 
 Recipes with `labels` train on so many labelled signals, drawn by seed among the `train` stars that `val` lacks,
 and are judged on `val`: on new stars. Recipes with `folds` are judged out of fold, by star. Every training is a
@@ -180,6 +180,8 @@ def summarise(out: Path, viewset: Path) -> dict:
                 entry["mean_of_seeds"] = float(average_precision_score(np.isin(labels[rows], target.split(",")), mean))
             for name in ("calibration_error", "seconds"):
                 entry[name] = float(np.mean([line[name] for line in group]))
+            if group[0]["task"]["options"]["target"] == target:  # of mean probabilities, before calibration in parts
+                entry["uncalibrated"] = float(np.mean([line["average_precision"] for line in group]))
             found.append(entry | {"options": group[0]["task"]["options"]})
     out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(json.dumps({"results": found}, indent=1) + "\n")
@@ -235,7 +237,8 @@ def main() -> None:
     for entry in summarise(given.out, given.path)["results"]:
         print(
             f"{entry['recipe']:24} {entry['labels']!s:>6} {entry['target']:6} {entry['mean']:.4f} +- "
-            f"{entry['deviation']:.4f}, mean of seeds {entry.get('mean_of_seeds', float('nan')):.4f}, "
+            f"{entry['deviation']:.4f}, uncalibrated {entry.get('uncalibrated', float('nan')):.4f}, "
+            f"mean of seeds {entry.get('mean_of_seeds', float('nan')):.4f}, "
             f"ECE {entry['calibration_error']:.3f}, {entry['seeds']} seeds, {entry['seconds']:.0f} s"
         )
 

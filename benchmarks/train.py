@@ -36,6 +36,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--frameworks", default=",".join(FRAMEWORKS), help="which to compare, with commas between")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     config = frameworks.BenchmarkConfig(options.network, VIEWS, options.batch, options.device)
@@ -46,7 +47,7 @@ def main():
             config,
             options.rounds,
             options.steps,
-            names=FRAMEWORKS,
+            names=tuple(options.frameworks.split(",")),
             after=lambda _: load.append(os.getloadavg()[0]),
         )
     what = f"{options.network}, batch {options.batch}, {options.rounds} rounds of {options.steps} steps"

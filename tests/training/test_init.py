@@ -1,16 +1,22 @@
 """`--init`: what a new network takes from saved ones, what is new, and that a run that is stopped goes on with it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from transit_cli import config
+from transit_cli.data.viewset import read_table
+from transit_cli.device.select import select
 from transit_cli.model import registry, saved
+from transit_cli.model.binary_output import fit_output, logistic_regression
 from transit_cli.model.card import ScalarCard
 from transit_cli.model.initialise import Initial, Inputs, initialise
 from transit_cli.results import TransitError
+from transit_cli.training.plan import plan
 from transit_cli.training.settings import TrainSettings
 from transit_cli.training.train import train
 
@@ -70,6 +76,13 @@ def test_a_binary_output_is_formed_from_classes():
     reference.load_state_dict(before.states[0])
     logits = outputs(reference, VIEWS)
     torch.testing.assert_close(outputs(new, VIEWS), logits[:, :2].mean(1) - logits[:, 2])
+    views = {name: torch.randn(600, length) for name, length in VIEWS.items()}
+    fit_output(new, before, 0, ["PC", "EB"], views)
+    with torch.no_grad():
+        wanted = reference(views).softmax(1)[:, :2].sum(1)
+        found = new(views).sigmoid()
+    torch.testing.assert_close(found, wanted, atol=0.01, rtol=0)
+    assert not new.training, "as it was"
     new = registry.build("two-branch", VIEWS, 0, 2)
     assert initialise(new, Inputs(list(VIEWS), [], ["PC"], ["PC", "J"]), before, 0)["output"] == "new"
 
@@ -118,8 +131,6 @@ def test_classes_train_with_probabilities_of_each(settings, folds):
     assert done.data["classes"] == ["PC", "EB", "J"]
     card = saved.read(done.data["out"] / saved.FILE)[0]
     assert (list(card.classes), list(card.target)) == (["PC", "EB", "J"], ["PC"])
-    from transit_cli.data.viewset import read_table
-
     table = read_table(done.data["out"] / "scores.csv")
     total = sum(np.asarray(table[f"probability_{name}"], float) for name in card.classes)
     np.testing.assert_allclose(total, 1, atol=1e-6)
@@ -127,12 +138,49 @@ def test_classes_train_with_probabilities_of_each(settings, folds):
     assert done.data["average_precision"] > 0.5
 
 
+def test_logistic_regression_finds_the_weights_of_its_own_probabilities():
+    generator = np.random.default_rng(0)
+    features, weights = generator.normal(size=(500, 6)), np.array([2.0, -1.0, 0.0, 5.0, 0.3, -3.0, 0.7])
+    probability = 1 / (1 + np.exp(-(features @ weights[:-1] + weights[-1])))
+    np.testing.assert_allclose(logistic_regression(features, probability, 1e-6), weights, atol=1e-3)
+    constant = np.hstack([features, np.zeros((500, 1))])
+    assert np.isfinite(logistic_regression(constant, (probability > 0.5).astype(float), 0.1)).all(), "separable"
+
+
+def test_a_binary_run_begins_with_the_scores_of_the_saved_classes(settings, tmp_path):
+    train(settings(target=("classes",), epochs=3))
+    options = {"init": str(tmp_path / "run"), "target": ("PC", "EB"), "epochs": 1, "learning_rate": 1e-9}
+    done = train(settings(**options, freeze=True, out=tmp_path / "next"))
+    assert done.data["taken"]["output"] == "formed from classes"
+    before, after = (read_table(tmp_path / name / "scores.csv") for name in ("run", "next"))
+    total = sum(np.asarray(before[f"probability_{name}"], float) for name in ("PC", "EB"))
+    assert spearmanr(total, np.asarray(after["score"], float)).statistic > 0.97
+
+
+def test_signals_without_a_label_take_part_in_forming_an_output(settings, make_set, tmp_path):
+    train(settings(target=("classes",), epochs=1))
+
+    def hide(_views, tces):
+        tces["label"] = np.where(np.arange(len(tces["label"])) % 12 < 4, "UNK", tces["label"])
+
+    options = {"init": str(tmp_path / "run"), "target": ("PC", "EB"), "viewset": make_set("few", change=hide).path}
+    planned = plan(settings(**options), select("cpu"))
+    assert planned.unlabelled is not None
+    assert set(planned.viewset.labels[planned.unlabelled.rows]) == {"UNK"}
+    assert set(planned.viewset.splits[planned.unlabelled.rows]) == {"train"}
+    samples = planned.samples.subset(planned.tasks[0].train)
+    with_all = planned.build_network(0, samples).head[-1].weight
+    labelled_alone = replace(planned, unlabelled=None).build_network(0, samples).head[-1].weight
+    assert not torch.equal(with_all, labelled_alone)
+    assert torch.equal(with_all, planned.build_network(0, samples).head[-1].weight)
+
+
 def test_frozen_networks_learn_their_output_alone(settings, tmp_path):
     train(settings(epochs=1, scalars=()))
     before = saved.read(tmp_path / "run" / saved.FILE)[1][0]
     given = {"init": str(tmp_path / "run"), "scalars": (), "freeze": True, "epochs": 4}
     done = train(settings(**given, out=tmp_path / "frozen"))
-    assert done.data["taken"] == {"global": "global", "local": "local", "hidden": "taken", "output": "new"}
+    assert done.data["taken"] == {"global": "global", "local": "local", "hidden": "taken", "output": "taken"}
     after = saved.read(tmp_path / "frozen" / saved.FILE)[1][0]
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"head.4.weight", "head.4.bias"}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: The list of branches, one per view, of our own networks.
 BRANCHES = ("branches", "columns")
+#: What the output of a binary network begins from, if the saved networks tell its labels and others apart.
+FORMED = "formed from classes"
 #: The view whose branch is taken for one that the saved network has not seen.
 NEAREST = "local"
 
@@ -82,9 +84,7 @@ def freeze(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def initialise(
-    network: nn.Module, inputs: Inputs, initial: Initial, member: int, *, output: bool = True
-) -> dict[str, str]:
+def initialise(network: nn.Module, inputs: Inputs, initial: Initial, member: int) -> dict[str, str]:
     """Load what fits of a saved member into a network.
 
     Args:
@@ -92,11 +92,10 @@ def initialise(
         inputs: what it takes and returns.
         initial: where the weights come from.
         member: number of the new network, any; the saved members are used in turn.
-        output: whether the output layer is loaded too; otherwise it stays random.
 
     Returns:
         For each view and for "hidden" and "output", what it began from: the name of a saved view, "taken", "formed from
-        classes", or "new".
+        classes", or "new". An output that is formed from classes is a first guess, see `binary_output.fit_output`.
     """
     saved = initial.states[member % len(initial.states)]
     before = Inputs.of(initial.card)
@@ -116,7 +115,7 @@ def initialise(
     for name in dense[:-1]:
         hidden = hidden and _copy_dense(own, saved, name, index)
         index = index if own[f"{name}weight"].ndim == 1 else None  # the first linear layer mixes the features
-    last = _copy_output(own, saved, dense[-1], inputs, before) if hidden and output else "new"
+    last = _copy_output(own, saved, dense[-1], inputs, before) if hidden else "new"
     return sources | {"hidden": "taken" if hidden else "new", "output": last}
 
 
@@ -201,7 +200,7 @@ def _copy_output(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], name: s
     for part in ("weight", "bias"):
         rows = saved[name + part]
         own[name + part].copy_((rows[positive].mean(0) - rows[~positive].mean(0)).reshape(own[name + part].shape))
-    return "formed from classes"
+    return FORMED
 
 
 def _by_name(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, str]:

@@ -51,10 +51,10 @@ class Fit:
         self.device = plan.device
         self.folder = context.run.checkpoints(task.name)
         torch.manual_seed(task.seed)
-        network = plan.build_network(task.seed)
+        training, self.validation = plan.samples.subset(task.train), plan.samples.subset(task.validation)
+        network = plan.build_network(task.seed, training)
         if context.prepare is not None:
             context.prepare(network, plan.device)
-        training, self.validation = plan.samples.subset(task.train), plan.samples.subset(task.validation)
         part = task.validation[self.processes.partition(len(task.validation))]
         self._scored = plan.samples.subset(part) if self.processes.world_size > 1 else self.validation
         self.batching = Batching(len(training), settings.batch_size, settings.accumulate)

@@ -15,7 +15,8 @@ from transit_cli.data.viewset import ViewSet
 from transit_cli.device import precision
 from transit_cli.memory import reading
 from transit_cli.model import registry
-from transit_cli.model.initialise import Initial, Inputs, freeze, initialise
+from transit_cli.model.binary_output import SIGNALS, fit_output
+from transit_cli.model.initialise import FORMED, Initial, Inputs, freeze, initialise
 from transit_cli.options import DEFAULT_SCALARS, MAX_MEMBERS
 from transit_cli.training.distributed import SINGLE_PROCESS, ProcessGroup
 from transit_cli.training.loading.samples import (
@@ -87,6 +88,7 @@ class Plan:
         taken: what they take of those, see `model.initialise`.
         samples: all rows that train or validate.
         tasks: the networks to train.
+        unlabelled: further signals of the `train` part, for an output that is formed from classes.
     """
 
     settings: TrainSettings
@@ -101,6 +103,7 @@ class Plan:
     tasks: list[FitTask]
     initial: Initial | None = None
     taken: Mapping[str, str] = field(default_factory=dict)
+    unlabelled: Samples | None = None
 
     @property
     def total_steps(self) -> int:
@@ -121,11 +124,22 @@ class Plan:
         """What the networks take and return."""
         return Inputs(list(self.views), [scaling.column for scaling in self.scalings], self.target, self.classes)
 
-    def build_network(self, seed: int = 0) -> nn.Module:
-        """A network for these inputs, with new random weights, or where they fit those of a member of `initial`."""
+    def build_network(self, seed: int = 0, samples: Samples | None = None) -> nn.Module:
+        """A network for these inputs, with new random weights, or where they fit those of a member of `initial`.
+
+        Args:
+            seed: decides which member.
+            samples: what it will train on, for an output that is formed from classes; their targets are not read.
+        """
         network = self._new_network()
         if self.initial:
-            initialise(network, self.inputs, self.initial, seed, output=not self.settings.freeze)
+            taken = initialise(network, self.inputs, self.initial, seed)
+            if taken.get("output") == FORMED and samples is not None:
+                inputs = samples.take(torch.from_numpy(_spread(len(samples))))[0]
+                if self.unlabelled and len(samples) < SIGNALS:
+                    more = self.unlabelled.take(torch.arange(len(self.unlabelled)))[0]
+                    inputs = {name: torch.cat([values, more[name]]) for name, values in inputs.items()}
+                fit_output(network, self.initial, seed, self.target, inputs)
         if self.settings.freeze:
             freeze(network)
         return network
@@ -187,7 +201,25 @@ def _with_initial(plan: Plan, initial: Initial) -> Plan:
             f"{initial.name} was trained on {seen.sum():,} of the {len(held_out):,} stars that validate:"
             " the validation metrics are too good"
         )
-    return replace(plan, initial=initial, taken=taken)
+    unlabelled = _unlabelled(plan) if taken.get("output") == FORMED else None
+    return replace(plan, initial=initial, taken=taken, unlabelled=unlabelled)
+
+
+def _unlabelled(plan: Plan) -> Samples | None:
+    """Up to `SIGNALS` signals of the `train` part without a label; None if there are none."""
+    viewset = plan.viewset
+    rows = np.setdiff1d(np.flatnonzero(viewset.splits == "train"), viewset.labelled(("train",)))
+    rows = rows[_spread(len(rows))]
+    if len(rows) == 0:
+        return None
+    scalars = scaled(viewset.tces.take(rows), plan.scalings) if plan.scalings else None
+    unit = tuple(name for name in plan.settings.unit_depth if name in plan.views)
+    return read_samples(viewset, rows, tuple(plan.views), scalars, plan.targets[rows], unit=unit)
+
+
+def _spread(count: int) -> np.ndarray:
+    """Up to `SIGNALS` of 0 to `count` - 1, evenly spaced."""
+    return np.arange(0, count, max(1, count // SIGNALS))[:SIGNALS]
 
 
 def _warn_of_few(settings: TrainSettings, viewset: ViewSet, task: FitTask, target: np.ndarray) -> None:

@@ -161,7 +161,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
             "members": 5,
             "epochs": 15,
             "batch_size": 16,
-            "learning_rate": 1e-2,
+            "learning_rate": 1e-3,
         },
         # Shallue & Vanderburg 2018, section 4: Adam at 1e-5, batch 64, 50 epochs, random reflections, ten averaged.
         "paper": {
@@ -197,7 +197,7 @@ class RunSettings(DataSettings, AugmentationSettings, OptimisationSettings, Devi
     "Begin from saved networks: pretrained, a RUN or a model.safetensors."
 
     freeze: bool = False
-    "With --init: train a new output layer alone."
+    "With --init: train the output layer alone."
 
     members: Annotated[int, Range(1, MAX_MEMBERS)] = 1
     "Networks of different seeds to average."

@@ -62,11 +62,12 @@ def what_fits(
         TransitError: nothing fits; or with `freeze`, not all but the output.
     """
     with torch.random.fork_rng(devices=[]):
-        taken = initialise(build(), inputs, initial, 0, output=not freeze)
+        taken = initialise(build(), inputs, initial, 0)
     before = Inputs.of(initial.card)
     unknown = sorted({*inputs.views, *inputs.scalars} - {*before.views, *before.scalars})
     unknown += [name for name, source in taken.items() if source == "new" and name not in {"output", *inputs.views}]
-    if freeze and unknown and set(taken.values()) > {"new"}:
+    something = set(taken.values()) != {"new"}
+    if freeze and unknown and something:
         raise TransitError(
             f"--freeze would not train {', '.join(unknown)}, which --init {initial.name} does not have",
             wanted=f"inputs of the saved networks: {', '.join([*before.views, *before.scalars])}",
@@ -74,7 +75,7 @@ def what_fits(
             exit_code=ExitCode.USAGE,
             code="freeze-unfit",
         )
-    if set(taken.values()) > {"new"} or "new" not in taken.values():
+    if something:
         return taken
     raise TransitError(
         f"--init {initial.name} is a network {initial.card.network}, of which nothing fits {network}",

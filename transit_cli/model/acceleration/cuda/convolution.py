@@ -41,10 +41,11 @@ BACKWARD = (Tile(64, 32, 32, 4, 3), Tile(64, 128, 64, 4, 2))
 WEIGHT = (Tile(64, 32, 128, 4, 2), Tile(64, 64, 128, 4, 2))
 #: The same where float32 is multiplied as scaled float16, on an H200.
 WEIGHT_SCALED = (Tile(64, 32, 64, 4, 1), Tile(64, 64, 32, 4, 1))
-#: The same for one input channel and pooling.
-FIRST_POOLED: Tile | None = Tile(16, 32, 128, 4, 1)
-#: Programs that compute a weight gradient: four per multiprocessor of an H100, and eight where there are no products.
-PROGRAMS, FIRST_PROGRAMS = 528, 1056
+#: Programs that compute a weight gradient: four per multiprocessor of an H100, and three of an H200 as scaled float16.
+PROGRAMS, PROGRAMS_SCALED = 528, 396
+#: The same for one input channel, where there are no matrix products: bins and channels of a program's step, warps for
+#: eight taps and the bias, and programs.
+FIRST_BLOCK_K, FIRST_BLOCK_N, FIRST_WARPS, FIRST_PROGRAMS = 16, 16, 2, 1056
 #: cuDNN computes the weight gradient of layers with as many channels on both sides, and on one of them, in float32 and
 #: in half precision: up to five times as fast as the kernel here on an H200.
 CUDNN_CHANNELS, CUDNN_CHANNELS_HALF = (64, 128), (32, 64)
@@ -195,23 +196,24 @@ def _weight_grad(
     tensors, shape = (values, grad_output, argmax_mask), (rows, length, length_out)
     grad_weight = torch.empty(c_out, c_in, taps, dtype=torch.float32, device=values.device)
     grad_bias = grad_weight.new_empty(c_out)
-    if c_in == 1 and not (pooled and FIRST_POOLED):
-        padded, block_k, block_n = triton.next_power_of_2(weight_rows), 16, 16
-        steps, programs = _share(rows, block_k, FIRST_PROGRAMS // (c_out // block_n))
-        partial_sums = grad_weight.new_empty(programs, padded, c_out)
+    if c_in == 1:
+        padded, block_n = triton.next_power_of_2(weight_rows), FIRST_BLOCK_N
+        steps, programs = _share(rows, FIRST_BLOCK_K, FIRST_PROGRAMS // (c_out // block_n))
+        sums = (grad_weight.new_empty(programs, padded, c_out),)
         weights.weight_grad_first[(programs, c_out // block_n)](
-            *tensors, partial_sums, *shape, ctx.padding, steps,
-            C_OUT=c_out, TAPS=taps, EPILOGUE=ctx.epilogue, PADDED=padded, BLOCK_K=block_k, BLOCK_N=block_n,
-            num_warps=max(2, padded // 4),
+            *tensors, *sums, *shape, ctx.padding, steps,
+            C_OUT=c_out, TAPS=taps, EPILOGUE=ctx.epilogue, PADDED=padded, BLOCK_K=FIRST_BLOCK_K, BLOCK_N=block_n,
+            num_warps=max(2, FIRST_WARPS * padded // 8),
         )  # fmt: skip
-        _sum_weight_grad((partial_sums,), grad_weight, grad_bias)
+        _sum_weight_grad(sums, grad_weight, grad_bias)
         return grad_weight, grad_bias
     scaled = values.dtype == torch.float32 and precision() == "tf32"
-    tile = FIRST_POOLED if c_in == 1 else (WEIGHT_SCALED if scaled else WEIGHT)[c_out > 32]
+    tiles, most = (WEIGHT_SCALED, PROGRAMS_SCALED) if scaled else (WEIGHT, PROGRAMS)
+    tile = tiles[c_out > 32]
     seen = (taps + 1) * c_in if pooled else weight_rows
     block_m = min(tile.block_m, max(16, triton.next_power_of_2(seen)))
     padded, block_n = triton.cdiv(seen, block_m) * block_m, min(c_out, tile.block_n)
-    steps, programs = _share(rows, tile.block_k, PROGRAMS // (padded // block_m * (c_out // block_n)))
+    steps, programs = _share(rows, tile.block_k, most // (padded // block_m * (c_out // block_n)))
     grid = programs, padded // block_m, c_out // block_n
     options = {
         "C_IN": c_in, "C_OUT": c_out, "PADDED": padded, "SCALED": scaled, "PRECISION": precision(),

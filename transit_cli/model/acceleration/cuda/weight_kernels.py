@@ -26,9 +26,9 @@ def weight_grad_partial(
 ):  # fmt: skip
     """The weight gradient of a layer without pooling, summed by each program over its own rows.
 
-    partial [programs, PADDED, C_OUT]: of the PADDED rows, the first taps x C_IN are those of weight [taps, C_IN, C_OUT],
-    the next is the bias. A program sums steps x BLOCK_K of the rows = B x L_OUT. What an output sees of x is contiguous:
-    taps x C_IN values.
+    partial [programs, PADDED, C_OUT]: of the PADDED rows, the first taps x C_IN are those of weight
+    [taps, C_IN, C_OUT], the next is the bias. A program sums steps x BLOCK_K of the rows = B x L_OUT. What an output
+    sees of x is contiguous: taps x C_IN values.
 
     With SCALED, the factors are float32 and are multiplied as float16, which has as many bits as TF32: each tile is
     divided by a power of two, so that its largest value lies in [1, 2), and values below 2^-24 of it are lost. Tensor
@@ -71,10 +71,11 @@ def weight_grad_pooled(
     BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
     SCALED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """As `weight_grad_partial` for POOL_RELU: what both bins of an output see of x, (taps + 1) x C_IN values, is read once.
+    """As `weight_grad_partial` for POOL_RELU: what both bins of an output see of x is read once.
 
-    partial [programs, PADDED, 2, C_OUT] holds the products with the gradients of the outputs whose maximum was the even
-    bin, and of those of the odd bin, for which a tap sees the values C_IN further on; partial_bias [programs, C_OUT].
+    It is (taps + 1) x C_IN values. partial [programs, PADDED, 2, C_OUT] holds the products with the gradients of the
+    outputs whose maximum was the even bin, and of those of the odd bin, for which a tap sees the values C_IN further
+    on; partial_bias [programs, C_OUT].
     """
     program = tl.program_id(0)
     seen = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
