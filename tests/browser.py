@@ -66,10 +66,6 @@ class Page:
             raise RuntimeError(done["exceptionDetails"]["exception"].get("description"))
         return done["result"].get("value")
 
-    def screenshot(self, file, whole=True):
-        found = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        Path(file).write_bytes(base64.b64decode(found["data"]))
-
     def pdf(self):
         """The bytes of the page as printed."""
         return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True)["data"])

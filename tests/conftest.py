@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from tests import forkserver
+from tests.metal_shim import Unavailable
+from tests.metal_shim.compiler import cache
 from tests.mps_simulator.fixture import mps  # noqa: F401 - a fixture is known by being a name here
 
 # Two pytest workers share two cores: threads that spin while they wait would make everything several times slower.
@@ -45,6 +47,15 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"the real data are not beside the project ({folder.name} is absent)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def metal_shim():
+    """Skip a test where Metal sources cannot be compiled for the CPU."""
+    try:
+        cache()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from transit_cli.data.lightcurves.lightcurve import UnreadableError, stitch
 from transit_cli.data.lightcurves.readers import read, readers, star_of_file, suffixes
 from transit_cli.data.lightcurves.target import star_of_name
-from transit_cli.data.lightcurves.time_reference import infer_reference_jd, name_of
+from transit_cli.data.lightcurves.time_reference import name_of
 from transit_cli.data.views.folding import Signal
 
 TIME = make.long_cadence(10)
@@ -262,9 +262,6 @@ def test_missions_of_different_zeros_are_brought_together(tmp_path):
 
 def test_names_of_time_systems():
     assert [name_of(zero) for zero in (2454833, 2457000, 0, 2450000)] == ["BKJD", "BTJD", "BJD", "BJD-2450000"]
-    assert infer_reference_jd("tce_time0bk", 130.0)[0] == 2454833
-    assert infer_reference_jd("pl_tranmid", 2459000.0) == (0.0, "")
-    assert "tess" in infer_reference_jd("epoch", 1500.0, "tess")[1]
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from tests.metal_shim import MetalFault, Unavailable, compile_shader, typecheck
-from tests.metal_shim.compiler import cache
+from tests.metal_shim import MetalFault, compile_shader, typecheck
 from transit_cli.model.acceleration.metal.library import Library, source
 
 SOURCE = r"""
@@ -92,12 +91,7 @@ kernel void beyond(device float* x [[buffer(0)]], uint i [[thread_position_in_gr
 """
 
 
-@pytest.fixture(autouse=True)
-def shim():
-    try:
-        cache()
-    except Unavailable as reason:
-        pytest.skip(str(reason))
+pytestmark = pytest.mark.usefixtures("metal_shim")
 
 
 @pytest.mark.parametrize(("checks", "seed"), [(False, 0), (True, 0), (True, 5)])

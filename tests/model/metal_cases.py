@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.metal_shim import Unavailable, compile_shader
-from tests.metal_shim.compiler import cache
+from tests.metal_shim import compile_shader
 from transit_cli.model.acceleration import layout
 from transit_cli.model.acceleration.metal import layers
 from transit_cli.model.acceleration.metal.gradients import Gradients
@@ -70,12 +69,8 @@ HALF_ERROR = {torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
 @pytest.fixture(autouse=True)
-def poisoned():
+def poisoned(metal_shim):
     """Memory that nobody has written is NaN; skipped where the shim cannot run."""
-    try:
-        cache()
-    except Unavailable as reason:
-        pytest.skip(str(reason))
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)

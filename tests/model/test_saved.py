@@ -128,7 +128,7 @@ def test_a_python_file_is_executed_only_if_it_is_trusted(tmp_path):
         saved.load(file)
     assert caught.value.code == "network-untrusted"
     assert "--trust" in caught.value.fix
-    assert saved.read_card(file).network == "net.py:build"
+    assert saved.read(file)[0].network == "net.py:build"
     assert not (tmp_path / "net.executed").exists()
     saved.load(file, trust=True)
     assert (tmp_path / "net.executed").exists()

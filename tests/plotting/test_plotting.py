@@ -25,7 +25,8 @@ class Tags(HTMLParser):
 
 
 def drawn(values):
-    figure, axes = figures.single_axes(3, 2, "x", "y")
+    figure = figures.figure(3, 2)
+    axes = figure.add_subplot(xlabel="x", ylabel="y")
     axes.plot(values)
     return figure
 

@@ -93,7 +93,7 @@ def test_a_run_begins_from_another_and_says_what_it_took(settings, tmp_path):
     assert done.data["taken"] == {"local": "local", "hidden": "taken", "output": "new"}
     environment = json.loads((tmp_path / "next" / "environment.json").read_text())
     assert environment["init"]["taken"] == done.data["taken"]
-    card = saved.read_card(tmp_path / "next" / saved.FILE)
+    card = saved.read(tmp_path / "next" / saved.FILE)[0]
     assert card.initialised.endswith("local, hidden; new: output")
     with pytest.raises(TransitError, match="does not exist"):
         train(settings(init=str(tmp_path / "absent"), out=tmp_path / "a"))
@@ -129,7 +129,7 @@ def test_a_resumed_run_keeps_what_it_began_from(settings, tmp_path):
 def test_classes_train_with_probabilities_of_each(settings, folds):
     done = train(settings(target=("classes",), epochs=3, members=2, folds=folds, class_weighting="balanced"))
     assert done.data["classes"] == ["PC", "EB", "J"]
-    card = saved.read_card(done.data["out"] / saved.FILE)
+    card = saved.read(done.data["out"] / saved.FILE)[0]
     assert (list(card.classes), list(card.target)) == (["PC", "EB", "J"], ["PC"])
     table = read_table(done.data["out"] / "scores.csv")
     total = sum(np.asarray(table[f"probability_{name}"], float) for name in card.classes)

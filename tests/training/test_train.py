@@ -185,7 +185,7 @@ def test_folds_hold_each_star_out_once(settings, tmp_path):
     assert len(np.unique(scores["row"])) == len(scores["row"]) == 200
     for star in np.unique(scores["star"]):
         assert len(np.unique(scores["fold"][scores["star"] == star])) == 1
-    assert saved.read_card(tmp_path / "run" / saved.FILE).folds == (0, 0, 1, 1, 2, 2)
+    assert saved.read(tmp_path / "run" / saved.FILE)[0].folds == (0, 0, 1, 1, 2, 2)
 
 
 def test_early_stopping_keeps_the_best(settings, tmp_path):

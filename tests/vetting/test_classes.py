@@ -120,7 +120,7 @@ def test_a_binary_export_is_calibrated_too(set_at, cli, tmp_path):
     set_at(tmp_path / "views", size=240)
     options = {"viewset": tmp_path / "views", "epochs": 2, "device": "cpu", "batch_size": 16, "scalars": ()}
     train(TrainSettings(out=tmp_path / "run", **options))
-    assert saved.read_card(tmp_path / "run" / saved.FILE).calibration["signals"] == 80
+    assert saved.read(tmp_path / "run" / saved.FILE)[0].calibration["signals"] == 80
     exported = json.loads(cli("export", tmp_path / "run", "--format", "torchscript", "--json").stdout)["data"]
     network = torch.jit.load(exported["file"])
     views = ViewSet.open(tmp_path / "views")

@@ -14,7 +14,7 @@ def test_they_are_small_and_say_what_they_learned_from():
     assert {"201-61", "2001-201"} <= set(files)
     assert sum(file.stat().st_size for file in files.values()) < 3_000_000
     for name, file in files.items():
-        card = saved.read_card(file)
+        card = saved.read(file)[0]
         lengths = f"{card.views['global']}-{card.views['local']}"
         assert name == "-".join([lengths, *(view for view in card.views if view not in {"global", "local"})])
         assert card.simulated

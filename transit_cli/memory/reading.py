@@ -31,11 +31,6 @@ class Reading:
     swap_used: int
     container_limit: int | None
 
-    @property
-    def used_fraction(self) -> float:
-        """Share of the memory that all programs together use: 0 to 1."""
-        return 1 - self.available / self.total
-
 
 def read() -> Reading:
     """Read the memory now. It takes less than a millisecond."""

@@ -58,15 +58,6 @@ def _checksum(card: str, weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_card(file: Path) -> Card:
-    """The card of a saved file.
-
-    Raises:
-        TransitError: the file does not exist, or has no valid card.
-    """
-    return _read(file)[0]
-
-
 def read_header(file: Path) -> Card:
     """The card of a saved file, without its weights and their checksum; imports no torch.
 

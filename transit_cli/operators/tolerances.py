@@ -76,11 +76,6 @@ def _compare_one(found: Tensor, same: Tensor, reference: Tensor) -> Deviation:
     return Deviation(error, max(MIN_ERRORS[same.dtype], MARGIN * own), found.numel())
 
 
-def is_number(tensor: Any) -> bool:
-    """Whether something is a tensor of floating-point numbers."""
-    return isinstance(tensor, Tensor) and tensor.is_floating_point()
-
-
 def copied(tree: Any, change: Callable[[Tensor], Tensor] = torch.clone) -> Any:
     """`tree` with every tensor in it replaced by what `change` makes of it."""
 

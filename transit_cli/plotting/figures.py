@@ -44,15 +44,6 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def single_axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    """A figure in inches with one pair of axes, without the upper and the right frame line."""
-    made = figure(width, height)
-    axes = made.add_subplot()
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.spines[["top", "right"]].set_visible(False)
-    return made, axes
-
-
 def save(drawn: Figure, file: Path, dpi: int = 150) -> None:
     """Write a figure atomically, in the format of the file's suffix (.png, .pdf, .svg)."""
     _arrange(drawn)

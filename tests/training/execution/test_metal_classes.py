@@ -2,16 +2,7 @@
 
 import pytest
 
-from tests.metal_shim import Unavailable
-from tests.metal_shim.compiler import cache
-
-
-@pytest.fixture(autouse=True)
-def shim():
-    try:
-        cache()
-    except Unavailable as reason:
-        pytest.skip(str(reason))
+pytestmark = pytest.mark.usefixtures("metal_shim")
 
 
 def train_classes():

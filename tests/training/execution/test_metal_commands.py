@@ -4,18 +4,10 @@ import json
 
 import pytest
 
-from tests.metal_shim import Unavailable
-from tests.metal_shim.compiler import cache
-
 SMALL = ["--network", "two-branch", "--bins", "32/16", "--device", "mps", "--json"]
 
 
-@pytest.fixture(autouse=True)
-def shim():
-    try:
-        cache()
-    except Unavailable as reason:
-        pytest.skip(str(reason))
+pytestmark = pytest.mark.usefixtures("metal_shim")
 
 
 @pytest.mark.torture

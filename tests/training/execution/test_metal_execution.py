@@ -5,8 +5,6 @@ import re
 import pytest
 import torch
 
-from tests.metal_shim import Unavailable
-from tests.metal_shim.compiler import cache
 from tests.training.conftest import write_set
 from transit_cli.device.cpu import CpuDevice
 from transit_cli.model.two_branch import TwoBranch
@@ -21,12 +19,7 @@ MOST_LAUNCHES = 40
 STEPS = 8
 
 
-@pytest.fixture(autouse=True)
-def shim():
-    try:
-        cache()
-    except Unavailable as reason:
-        pytest.skip(str(reason))
+pytestmark = pytest.mark.usefixtures("metal_shim")
 
 
 def count_launches(folder, steps):

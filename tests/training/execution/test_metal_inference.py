@@ -4,17 +4,9 @@ import re
 
 import pytest
 
-from tests.metal_shim import Unavailable
-from tests.metal_shim.compiler import cache
 from tests.training.conftest import write_set
 
-
-@pytest.fixture(autouse=True)
-def shim():
-    try:
-        cache()
-    except Unavailable as reason:
-        pytest.skip(str(reason))
+pytestmark = pytest.mark.usefixtures("metal_shim")
 
 
 def score(cases):

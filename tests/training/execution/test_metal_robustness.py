@@ -2,8 +2,6 @@
 
 import pytest
 
-from tests.metal_shim import Unavailable
-from tests.metal_shim.compiler import cache
 from tests.training.conftest import write_set
 
 #: Each step's micro-batches, by their samples; "eager" and "metal" resume with that execution; "fail" plants a fault.
@@ -16,12 +14,7 @@ PLANS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def shim():
-    try:
-        cache()
-    except Unavailable as reason:
-        pytest.skip(str(reason))
+pytestmark = pytest.mark.usefixtures("metal_shim")
 
 
 def follow(plans):

@@ -35,42 +35,10 @@ MISSION_SPAN = {"kepler": (2454900.0, 2456500.0), "k2": (2456600.0, 2458500.0), 
 _SYSTEMS = {"BKJD": "BKJD", "KJD": "BKJD", "BTJD": "BTJD", "TBJD": "BTJD", "TJD": "BTJD", "MJD": "MJD", "BMJD": "MJD"}
 _SYSTEMS |= {"BJD": "BJD", "HJD": "HJD", "JD": "JD"}
 _SYSTEM = re.compile(rf"(?<![A-Za-z])({'|'.join(sorted(_SYSTEMS, key=len, reverse=True))})(?![A-Za-z])", re.IGNORECASE)
-#: Parts of the names of catalog columns, and the system that they mean.
-_WORDS = (("bkjd", "BKJD"), ("time0bk", "BKJD"), ("kjd", "BKJD"), ("btjd", "BTJD"), ("time0bt", "BTJD"))
 _OFFSET = re.compile(r"(?:bjd|hjd|jd)(?:[_ ]?\(?(?:tdb|utc|tt|tai)\)?)?\s*[-\u2212]\s*(\d{7}(?:\.\d+)?)", re.IGNORECASE)
 #: Any Julian Date of the last century in a unit ("days since 2457000"), and "MJD - 50000".
 _ANY_JD = re.compile(r"(?<!\d)(24\d{5}(?:\.\d+)?)(?!\d)")
 _MJD_OFFSET = re.compile(r"mjd(?:[_ ]?\w+)?\s*[-\u2212]\s*(\d{5}(?:\.\d+)?)", re.IGNORECASE)
-
-
-def infer_reference_jd(words: str, value: float, mission: str = "") -> tuple[float, str]:
-    """The Julian Date of time 0 of a catalog column, from its name and unit or else from its values.
-
-    Args:
-        words: the column's name, unit or system ("koi_time0bk", "BJD - 2457000, days").
-        value: a typical value, in days.
-        mission: "kepler", "k2" or "tess", where known.
-
-    Returns:
-        The Julian Date; and what had to be assumed, "" if the words state it.
-    """
-    lower = words.lower()
-    if found := _OFFSET.search(lower):
-        return float(found[1]), ""
-    for word, system in _WORDS:
-        if word in lower:
-            return REFERENCE_JD[system], ""
-    if value > 2.4e6:
-        return 0.0, ""
-    if "mjd" in lower:
-        return REFERENCE_JD["MJD"], ""
-    if 50_000 < value < 70_000:
-        kind, zero = ("reduced", 2400000.0) if "jd" in lower else ("modified", REFERENCE_JD["MJD"])
-        return zero, f"{value:.0f} is taken as a {kind} Julian Date"
-    system = {"kepler": "BKJD", "k2": "BKJD", "tess": "BTJD"}.get(mission)
-    if system is None:
-        return 0.0, "no time reference is stated; the days are compared as they are"
-    return REFERENCE_JD[system], f"{system}, since the mission is {mission}"
 
 
 def name_of(zero: float | None) -> str:

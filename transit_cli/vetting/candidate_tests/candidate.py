@@ -148,20 +148,6 @@ class Candidate:
         outside = ~self.inside(1.5)
         return float(np.average(self.flux[outside], weights=self.weight[outside])) if outside.any() else 1.0
 
-    def depth_of(self, chosen: np.ndarray, values: np.ndarray | None = None) -> tuple[float, float]:
-        """Depth and error of the transits among some cells, as fractions; NaN if they hold none.
-
-        Args:
-            chosen: [n] bool.
-            values: [n] flux, by default that of the candidate.
-        """
-        flux = self.flux if values is None else values
-        power = float((self.weight * self.shape**2)[chosen].sum())
-        if power <= 0:
-            return np.nan, np.nan
-        dip = (self.weight * self.shape * (self.level - flux))[chosen].sum()
-        return float(dip / power), self.red * self.sigma / power**0.5
-
     @cached_property
     def transits(self) -> Transits:
         """Depths of the observed transits."""

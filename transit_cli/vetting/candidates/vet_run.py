@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 #: Files of the output folder.
 PAGE, CANDIDATES, SIGNALS, FOUND, NOTE = "vetting.html", "candidates.csv", "signals.jsonl", "found.csv", ".vetting"
-#: Signals that the network scores together.
-SCORED = 256
 #: Rows of the table on the screen.
 SHOWN = 20
 
