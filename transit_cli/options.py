@@ -50,6 +50,7 @@ class ExecutionSettings(PrecisionSettings):
         "channels-last",
         "onednn",
         "single-thread",
+        "split",
         "replicas",
         "cuda-graph",
         "triton",
