@@ -50,7 +50,6 @@ class ExecutionSettings(PrecisionSettings):
         "channels-last",
         "onednn",
         "single-thread",
-        "split",
         "replicas",
         "cuda-graph",
         "triton",

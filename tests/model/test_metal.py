@@ -24,7 +24,7 @@ from transit_cli.model.acceleration.metal import layers
 from transit_cli.model.acceleration.metal.functions import Convolution, Head, Pooling
 from transit_cli.model.acceleration.metal.gradients import Gradients
 from transit_cli.model.acceleration.metal.library import Library, MetalError
-from transit_cli.model.pooling import AverageAndMaximum
+from transit_cli.model.pooling import AverageAndMaximum, average_and_maximum
 from transit_cli.model.two_branch import TwoBranch
 
 #: Compiling takes most of a case: these run always, the others with -m torture.
@@ -58,11 +58,6 @@ def test_the_forward_pass_alone_gives_the_same_and_keeps_nothing_for_the_way_bac
         assert torch.equal(found, learned(network, kernels, values)[0][0])
 
 
-def first_maximum(features):
-    """As AverageAndMaximum, but the first of several equal maxima gets the gradient."""
-    return torch.cat([features.mean(-1), features.max(-1).values], dim=1)
-
-
 @pytest.mark.parametrize("after", ["nothing", "relu", "pairs", "pooled"])
 def test_nan_is_kept_as_pytorch_keeps_it(after):
     network, values = convolution((2, 40, 3, 4, 3, 1, after))
@@ -70,7 +65,7 @@ def test_nan_is_kept_as_pytorch_keeps_it(after):
     found, _ = learned(network, library(), values)
     if after == "nothing":
         assert all(map(torch.equal, map(torch.isnan, found), map(torch.isnan, plainly(network, values))))
-    pooling = {layer: first_maximum for layer in network if isinstance(layer, AverageAndMaximum)}
+    pooling = {layer: average_and_maximum for layer in network if isinstance(layer, AverageAndMaximum)}
     with layout.replaced(pooling):  # the first maximum gets the gradient, here as in the kernel
         wanted = plainly(network, values)
     for one, other in zip(found, wanted, strict=True):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 #: Executions whose phases overlap or cannot be marked, and the closest one whose phases can.
-PROFILABLE_AS = {"replicas": "onednn", "split": "onednn", "cuda-graph": "eager", "triton": "eager"} | dict.fromkeys(
+PROFILABLE_AS = {"replicas": "onednn", "cuda-graph": "eager", "triton": "eager"} | dict.fromkeys(
     ("metal", "metal-matrices"), "eager"
 )
 
@@ -35,7 +35,7 @@ class TrainedExecution:
     """How `transit train` executes this step, if that execution's phases cannot be separated.
 
     Attributes:
-        name: "replicas", say, or "cuda-graph".
+        name: "replicas" or "cuda-graph".
         seconds: of each step.
     """
 

@@ -19,7 +19,7 @@ from transit_cli.training.settings import StepSettings
 from transit_cli.training.step import OptimizerStep
 
 VIEWS = {"global": 128, "local": 32}
-EXECUTIONS = ("channels-last", "onednn", "single-thread", "split", "replicas", "cuda-graph")
+EXECUTIONS = ("channels-last", "onednn", "single-thread", "replicas", "cuda-graph")
 STEPS = 50
 
 
@@ -112,7 +112,7 @@ def test_half_precision_agrees_to_its_own_rounding(execution):
     assert torch.allclose(trained(execution, 20, precision="bf16")[1], expected, atol=0.02)
 
 
-@pytest.mark.parametrize("execution", ["channels-last", "onednn", "single-thread", "split", "replicas"])
+@pytest.mark.parametrize("execution", ["channels-last", "onednn", "single-thread", "replicas"])
 def test_the_scaler_of_float16_passes_through_every_way(execution):
     steps = [make_runner(name, precision="fp16") for name in ("eager", execution)]
     losses = [run(runner, last=4, cast=lambda batch: batch) for runner in steps]
@@ -163,10 +163,9 @@ def test_no_way_leaves_anything_in_the_network(execution):
     assert all(parameter.grad is None for parameter in runner.step.parameters)
 
 
-@pytest.mark.parametrize("execution", ["split", "replicas"])
-def test_a_batch_in_parts_repeats_its_bits(execution):
+def test_replicas_repeat_their_bits():
     torch.set_num_threads(3)
-    first, second = (make_runner(execution) for _ in range(2))
+    first, second = (make_runner("replicas") for _ in range(2))
     for runner in (first, second):
         run(runner, last=10, cast=lambda batch: batch)
     assert torch.equal(weights(first), weights(second))

@@ -83,7 +83,7 @@ def test_threads_bring_the_ways_that_use_them(monkeypatch):
     torch.set_num_threads(2)
     made = timings(monkeypatch, replicas=0.4)
     assert chosen() == "replicas"
-    assert made == [["eager", "channels-last", "onednn", "single-thread", "split", "replicas"]]
+    assert made == [["eager", "channels-last", "onednn", "single-thread", "replicas"]]
 
 
 def test_on_a_busy_machine_only_ways_that_wait_for_nobody_are_timed(monkeypatch):
@@ -166,9 +166,9 @@ def test_a_real_timing_leaves_no_trace():
     state = torch.get_rng_state()
     before = [parameter.detach().clone() for parameter in runner.step.parameters]
     seconds = selection.benchmark(
-        runner.step, batch_of(16, 0), ["eager", "channels-last", "onednn", "single-thread", "split", "replicas"]
+        runner.step, batch_of(16, 0), ["eager", "channels-last", "onednn", "single-thread", "replicas"]
     )
-    assert sorted(seconds) == ["channels-last", "eager", "onednn", "replicas", "single-thread", "split"]
+    assert sorted(seconds) == ["channels-last", "eager", "onednn", "replicas", "single-thread"]
     assert all(value > 0 for value in seconds.values())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(old, new) for old, new in zip(before, runner.step.parameters, strict=True))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from transit_cli.model.acceleration import layout
-from transit_cli.model.acceleration.blocked import Threads
 from transit_cli.training.execution.base import Executor
 
 if TYPE_CHECKING:
@@ -47,20 +46,6 @@ class OneDnn(ChannelsLast):
     @staticmethod
     def _replacements(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
         return layout.blocked(network)
-
-
-class SplitSamples(ChannelsLast):
-    """As `OneDnn`, with each sequence's samples split among the threads; everything else on all threads.
-
-    A thread computes whole layers of its samples, where `OneDnn` synchronizes threads at the end of every operator.
-    Unlike in `Replicas`, dense layers and their gradients are computed once.
-    """
-
-    name = "split"
-
-    @staticmethod
-    def _replacements(network: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
-        return layout.blocked(network, Threads(max(2, torch.get_num_threads())))
 
 
 class SingleThread(OneDnn):

@@ -18,7 +18,7 @@ from transit_cli import console
 from transit_cli.device.host import QUIET
 from transit_cli.results import ExitCode, TransitError
 from transit_cli.training.execution.base import Executor
-from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread, SplitSamples, one_thread
+from transit_cli.training.execution.cpu import ChannelsLast, OneDnn, SingleThread, one_thread
 from transit_cli.training.execution.cuda_graph import CudaGraph, TritonGraph
 from transit_cli.training.execution.errors import UnsupportedExecution
 from transit_cli.training.execution.metal import METAL, Metal
@@ -50,7 +50,7 @@ WORTH_IT_BUSY = 0.8
 #: The executors of a device that captures whole steps, the default first.
 CAPTURING: dict[str, type[CudaGraph]] = {kind.name: kind for kind in (CudaGraph, TritonGraph)}
 #: The executors of a CPU that run any network.
-CPU: dict[str, type[Executor]] = {kind.name: kind for kind in (ChannelsLast, OneDnn, SplitSamples, SingleThread)}
+CPU: dict[str, type[Executor]] = {kind.name: kind for kind in (ChannelsLast, OneDnn, SingleThread)}
 #: Largest difference of an executor's gradients from the default's, in norm. On a CPU, rounding gives 1e-6, and 1e-4
 #: where a maximum over nearly equal bins falls on another bin; TF32 gives 7e-3 and bfloat16 7e-2 (two-branch on an
 #: H100). A network that the executor changes gives far more.
@@ -120,7 +120,7 @@ def candidates(step: OptimizerStep, batch: Batch, *, distributed: bool = False) 
     if torch.get_num_threads() > 1:
         names.append(SingleThread.name)
         if len(batch) >= 2 * MIN_SAMPLES:
-            names += [SplitSamples.name, Replicas.name]
+            names.append(Replicas.name)
     return names
 
 
