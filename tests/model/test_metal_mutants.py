@@ -168,6 +168,8 @@ def test_every_planted_fault_in_matrices_is_found(old, new, shape):
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize(("old", "new", "made"), OTHERS, ids=str)
+@pytest.mark.parametrize(
+    ("old", "new", "made"), OTHERS, ids=lambda value: value if isinstance(value, str) else value.__name__
+)
 def test_every_planted_fault_in_other_kernels_is_found(old, new, made):
     assert is_found(old, new, made())
