@@ -274,8 +274,8 @@ FAULTS = [
     ({"kind": "wrong", "operator": "metal.adam", "value": 0.3}, "does not compute what PyTorch's optimizer does"),
     ({"kind": "refuse", "operator": "metal.weight_gradients", "value": 64}, "needs 256 threads a group"),
     ({"kind": "error", "operator": "metal.head_back"}, "cannot be launched"),
-    ({"kind": "error", "operator": "metal.weight_gradients", "call": 5}, "not used: planted"),
-    ({"kind": "error", "operator": "metal.weight_gradients", "call": 11}, "going on without them"),
+    ({"kind": "error", "operator": "metal.weight_gradients", "call": 3}, "not used: planted"),
+    ({"kind": "error", "operator": "metal.weight_gradients", "call": 9}, "going on without them"),
     ({"kind": "error", "operator": "metal.adam", "call": 9}, "going on without them"),
     ({"kind": "missing", "operator": "metal.compile_shader"}, "has no torch.mps.compile_shader"),
 ]
