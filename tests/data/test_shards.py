@@ -219,12 +219,13 @@ def test_killed_workers_and_commands_leave_the_same_bytes(tmp_path):
         line = [sys.executable, "-m", "transit_cli", "data", "simulate", out, *options, "--workers", str(workers)]
         return subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
+    begin = time.monotonic()
     assert command(str(tmp_path / "whole"), 1).wait() == 0
-    kills = 0
+    seconds, kills = time.monotonic() - begin, 0
     while True:
         process = command(str(tmp_path / "killed"), 1 + kills % 2)
         try:
-            process.wait(timeout=4 + kills)
+            process.wait(timeout=seconds * (0.6 + 0.1 * kills))
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
