@@ -111,6 +111,8 @@ def test_as_many_fits_as_the_settings_and_the_memory_allow(settings, device, mon
         return fit_count(train_module.plan(settings(**options), device), tasks)
 
     assert (count(), count(2), count(processes=7), count(processes=1)) == (side_by_side.FITS, 2, 7, 1)
+    monkeypatch.setattr(side_by_side, "STREAMS", 8)
+    assert count(processes=9) == 4  # of two views each
     assert count(loader="stream") == 1
     monkeypatch.setattr(side_by_side, "MEMORY", 1e-12)
     assert count() == 1

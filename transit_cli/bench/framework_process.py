@@ -50,7 +50,7 @@ def _build(name: str, fields: str) -> Steps:
 def run_job(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     """Train for `job["steps"]` optimizer steps and report how long they took."""
     steps = _build(job["framework"], json.dumps(job["config"]))
-    if job["framework"] != "lightning":  # whose first step is not timed: the others' caches are cold too after a pause
+    if job["framework"] != "lightning":  # whose steps are timed from the second on already
         steps(1)
     seconds, execution = steps(job["steps"])
     emit({"seconds": seconds, "execution": execution})

@@ -50,6 +50,12 @@ def test_ties_go_to_the_default(monkeypatch):
     assert chosen() == "eager"
 
 
+@pytest.mark.parametrize(("seconds", "execution"), [(1.03, "triton"), (1.2, "cuda-graph")])
+def test_ties_on_a_gpu_go_to_the_fused_step(seconds, execution, monkeypatch):
+    timings(monkeypatch, cuda_graph=1.0, triton=seconds)
+    assert selection._fastest(make_runner("auto").step, batch_of(16, 0), ["cuda-graph", "triton"]) == execution
+
+
 def test_a_timing_on_a_busy_machine_is_made_again_on_a_quiet_one(monkeypatch):
     made = timings(monkeypatch, channels_last=0.5)
     monkeypatch.setattr(selection.psutil, "cpu_percent", lambda interval: 90.0)

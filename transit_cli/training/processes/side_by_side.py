@@ -35,7 +35,7 @@ INTERVAL = 0.2
 
 
 def fit_count(plan: Plan, tasks: int) -> int:
-    """How many of so many tasks train at the same time: 1 where the device cannot, or its memory is short."""
+    """How many of so many tasks train at the same time: 1 where the device cannot; memory and streams limit it."""
     if not plan.device.can_capture or not isinstance(plan.samples, InMemorySamples):
         return 1
     size = sum(values.nbytes for values in plan.samples.inputs.values())

@@ -44,7 +44,7 @@ WEIGHT_SCALED = (Tile(64, 32, 64, 4, 1), Tile(64, 64, 32, 4, 1))
 #: Programs that compute a weight gradient: four per multiprocessor of an H100, and three of an H200 as scaled float16.
 PROGRAMS, PROGRAMS_SCALED = 528, 396
 #: The same for one input channel, where there are no matrix products: bins and channels of a program's step, warps for
-#: eight taps and the bias, and programs.
+#: seven taps and the bias, and programs.
 FIRST_BLOCK_K, FIRST_BLOCK_N, FIRST_WARPS, FIRST_PROGRAMS = 16, 16, 2, 1056
 #: cuDNN computes the weight gradient of layers with as many channels on both sides, and on one of them, in float32 and
 #: in half precision: up to five times as fast as the kernel here on an H200.

@@ -31,8 +31,9 @@ def weight_grad_partial(
     sees of x is contiguous: taps x C_IN values.
 
     With SCALED, the factors are float32 and are multiplied as float16, which has as many bits as TF32: each tile is
-    divided by a power of two, so that its largest value lies in [1, 2), and values below 2^-24 of it are lost. Tensor
-    cores read a transposed factor of 16 bits from shared memory as it is, one of float32 only value by value.
+    divided by a power of two, so that its largest value lies in [1, 2); values below 2^-14 of it lose bits, and those
+    below 2^-24 are lost. Tensor cores read a transposed factor of 16 bits from shared memory as it is, one of float32
+    only value by value.
     """
     program = tl.program_id(0)
     weight_row = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
